@@ -1,0 +1,44 @@
+//! The one clock. Each call reads it once and passes the value down.
+
+use crate::error::{Error, Result};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970-01-01 00:00 UTC.
+pub type Seconds = i64;
+
+/// Where `now` comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The system's clock.
+    #[default]
+    System,
+    /// The system's clock moved by so many seconds.
+    Shifted(Seconds),
+    /// A time that stands still.
+    Fixed(Seconds),
+}
+
+impl Clock {
+    /// Reads `+90`, `-90` (shifted) or `1700000000` (fixed).
+    pub fn parse(text: &str) -> Result<Clock> {
+        let bad = || Error::bad_value("--now", text, "give epoch seconds, or a shift as +90 or -90");
+        let number: Seconds = text.parse().map_err(|_| bad())?;
+        Ok(if text.starts_with(['+', '-']) { Clock::Shifted(number) } else { Clock::Fixed(number) })
+    }
+
+    /// The time now. A system clock before 1970 counts as 1970.
+    pub fn now(self) -> Seconds {
+        let system = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
+        match self {
+            Clock::System => system(),
+            Clock::Shifted(by) => system().saturating_add(by),
+            Clock::Fixed(at) => at,
+        }
+    }
+}
+
+/// A time as people and logs read it: `2026-11-25 14:03 UTC`.
+pub fn readable(at: Seconds) -> String {
+    chrono::DateTime::from_timestamp(at, 0)
+        .map_or_else(|| format!("second {at}"), |t| t.format("%Y-%m-%d %H:%M UTC").to_string())
+}

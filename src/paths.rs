@@ -1,0 +1,99 @@
+//! Where Postern's files lie. One root, so that a test or a sandbox can move all of them at once.
+//!
+//! Who writes and who reads each file stands in README, "Files".
+
+use std::path::{Path, PathBuf};
+
+/// The root below which all of Postern's files lie: `/` on a server.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths::below("/")
+    }
+}
+
+impl Paths {
+    /// Files below this root.
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Paths { root: root.into() }
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `/etc/postern`: keys and commands; root's.
+    pub fn etc(&self) -> PathBuf {
+        self.root.join("etc/postern")
+    }
+
+    /// `/var/lib/postern`: the parent of everything that is kept; root's.
+    pub fn lib(&self) -> PathBuf {
+        self.root.join("var/lib/postern")
+    }
+
+    /// What the administrator chose; root's alone.
+    pub fn settings(&self) -> PathBuf {
+        self.lib().join("settings.db")
+    }
+
+    /// What the rules need of the settings, published for hooks to read.
+    pub fn policy(&self) -> PathBuf {
+        self.lib().join("policy.db")
+    }
+
+    /// Folder of the network data; user `postern`'s.
+    pub fn data(&self) -> PathBuf {
+        self.lib().join("data")
+    }
+
+    /// The compiled network data.
+    pub fn networks(&self) -> PathBuf {
+        self.data().join("networks.mmdb")
+    }
+
+    /// Folder that all hooks share; user `postern`'s, writable for the mail servers' users.
+    pub fn state_dir(&self) -> PathBuf {
+        self.lib().join("state")
+    }
+
+    /// Counters, blocks, refusals: the file that all hooks share.
+    pub fn state(&self) -> PathBuf {
+        self.state_dir().join("state.db")
+    }
+
+    /// The lock beside the state.
+    pub fn state_lock(&self) -> PathBuf {
+        self.state_dir().join("state.lock")
+    }
+
+    /// Present while somebody wants to replace the state.
+    pub fn state_intent(&self) -> PathBuf {
+        self.state_dir().join("state.intent")
+    }
+
+    /// Folder of the tally.
+    pub fn tally_dir(&self) -> PathBuf {
+        self.state_dir().join("tally")
+    }
+
+    /// `/run/postern`: gone after a reboot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/postern")
+    }
+
+    /// Folder of the trouble marks.
+    pub fn trouble(&self) -> PathBuf {
+        self.run().join("trouble")
+    }
+
+    /// The system's log socket.
+    pub fn log_socket(&self) -> PathBuf {
+        self.root.join("dev/log")
+    }
+}

@@ -1,0 +1,1 @@
+#[test] fn placeholder_is_replaced_soon() { assert_eq!(1+1, 2); }
