@@ -2,5 +2,7 @@
 
 pub mod address;
 pub mod clock;
+pub mod country;
 pub mod error;
+pub mod networks;
 pub mod paths;
