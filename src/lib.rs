@@ -30,6 +30,8 @@ pub mod store;
 pub mod tally;
 pub mod verdict;
 
+pub mod admin;
+pub mod authority;
 pub mod settings;
 
 pub mod acl;

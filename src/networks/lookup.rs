@@ -70,14 +70,18 @@ impl Networks {
     /// Loopback and private addresses have no answer as far as the sources keep to public space; callers
     /// tell those by [`Address::class`] first. Fails with [`Error::Data`] where the file is damaged.
     pub fn look_up(&self, address: Address) -> Result<Option<NetworkInfo>> {
+        self.record(address)?.map(NetworkInfo::try_from).transpose()
+    }
+
+    /// The stored answer, borrowed from the file.
+    pub(super) fn record(&self, address: Address) -> Result<Option<Record<'_>>> {
         let ip = address.ip();
         if lies_over_ipv4(ip) {
             return Ok(None);
         }
-        let damaged =
-            |e| Error::Data(format!("The network data have no readable answer for {address}: {e}."));
-        let record = self.reader.lookup(ip).and_then(|found| found.decode::<Record>()).map_err(damaged)?;
-        record.map(NetworkInfo::try_from).transpose()
+        let answer = self.reader.lookup(ip).and_then(|found| found.decode());
+        answer
+            .map_err(|e| Error::Data(format!("The network data have no readable answer for {address}: {e}.")))
     }
 
     /// When the country data in the file were built by whoever published them, epoch seconds: the age of
