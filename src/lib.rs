@@ -31,6 +31,8 @@ pub mod tally;
 pub mod verdict;
 
 pub mod admin;
+pub mod notify;
+pub mod tick;
 pub mod authority;
 pub mod settings;
 
