@@ -48,7 +48,7 @@ pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let new = Unpublished::beside(out);
     report.bytes = new.write(&database)?;
     drop(database);
-    check(&new.path, &ranges, &owners)?;
+    check(&new.path, &ranges, &owners, report.prefixes)?;
     new.publish(out)?;
     locked.sync_all().map_err(Error::file("store", folder))?; // makes the rename itself last
     report.seconds = begun.elapsed().as_secs_f64();
@@ -147,9 +147,14 @@ fn described(mut database: Database, sources: &Sources, countries: &Countries) -
     database
 }
 
-/// Asks the written file, as hooks will, at both ends of every range and just outside of it.
-fn check(path: &Path, ranges: &[Range<Answer>], owners: &AsnTable) -> Result<()> {
+/// Asks the written file, as hooks will, at both ends of every range and just outside of it; and counts its
+/// prefixes, so that nothing hides inside a gap.
+fn check(path: &Path, ranges: &[Range<Answer>], owners: &AsnTable, written: u64) -> Result<()> {
     let networks = Networks::open(path)?;
+    let found = networks.count()?;
+    if found != written {
+        return Err(wrong(&format!("hold {found} prefixes where {written} were written")));
+    }
     let mut unspoken = Some(0u128); // the first key after the range before
     for range in ranges {
         let record = record_of(&range.value, owners);
@@ -170,9 +175,13 @@ fn check_one(networks: &Networks, key: u128, expected: Option<Record>) -> Result
     if networks.record(address)? == expected {
         return Ok(());
     }
-    Err(Error::Data(format!(
-        "The compiled network data answer wrongly for {address}, so they were not put into use. This is a mistake in Postern: please report it with the names of the sources."
-    )))
+    Err(wrong(&format!("answer wrongly for {address}")))
+}
+
+fn wrong(what: &str) -> Error {
+    Error::Data(format!(
+        "The compiled network data {what}, so they were not put into use. This is a mistake in Postern: please report it with the names of the sources."
+    ))
 }
 
 /// A file that is not in use yet; removed again unless it is published.
@@ -220,6 +229,42 @@ impl Drop for Unpublished {
     fn drop(&mut self) {
         if !self.published {
             let _ = std::fs::remove_file(&self.path); // nothing more can be done about a rest
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::testing::{NOW, SOME_OWNERS, Scene, opened, some_countries};
+
+    /// What the check must notice is tried by telling it other ranges than those that were written.
+    #[test]
+    fn the_check_notices_every_wrong_missing_or_superfluous_answer() {
+        let scene = Scene::new();
+        let tables = [scene.file("asn.csv", SOME_OWNERS)];
+        let sources = opened(&scene.file("country.mmdb", some_countries()), &tables);
+        let out = scene.path("networks.mmdb");
+        compile(&sources, &out, NOW).unwrap();
+
+        let countries = country::read(&sources.country, true, NOW).unwrap();
+        let owners = asn::read(&sources.asn, true).unwrap();
+        let right = laid_over(&countries.ranges, &owners.ranges);
+        let check = |ranges: &[Range<Answer>]| {
+            let written = ranges.iter().map(|range| prefixes(range.first, range.last).count() as u64).sum();
+            check(&out, ranges, &owners, written)
+        };
+        check(&right).unwrap();
+        for i in 0..right.len() {
+            let mut other = right.clone();
+            other[i].value.0 = Some("ZZ".parse().unwrap());
+            assert!(check(&other).is_err(), "another country in {i}");
+            other = right.clone();
+            other.remove(i);
+            assert!(check(&other).is_err(), "an answer too many in {i}");
+            other = right.clone();
+            other[i].last -= 1;
+            assert!(check(&other).is_err(), "an answer too long in {i}");
         }
     }
 }
