@@ -22,6 +22,7 @@ use maxminddb_writer::metadata::IpVersion;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{BufWriter, Write};
+use std::mem::take;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -38,9 +39,9 @@ pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let begun = Instant::now();
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let locked = lock(folder)?;
-    let countries = country::read(&sources.country, sources.allow_small, now)?;
-    let owners = asn::read(&sources.asn, sources.allow_small)?;
-    let ranges = laid_over(&countries.ranges, &owners.ranges);
+    let mut countries = country::read(&sources.country, sources.allow_small, now)?;
+    let mut owners = asn::read(&sources.asn, sources.allow_small)?;
+    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges));
     let mut report = blank_report(&countries, &owners, ranges.len());
     let database = filled(&ranges, &owners, &mut report)?;
     let database = described(database, sources, &countries);
@@ -70,9 +71,10 @@ fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-fn laid_over(countries: &[Range<Country>], owners: &[Range<OwnerId>]) -> Vec<Range<Answer>> {
-    let mut ranges = Vec::with_capacity(countries.len() + owners.len());
-    for range in Overlay::new(countries.iter().copied(), owners.iter().copied()) {
+/// Takes both layers, so that their memory is free again before the tree is built.
+fn laid_over(countries: Vec<Range<Country>>, owners: Vec<Range<OwnerId>>) -> Vec<Range<Answer>> {
+    let mut ranges = Vec::new();
+    for range in Overlay::new(countries.into_iter(), owners.into_iter()) {
         push_joined(&mut ranges, range);
     }
     ranges
@@ -247,9 +249,9 @@ mod tests {
         let out = scene.path("networks.mmdb");
         compile(&sources, &out, NOW).unwrap();
 
-        let countries = country::read(&sources.country, true, NOW).unwrap();
+        let mut countries = country::read(&sources.country, true, NOW).unwrap();
         let owners = asn::read(&sources.asn, true).unwrap();
-        let right = laid_over(&countries.ranges, &owners.ranges);
+        let right = laid_over(countries.ranges, owners.ranges.clone());
         let check = |ranges: &[Range<Answer>]| {
             let written = ranges.iter().map(|range| prefixes(range.first, range.last).count() as u64).sum();
             check(&out, ranges, &owners, written)
