@@ -33,12 +33,11 @@ type Answer = (Option<Country>, Option<OwnerId>);
 /// Compiles the sources and publishes the result as `out`, mode 0644.
 ///
 /// `now` is compared with the dates in the sources. Fails with [`Error::Data`] where a source is refused,
-/// another build runs in the same folder or the written file gives a wrong answer, with [`Error::File`] where
+/// another build of the same file runs or the written file gives a wrong answer, with [`Error::File`] where
 /// the file cannot be written; `out` is then as it was before.
 pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let begun = Instant::now();
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let locked = lock(folder)?;
+    let _locked = lock(out)?;
     let mut countries = country::read(&sources.country, sources.allow_small, now)?;
     let mut owners = asn::read(&sources.asn, sources.allow_small)?;
     let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges));
@@ -46,29 +45,35 @@ pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let database = filled(&ranges, &owners, &mut report)?;
     let database = described(database, sources, &countries);
 
-    let new = Unpublished::beside(out);
+    let new = Unpublished { path: beside(out, ".new"), published: false };
     report.bytes = new.write(&database)?;
     drop(database);
     check(&new.path, &ranges, &owners, report.prefixes)?;
     new.publish(out)?;
-    locked.sync_all().map_err(Error::file("store", folder))?; // makes the rename itself last
     report.seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// Holds the folder until the handle is dropped, so that two builds never write the same file.
-fn lock(folder: &Path) -> Result<File> {
-    let handle = File::open(folder).map_err(Error::file("open", folder))?;
+/// Held until the handle is dropped, so that two builds never write the same file. The lock is a file of its
+/// own that only its owner can open: any local user could lock the folder or the data for ever.
+fn lock(out: &Path) -> Result<File> {
+    let path = beside(out, ".lock");
+    let handle = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let handle = handle.map_err(Error::file("open", &path))?;
     match handle.try_lock() {
         Ok(()) => Ok(handle),
         Err(TryLockError::WouldBlock) => {
-            let folder = folder.display();
-            Err(Error::Data(format!(
-                "Another build of network data is running in {folder}: wait for its end."
-            )))
+            let out = out.display();
+            Err(Error::Data(format!("Another build of {out} is running: wait for its end.")))
         }
-        Err(TryLockError::Error(source)) => Err(Error::file("lock", folder)(source)),
+        Err(TryLockError::Error(source)) => Err(Error::file("lock", &path)(source)),
     }
+}
+
+fn beside(out: &Path, ending: &str) -> PathBuf {
+    let mut path = out.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
 }
 
 /// Takes both layers, so that their memory is free again before the tree is built.
@@ -94,6 +99,7 @@ fn blank_report(countries: &Countries, owners: &AsnTable, ranges: usize) -> Repo
     }
 }
 
+/// No source gives tags yet; reader and form have their place already.
 fn record_of<'a>((country, owner): &'a Answer, owners: &'a AsnTable) -> Record<'a> {
     let (asn, name) = owner.map(|id| owners.owner(id)).unzip();
     Record {
@@ -193,14 +199,8 @@ struct Unpublished {
 }
 
 impl Unpublished {
-    fn beside(out: &Path) -> Unpublished {
-        let mut path = out.as_os_str().to_owned();
-        path.push(".new");
-        Unpublished { path: path.into(), published: false }
-    }
-
-    /// Writes and stores the file; gives its size. A rest of a build that was killed makes way: the lock on
-    /// the folder says that nobody else works on it.
+    /// Writes and stores the file; gives its size. A rest of a build that was killed makes way: the lock
+    /// says that nobody else works on it.
     fn write(&self, database: &Database) -> Result<u64> {
         let path = &self.path;
         match std::fs::remove_file(path) {
@@ -223,6 +223,9 @@ impl Unpublished {
     fn publish(mut self, out: &Path) -> Result<()> {
         std::fs::rename(&self.path, out).map_err(Error::file("replace", out))?;
         self.published = true;
+        // The new data are in use now. A power cut before the folder is stored brings the old ones back, whole.
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
         Ok(())
     }
 }
@@ -249,7 +252,7 @@ mod tests {
         let out = scene.path("networks.mmdb");
         compile(&sources, &out, NOW).unwrap();
 
-        let mut countries = country::read(&sources.country, true, NOW).unwrap();
+        let countries = country::read(&sources.country, true, NOW).unwrap();
         let owners = asn::read(&sources.asn, true).unwrap();
         let right = laid_over(countries.ranges, owners.ranges.clone());
         let check = |ranges: &[Range<Answer>]| {

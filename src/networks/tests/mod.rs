@@ -152,7 +152,7 @@ fn the_same_sources_give_the_same_bytes_readable_for_all_and_nothing_else() {
     let (before, _) = compiled(&scene, &some_countries(), &[SOME_OWNERS]);
     assert_eq!(std::fs::read(scene.path("networks.mmdb")).unwrap(), first);
     assert_eq!(scene.path("networks.mmdb").metadata().unwrap().permissions().mode() & 0o7777, 0o644);
-    assert_eq!(scene.names(), ["asn-0.csv", "country.mmdb", "networks.mmdb"]);
+    assert_eq!(scene.names(), ["asn-0.csv", "country.mmdb", "networks.mmdb", "networks.mmdb.lock"]);
 
     let other =
         Mmdb::new().country("192.0.2.0/24", Shape::Flat, "PL").country("2400::/12", Shape::Flat, "PL");
@@ -161,10 +161,10 @@ fn the_same_sources_give_the_same_bytes_readable_for_all_and_nothing_else() {
 }
 
 #[test]
-fn two_builds_do_not_run_in_one_folder() {
+fn two_builds_of_one_file_do_not_run_at_once() {
     let scene = Scene::new();
     let country = scene.file("country.mmdb", some_countries());
-    let other = std::fs::File::open(scene.0.path()).unwrap();
+    let other = std::fs::File::create(scene.path("networks.mmdb.lock")).unwrap();
     other.lock().unwrap();
     let error = compile(&opened(&country, &[]), &scene.path("networks.mmdb"), NOW).unwrap_err();
     assert!(error.to_string().contains("Another build"), "{error}");
