@@ -31,10 +31,10 @@ pub mod tally;
 pub mod verdict;
 
 pub mod admin;
-pub mod notify;
-pub mod tick;
 pub mod authority;
+pub mod notify;
 pub mod settings;
+pub mod tick;
 
 pub mod acl;
 pub mod call;

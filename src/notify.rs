@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::clock::readable;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
-use crate::store::state::notices::{self, Notice};
 use crate::store::state::State;
+use crate::store::state::notices::{self, Notice};
 use crate::trouble::{self, Trouble};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -58,7 +58,10 @@ fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::State(format!("{} did not take a notice for {to} ({status}); it is tried again.", program.display())))
+    Err(Error::State(format!(
+        "{} did not take a notice for {to} ({status}); it is tried again.",
+        program.display()
+    )))
 }
 
 /// The message. Names from the state go through [`one_line`], so that none can add a header.

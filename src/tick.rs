@@ -60,7 +60,8 @@ fn work(call: &Call) -> Vec<String> {
             return vec![format!("The state cannot be worked on: {error}")];
         }
     }
-    let parts: [fn(&Call) -> Result<Vec<String>>; 4] = [fold_tally, release_whitelisted, notify::send_waiting, tidy];
+    let parts: [fn(&Call) -> Result<Vec<String>>; 4] =
+        [fold_tally, release_whitelisted, notify::send_waiting, tidy];
     for part in parts {
         match part(call) {
             Ok(lines) => told.extend(lines),

@@ -17,8 +17,12 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let days = given.number_within("days", 1, 400, 30)?;
     let filter = Filter {
         account: given.text("account").to_lowercase(),
-        address: given.given("address").map_or(Ok(String::new()), |a| a.parse::<Address>().map(|a| a.to_string()))?,
-        reference: given.given("reference").map_or(Ok(String::new()), |r| r.parse::<Reference>().map(|r| r.to_string()))?,
+        address: given
+            .given("address")
+            .map_or(Ok(String::new()), |a| a.parse::<Address>().map(|a| a.to_string()))?,
+        reference: given
+            .given("reference")
+            .map_or(Ok(String::new()), |r| r.parse::<Reference>().map(|r| r.to_string()))?,
         reason: given.text("reason").into(),
         since: admin.call.now - days * 86_400,
         limit: given.number_within("limit", 1, 10_000, 100)?,

@@ -25,7 +25,8 @@ pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let subject: Subject = given.text("for").parse()?;
     let source = source(given.text("from"))?;
     let until = given.until("until", admin.call.now)?;
-    let until = until.ok_or_else(|| Error::bad_value("The argument until", "", "an allowance needs an end, as 14d"))?;
+    let until = until
+        .ok_or_else(|| Error::bad_value("The argument until", "", "an allowance needs an end, as 14d"))?;
     let grant = Grant {
         subject: subject.key(),
         source: source.clone(),

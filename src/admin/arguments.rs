@@ -22,8 +22,15 @@ impl Arguments {
 
     /// Reads one JSON object; lists become text with commas.
     pub fn from_json(text: &str) -> Result<Arguments> {
-        let bad = |what: String| Error::bad_value("The JSON input", &what, "one object with texts, numbers, switches or lists of them");
-        let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        let bad = |what: String| {
+            Error::bad_value(
+                "The JSON input",
+                &what,
+                "one object with texts, numbers, switches or lists of them",
+            )
+        };
+        let object: serde_json::Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         let mut all = BTreeMap::new();
         for (key, value) in object {
             let text = plain(&value).ok_or_else(|| bad(format!("{key}={value}")))?;
@@ -42,7 +49,11 @@ impl Arguments {
         let known = |key: &String| function.arguments.iter().any(|a| a.name == key) || key == "generation";
         if let Some(unknown) = self.0.keys().find(|key| !known(key)) {
             let names: Vec<_> = function.arguments.iter().map(|a| a.name).collect();
-            let accepted = format!("{} takes {}", function.name, if names.is_empty() { "none".into() } else { names.join(", ") });
+            let accepted = format!(
+                "{} takes {}",
+                function.name,
+                if names.is_empty() { "none".into() } else { names.join(", ") }
+            );
             return Err(Error::bad_value("The argument", unknown, accepted));
         }
         match function.arguments.iter().find(|a| a.required && self.text(a.name).is_empty()) {
@@ -68,7 +79,9 @@ impl Arguments {
     /// The value as a whole number.
     pub fn number(&self, name: &str) -> Result<Option<i64>> {
         self.given(name)
-            .map(|v| v.parse().map_err(|_| Error::bad_value(format!("The argument {name}"), v, "a whole number")))
+            .map(|v| {
+                v.parse().map_err(|_| Error::bad_value(format!("The argument {name}"), v, "a whole number"))
+            })
             .transpose()
     }
 

@@ -67,10 +67,13 @@ pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         ..ListEntry::default()
     };
     admin.change(given, |change| change.add(list_for(value), &entry))?;
-    Ok(Outcome::said(format!("{value} is blocked{}.", match entry.until {
-        Some(until) => format!(" until {}", crate::clock::readable(until)),
-        None => " until you release it".into(),
-    })))
+    Ok(Outcome::said(format!(
+        "{value} is blocked{}.",
+        match entry.until {
+            Some(until) => format!(" until {}", crate::clock::readable(until)),
+            None => " until you release it".into(),
+        }
+    )))
 }
 
 /// Lifts every block of an account, an address or a network: the administrator's and the limiter's.
@@ -116,7 +119,8 @@ pub fn release_all(state: &mut State, matches: &dyn Fn(&str) -> bool) -> Result<
     let transaction = state.begin()?;
     let released = || -> rusqlite::Result<usize> {
         let stops = senders::stops(&transaction, 0)?;
-        let accounts = stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
+        let accounts =
+            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
         let mut n = 0;
         for account in accounts {
             n += usize::from(senders::release(&transaction, &account)?);

@@ -91,7 +91,8 @@ fn function_argument(argument: &'static Argument) -> Arg {
     if argument.switch {
         return arg.long(argument.name.replace('_', "-")).action(ArgAction::SetTrue);
     }
-    let arg = arg.value_name(argument.name.to_uppercase()).action(ArgAction::Append).allow_hyphen_values(true);
+    let arg =
+        arg.value_name(argument.name.to_uppercase()).action(ArgAction::Append).allow_hyphen_values(true);
     if argument.positional { arg } else { arg.long(argument.name.replace('_', "-")) }
 }
 
@@ -128,7 +129,9 @@ fn is_json(matches: &ArgMatches) -> bool {
 fn surroundings(matches: &ArgMatches) -> Result<Admin> {
     let (root, now) = (matches.get_one::<String>("root"), matches.get_one::<String>("now"));
     if (root.is_some() || now.is_some()) && has_borrowed_authority() {
-        return Err(Error::NotAllowed("--root and --now are not for programs with borrowed authority.".into()));
+        return Err(Error::NotAllowed(
+            "--root and --now are not for programs with borrowed authority.".into(),
+        ));
     }
     let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
     let paths = root.map_or_else(Paths::default, Paths::below);
@@ -138,7 +141,9 @@ fn surroundings(matches: &ArgMatches) -> Result<Admin> {
 /// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.
 fn who() -> String {
     match std::env::var("SUDO_USER") {
-        Ok(user) if !user.is_empty() => format!("root ({} by sudo)", user.chars().take(64).collect::<String>()),
+        Ok(user) if !user.is_empty() => {
+            format!("root ({} by sudo)", user.chars().take(64).collect::<String>())
+        }
         _ if nix::unistd::geteuid().is_root() => "root".into(),
         _ => format!("user {}", nix::unistd::geteuid()),
     }
@@ -146,7 +151,8 @@ fn who() -> String {
 
 fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
     let function = matches.get_one::<String>("function").map_or("", String::as_str);
-    let words: Vec<&str> = matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
+    let words: Vec<&str> =
+        matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
     let given = if words == ["-"] { from_input()? } else { Arguments::from_words(words)? };
     super::call(admin, function, &given)
 }

@@ -16,7 +16,13 @@ fn subject(given: &Arguments) -> Result<Option<Subject>> {
 
 /// Names or codes separated by commas.
 fn chosen(given: &Arguments) -> Result<BTreeSet<Country>> {
-    given.text("countries").split(',').map(str::trim).filter(|t| !t.is_empty()).map(Country::from_name_or_code).collect()
+    given
+        .text("countries")
+        .split(',')
+        .map(str::trim)
+        .filter(|t| !t.is_empty())
+        .map(Country::from_name_or_code)
+        .collect()
 }
 
 fn named(list: &BTreeSet<Country>) -> Vec<Value> {
@@ -49,8 +55,10 @@ pub fn list_countries(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 
 /// Every country with code and name.
 pub fn known_countries(_: &Admin, _: &Arguments) -> Result<Outcome> {
-    let all: Vec<Value> =
-        Country::all().into_iter().map(|(code, name)| json!({ "code": code.to_string(), "name": name })).collect();
+    let all: Vec<Value> = Country::all()
+        .into_iter()
+        .map(|(code, name)| json!({ "code": code.to_string(), "name": name }))
+        .collect();
     Ok(json!(all).into())
 }
 
@@ -76,7 +84,11 @@ pub fn disallow_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 pub fn unset_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let subject = subject(given)?;
     let Some(subject) = subject else {
-        return Err(Error::bad_value("The argument for", "", "a mailbox or domain: the server's list cannot be unset, only set"));
+        return Err(Error::bad_value(
+            "The argument for",
+            "",
+            "a mailbox or domain: the server's list cannot be unset, only set",
+        ));
     };
     admin.change(given, |change| change.set_countries(Some(&subject), None))?;
     Ok(Outcome::said(format!("{subject} has no list of its own any more; the next level's holds.")))
@@ -95,8 +107,11 @@ fn change(
     admin.change(given, |change| change.set_countries(subject.as_ref(), Some(&list)))?;
     let whose = subject.map_or_else(|| "the server".into(), |s| s.to_string());
     let said = if list.is_empty() { "no country".into() } else { codes(&list) };
-    Ok(Outcome { data: json!({ "for": whose, "countries": named(&list) }), ..Outcome::said(format!("Allowed for {whose}: {said}.")) }
-        .warn(warning))
+    Ok(Outcome {
+        data: json!({ "for": whose, "countries": named(&list) }),
+        ..Outcome::said(format!("Allowed for {whose}: {said}."))
+    }
+    .warn(warning))
 }
 
 /// An empty list refuses every country: it must be confirmed, except for the server while the rule is off.

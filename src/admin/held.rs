@@ -55,18 +55,28 @@ fn forget(admin: &Admin, message: &MessageId) -> Result<()> {
 
 fn exim(admin: &Admin, arguments: &[&str]) -> Result<()> {
     let program = find(admin)?;
-    let said = Command::new(&program)
-        .args(arguments)
-        .output()
-        .map_err(Error::system(format!("run {} {}", program.display(), arguments.join(" "))))?;
+    let said = Command::new(&program).args(arguments).output().map_err(Error::system(format!(
+        "run {} {}",
+        program.display(),
+        arguments.join(" ")
+    )))?;
     if said.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().chars().take(300).collect::<String>();
+    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat())
+        .trim()
+        .chars()
+        .take(300)
+        .collect::<String>();
     Err(Error::NotFound(format!("Exim did not do {} ({text}).", arguments.join(" "))))
 }
 
 fn find(admin: &Admin) -> Result<PathBuf> {
     let found = EXIM.iter().map(|p| admin.call.paths.root().join(p)).find(|p| p.exists());
-    found.ok_or_else(|| Error::NotFound(format!("Exim was not found (looked for {}).", EXIM.map(|p| format!("/{p}")).join(", "))))
+    found.ok_or_else(|| {
+        Error::NotFound(format!(
+            "Exim was not found (looked for {}).",
+            EXIM.map(|p| format!("/{p}")).join(", ")
+        ))
+    })
 }

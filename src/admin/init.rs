@@ -84,7 +84,9 @@ fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
             return Err(Error::State(format!("{} is in the way: it is no folder.", path.display())));
         }
         Ok(_) => {}
-        Err(_) => DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::file("make", path))?,
+        Err(_) => {
+            DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::file("make", path))?
+        }
     }
     if let Some((uid, gid)) = owner {
         chown(path, Some(uid), Some(gid)).map_err(Error::file("give away", path))?;

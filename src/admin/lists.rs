@@ -32,7 +32,9 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
     if list == ListName::Whitelist {
         let released = blocks::release_stops_of(admin, &value);
         return Ok(outcome.warn(released.err().map(|e| {
-            format!("The stop of {value} could not be lifted now ({e}); `postern tick` does it as soon as it can.")
+            format!(
+                "The stop of {value} could not be lifted now ({e}); `postern tick` does it as soon as it can."
+            )
         })));
     }
     Ok(outcome)
@@ -50,9 +52,7 @@ fn lift_blocks(change: &mut Change, list: ListName, value: &str) -> Result<Vec<S
     let (blocks, covered): (ListName, Box<dyn Fn(&str) -> bool>) = match list {
         ListName::IpExemption => {
             let exempt: Network = value.parse()?;
-            let inside = move |b: &str| {
-                b.parse::<Network>().is_ok_and(|b| exempt.net().contains(&b.net()))
-            };
+            let inside = move |b: &str| b.parse::<Network>().is_ok_and(|b| exempt.net().contains(&b.net()));
             (ListName::AddressBlock, Box::new(inside))
         }
         ListName::UserExemption => (ListName::AccountBlock, Box::new(|b: &str| b == value)),

@@ -34,7 +34,10 @@ pub fn on_state<T: Serialize + DeserializeOwned>(
 
 /// Does the work in a child that has become the owner of the state for good; directly where the caller is
 /// not root anyway.
-pub fn as_postern<T: Serialize + DeserializeOwned>(paths: &Paths, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn as_postern<T: Serialize + DeserializeOwned>(
+    paths: &Paths,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     in_child(|| become_owner_of(&paths.state_dir()).and_then(|()| work()))
 }
 
@@ -78,6 +81,8 @@ fn understand<T: DeserializeOwned>(text: &str) -> Result<T> {
     match serde_json::from_str(text) {
         Ok(Told::Done(value)) => Ok(value),
         Ok(Told::Failed(sentence)) => Err(Error::State(sentence)),
-        Err(_) => Err(Error::State("The work on the state ended without an answer; look into the log.".into())),
+        Err(_) => {
+            Err(Error::State("The work on the state ended without an answer; look into the log.".into()))
+        }
     }
 }

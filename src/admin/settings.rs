@@ -66,7 +66,10 @@ pub(super) fn may_enforce_countries(admin: &Admin, settings: &Settings, given: &
 }
 
 /// What the last 30 days' successful logins say about these countries, as a sentence.
-pub(super) fn dry_run(admin: &Admin, allowed: &std::collections::BTreeSet<crate::country::Country>) -> String {
+pub(super) fn dry_run(
+    admin: &Admin,
+    allowed: &std::collections::BTreeSet<crate::country::Country>,
+) -> String {
     let figures = super::activity::successes(admin, 30);
     let (mut all, mut refused) = (0, 0);
     for (country, n) in figures.unwrap_or_default() {

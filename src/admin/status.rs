@@ -52,7 +52,9 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     networks(admin, &mut report)?;
     let found: Result<FromState> = on_state(&admin.call.paths, |state| {
         let db = state.connection();
-        let read = || Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()));
+        let read = || {
+            Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()))
+        };
         read().map_err(state.failed("read"))
     });
     match found {
@@ -67,7 +69,8 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     undecided(admin, &settings, &mut report);
     tally(admin, &mut report);
     for mark in trouble::marks(&admin.call.paths) {
-        let text = format!("{} ({} times, last {})", mark.trouble.sentence(), mark.count, readable(mark.last));
+        let text =
+            format!("{} ({} times, last {})", mark.trouble.sentence(), mark.count, readable(mark.last));
         report.add(mark.trouble.code(), Level::Trouble, text);
     }
     let worst = match report.worst {
@@ -97,7 +100,10 @@ fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
         Ok(head) => report.add(
             "policy",
             Level::Warning,
-            format!("Published is generation {}, not {generation}; `postern tick` publishes it.", head.generation),
+            format!(
+                "Published is generation {}, not {generation}; `postern tick` publishes it.",
+                head.generation
+            ),
         ),
         Err(error) => report.add("policy", Level::Trouble, error.to_string()),
     }
@@ -123,17 +129,15 @@ fn rules(admin: &Admin, settings: &Settings, report: &mut Report) {
 
 fn networks(admin: &Admin, report: &mut Report) -> Result<()> {
     let status = data::status(&admin.call.paths, admin.call.now)?;
-    let warnings: Vec<&str> = status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let warnings: Vec<&str> =
+        status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let level = match (status["usable"] == true, warnings.is_empty()) {
         (false, _) => Level::Trouble,
         (true, false) => Level::Warning,
         (true, true) => Level::Good,
     };
-    let says = if warnings.is_empty() {
-        format!("{} days old.", status["age_days"])
-    } else {
-        warnings.join(" ")
-    };
+    let says =
+        if warnings.is_empty() { format!("{} days old.", status["age_days"]) } else { warnings.join(" ") };
     report.add("network data", level, says);
     Ok(())
 }
@@ -147,7 +151,11 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
             .map(|(_, _, last)| readable(*last))
     };
     let places: [(&str, Service, &[Door]); 5] = [
-        ("SMTP logins", Service::Smtp, &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail]),
+        (
+            "SMTP logins",
+            Service::Smtp,
+            &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
+        ),
         ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
         ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
         ("messages by SMTP", Service::Smtp, &[Door::EximData]),
@@ -166,7 +174,11 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
     if exim_only && settings.smtp_tries_from == SmtpTries::Dovecot {
         report.add("statistics", Level::Warning, "SMTP logins are to be counted by Dovecot's gate, which does not ask: set smtp_tries_from to exim.");
     }
-    report.add("webmail and panel logins", Level::Warning, "NOT COVERED: webmail logs in from this server itself, and the panel checks passwords of its own.");
+    report.add(
+        "webmail and panel logins",
+        Level::Warning,
+        "NOT COVERED: webmail logs in from this server itself, and the panel checks passwords of its own.",
+    );
 }
 
 /// What makes the address-only door undecided.
@@ -198,6 +210,10 @@ fn tally(admin: &Admin, report: &mut Report) {
     let current = crate::tally::current(&admin.call.paths);
     let begun = std::fs::symlink_metadata(&current).ok().and_then(|m| m.created().ok()?.elapsed().ok());
     if begun.is_some_and(|age| age.as_secs() > 600) {
-        report.add("tick", Level::Warning, "The tally was not folded for ten minutes: is `postern tick` run each minute?");
+        report.add(
+            "tick",
+            Level::Warning,
+            "The tally was not folded for ten minutes: is `postern tick` run each minute?",
+        );
     }
 }

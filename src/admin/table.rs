@@ -1,7 +1,9 @@
 //! Every function once: its name in the API, its words on the command line, its arguments, what it does.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status};
+use super::{
+    Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status,
+};
 use crate::admin::data;
 use crate::error::Result;
 use crate::store::settings::entries::ListName;
@@ -65,7 +67,8 @@ const fn switch(name: &'static str, meaning: &'static str) -> Argument {
 }
 
 const NOTE: Argument = option("note", "why, for whoever reads the list later");
-const UNTIL: Argument = option("until", "when it ends: 2026-12-01, \"2026-12-01 18:00\" (UTC), 6h, 7d; without it, never");
+const UNTIL: Argument =
+    option("until", "when it ends: 2026-12-01, \"2026-12-01 18:00\" (UTC), 6h, 7d; without it, never");
 const FOR: Argument = option("for", "a mailbox or domain; without it, the server");
 const CONFIRM: Argument = switch("confirm", "do it although it may lock people out");
 const COUNTRIES: Argument = needed("countries", "codes or names, separated by commas: DE,Austria");
@@ -98,7 +101,13 @@ const BLOCK_VALUE: Argument = needed("value", "a mailbox, a local user, an addre
 
 /// The functions, in the order in which help lists them.
 pub const FUNCTIONS: &[Function] = &[
-    reads("status", &["status"], "What is in place, what is not covered, what is in trouble", &[], status::status),
+    reads(
+        "status",
+        &["status"],
+        "What is in place, what is not covered, what is in trouble",
+        &[],
+        status::status,
+    ),
     reads(
         "explain",
         &["explain"],
@@ -146,12 +155,48 @@ pub const FUNCTIONS: &[Function] = &[
         &[BLOCK_VALUE, option("reason", "why, for the trail of changes: \"password changed\"")],
         blocks::release,
     ),
-    reads("list_held", &["held", "list"], "Messages that are held", &[option("account", "only of this account")], held::list_held),
-    changes("release_held", &["held", "release"], "Let a held message leave", &[needed("message", "Exim's name for it")], held::release_held),
-    changes("remove_held", &["held", "remove"], "Delete a held message", &[needed("message", "Exim's name for it")], held::remove_held),
-    reads("list_countries", &["countries", "list"], "The allowed countries, and the server's own", &[], countries::list_countries),
-    reads("known_countries", &["countries", "known"], "Every country with code and name", &[], countries::known_countries),
-    changes("allow_countries", &["countries", "allow"], "Add countries to a list", &[COUNTRIES, FOR], countries::allow_countries),
+    reads(
+        "list_held",
+        &["held", "list"],
+        "Messages that are held",
+        &[option("account", "only of this account")],
+        held::list_held,
+    ),
+    changes(
+        "release_held",
+        &["held", "release"],
+        "Let a held message leave",
+        &[needed("message", "Exim's name for it")],
+        held::release_held,
+    ),
+    changes(
+        "remove_held",
+        &["held", "remove"],
+        "Delete a held message",
+        &[needed("message", "Exim's name for it")],
+        held::remove_held,
+    ),
+    reads(
+        "list_countries",
+        &["countries", "list"],
+        "The allowed countries, and the server's own",
+        &[],
+        countries::list_countries,
+    ),
+    reads(
+        "known_countries",
+        &["countries", "known"],
+        "Every country with code and name",
+        &[],
+        countries::known_countries,
+    ),
+    changes(
+        "allow_countries",
+        &["countries", "allow"],
+        "Add countries to a list",
+        &[COUNTRIES, FOR],
+        countries::allow_countries,
+    ),
     changes(
         "disallow_countries",
         &["countries", "disallow"],
@@ -190,9 +235,13 @@ pub const FUNCTIONS: &[Function] = &[
         &[IP_VALUE],
         |a, g| lists::remove(a, g, ListName::IpExemption),
     ),
-    reads("list_user_exemptions", &["exemptions", "user", "list"], "The list User Authentication", &[], |a, _| {
-        lists::list(a, ListName::UserExemption)
-    }),
+    reads(
+        "list_user_exemptions",
+        &["exemptions", "user", "list"],
+        "The list User Authentication",
+        &[],
+        |a, _| lists::list(a, ListName::UserExemption),
+    ),
     changes(
         "add_user_exemption",
         &["exemptions", "user", "add"],
@@ -224,7 +273,13 @@ pub const FUNCTIONS: &[Function] = &[
         &[USER_VALUE],
         |a, g| lists::remove(a, g, ListName::Whitelist),
     ),
-    reads("list_allowances", &["allowances", "list"], "Temporary allowances", &[], allowances::list_allowances),
+    reads(
+        "list_allowances",
+        &["allowances", "list"],
+        "Temporary allowances",
+        &[],
+        allowances::list_allowances,
+    ),
     changes(
         "add_allowance",
         &["allowances", "add"],
@@ -237,19 +292,39 @@ pub const FUNCTIONS: &[Function] = &[
         ],
         allowances::add_allowance,
     ),
-    changes("remove_allowance", &["allowances", "remove"], "End an allowance at once", &[needed("id", "its number")], allowances::remove_allowance),
-    reads("get_settings", &["settings", "list"], "Every setting with value, default and meaning", &[], settings::get_settings),
+    changes(
+        "remove_allowance",
+        &["allowances", "remove"],
+        "End an allowance at once",
+        &[needed("id", "its number")],
+        allowances::remove_allowance,
+    ),
+    reads(
+        "get_settings",
+        &["settings", "list"],
+        "Every setting with value, default and meaning",
+        &[],
+        settings::get_settings,
+    ),
     changes(
         "set_setting",
         &["settings", "set"],
         "Change a setting",
-        &[needed("key", "the setting's key"), Argument { required: false, ..needed("value", "its new value") }, CONFIRM],
+        &[
+            needed("key", "the setting's key"),
+            Argument { required: false, ..needed("value", "its new value") },
+            CONFIRM,
+        ],
         settings::set_setting,
     ),
     reads("list_audit", &["audit"], "Who changed what, newest first", &[LIMIT], activity::list_audit),
-    reads("lookup_address", &["data", "lookup"], "What the network data say of an address", &[needed("address", "the address")], |a, g| {
-        data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from)
-    }),
+    reads(
+        "lookup_address",
+        &["data", "lookup"],
+        "What the network data say of an address",
+        &[needed("address", "the address")],
+        |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
+    ),
     changes(
         "build_data",
         &["data", "build"],
@@ -267,7 +342,10 @@ pub const FUNCTIONS: &[Function] = &[
         "Make folders, owners and access lists; safe to run again",
         &[
             option("user", "the user that owns the state; postern if not given"),
-            option("mail_users", "users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot"),
+            option(
+                "mail_users",
+                "users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot",
+            ),
         ],
         init::init,
     ),
@@ -275,10 +353,20 @@ pub const FUNCTIONS: &[Function] = &[
         let generation = a.publish()?;
         Ok(Outcome::said(format!("The policy was published (generation {generation}).")))
     }),
-    changes("tick", &["tick"], "The minute's work: fold the tally, send notices, prune; run it each minute", &[], |a, _| {
-        crate::tick::tick(a).map(|messages| Outcome { messages, ..Outcome::default() })
-    }),
-    reads("list_functions", &["functions"], "Every function of the API with its arguments", &[], list_functions),
+    changes(
+        "tick",
+        &["tick"],
+        "The minute's work: fold the tally, send notices, prune; run it each minute",
+        &[],
+        |a, _| crate::tick::tick(a).map(|messages| Outcome { messages, ..Outcome::default() }),
+    ),
+    reads(
+        "list_functions",
+        &["functions"],
+        "Every function of the API with its arguments",
+        &[],
+        list_functions,
+    ),
 ];
 
 fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -286,9 +374,9 @@ fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         given.text("asn").split(',').map(str::trim).filter(|f| !f.is_empty()).map(Into::into).collect();
     let (country, small) = (given.text("country"), given.is_on("allow_small")?);
     let call = &admin.call;
-    super::on_state::in_child(|| data::build(&call.paths, country.as_ref(), &asn, small, call.now)).map(|report| {
-        Outcome { data: report, ..Outcome::said("The network data were built and are in use.") }
-    })
+    super::on_state::in_child(|| data::build(&call.paths, country.as_ref(), &asn, small, call.now)).map(
+        |report| Outcome { data: report, ..Outcome::said("The network data were built and are in use.") },
+    )
 }
 
 fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
