@@ -1,5 +1,5 @@
 # Shared by the scripts of this project; sourced, never run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 # The project's folder, whatever folder the caller stands in.
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

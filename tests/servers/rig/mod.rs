@@ -19,7 +19,7 @@ mod root;
 mod servers;
 mod syslog;
 
-pub(crate) use inside::{Ran, eventually};
+pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use root::Pair;
 
 use crate::clients::{Imap, Pop3, Reply, Smtp, Way};
@@ -228,5 +228,11 @@ impl Scene {
     fn read(&self, inside: &str) -> String {
         let bytes = std::fs::read(self.path(inside)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.root.sweep();
     }
 }

@@ -106,22 +106,19 @@ impl Root {
         }
     }
 
-    /// Ends every process that runs in this folder. Only a scene starts any there, so whatever is found
+    /// Ends every process that runs in this folder, at once: what they leave is wiped. Only a scene starts any there, so whatever is found
     /// belongs to this scene, or to one whose test run was killed.
     pub(super) fn sweep(&self) {
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            let mut left = self.processes();
-            for pid in &left {
+        for _ in 0..200 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
                 // It may have ended meanwhile; that is what is wanted.
-                let _ = kill(*pid, signal);
+                let _ = kill(pid, Signal::SIGKILL);
             }
-            for _ in 0..100 {
-                if left.is_empty() {
-                    return;
-                }
-                sleep(Duration::from_millis(10));
-                left = self.processes();
-            }
+            sleep(Duration::from_millis(10));
         }
         panic!("processes in {} do not end: {:?}", self.folder.display(), self.processes());
     }
