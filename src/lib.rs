@@ -1,6 +1,43 @@
 //! Postern guards the mail logins and the outgoing mail of shared hosting servers.
+//!
+//! Everything that it does for a mail server is one question and one answer ([`flow::answer`]):
+//!
+//! ```text
+//! mail server ─> door ─> Request ─> gather facts ─> decide ─> record ─> Answer ─> door ─> mail server
+//! ```
+//!
+//! The modules stand in the order of that flow. The rules are in [`decide`]: pure, in the order in which they
+//! are asked. Trouble of our own lets mail go on: a fact that is missing silences the rules that need it, and
+//! [`wayout`] is what a hook says when it cannot go on.
 
+pub mod door;
+pub mod hook;
+pub mod wayout;
+
+pub mod account;
 pub mod address;
+pub mod country;
+pub mod request;
+
+pub mod flow;
+pub mod gather;
+pub mod networks;
+pub mod policy;
+
+pub mod decide;
+pub mod record;
+pub mod store;
+pub mod tally;
+pub mod verdict;
+
+pub mod admin;
+pub mod authority;
+pub mod settings;
+
+pub mod acl;
+pub mod call;
 pub mod clock;
 pub mod error;
+pub mod log;
 pub mod paths;
+pub mod trouble;

@@ -1,0 +1,190 @@
+//! Accounts: a mailbox, or a local user that sends.
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest name that is kept, in bytes; RFC 5321 §4.5.3.1 allows 64 for the local part and 255 for the domain.
+const LONGEST: usize = 320;
+
+/// Who logs in or sends. Always in lower case: servers fold case themselves, and two spellings must not
+/// have two counters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account {
+    name: String,
+    /// Where the `@` stands; none for a local user.
+    at: Option<usize>,
+}
+
+impl Account {
+    /// The account that a mail server names. Characters that no account can have become `?` and what is
+    /// too long is cut, so that any text makes an account (one that is on no list); `None` where the text
+    /// is empty.
+    ///
+    /// The spellings `user+domain`, `user%domain` and `user:domain` that panels accept are the mailbox
+    /// `user@domain` where the right side looks like a domain.
+    pub fn from_server(text: &str) -> Option<Account> {
+        let clean: String = text
+            .trim()
+            .chars()
+            .map(|c| if c.is_control() || c.is_whitespace() { '?' } else { c })
+            .flat_map(char::to_lowercase)
+            .collect();
+        let cut = clean.floor_char_boundary(LONGEST);
+        (!clean.is_empty()).then(|| Account::spelled(&clean[..cut]))
+    }
+
+    fn spelled(name: &str) -> Account {
+        if let Some(at) = name.rfind('@').filter(|at| *at > 0 && *at + 1 < name.len()) {
+            return Account { name: name.into(), at: Some(at) };
+        }
+        let other = name.rfind(['+', '%', ':']).filter(|at| *at > 0 && name[at + 1..].contains('.'));
+        match other {
+            Some(at) if !name.contains('@') => {
+                Account { name: format!("{}@{}", &name[..at], &name[at + 1..]), at: Some(at) }
+            }
+            _ => Account { name: name.into(), at: None },
+        }
+    }
+
+    /// The name in full: `alice@example.test`, or `webuser`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The mailbox's domain; none for a local user.
+    pub fn domain(&self) -> Option<&str> {
+        self.at.map(|at| &self.name[at + 1..])
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl FromStr for Account {
+    type Err = Error;
+
+    /// Reads an account as an administrator writes it; strict, so that a typing error is not saved.
+    fn from_str(text: &str) -> Result<Account> {
+        let account = Account::from_server(text);
+        account.filter(|a| a.name.chars().all(is_plain) && a.name.matches('@').count() <= 1).ok_or_else(
+            || {
+                Error::bad_value(
+                    "The account",
+                    text,
+                    "give a mailbox as alice@example.org, or a local user's name",
+                )
+            },
+        )
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || "@.!#$&'*+-/=^_{|}~".contains(c)
+}
+
+/// What a list entry can be about: one account, or all mailboxes of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// One account.
+    Account(Account),
+    /// All mailboxes of this domain, in lower case.
+    Domain(String),
+}
+
+impl Subject {
+    /// The keys under which an entry may stand that is about this account: the account itself first, then
+    /// its domain.
+    pub fn keys_of(account: &Account) -> impl Iterator<Item = String> + '_ {
+        std::iter::once(account.name.clone()).chain(account.domain().map(|domain| format!("@{domain}")))
+    }
+
+    /// The entry's key: the account's name, or `@` and the domain.
+    pub fn key(&self) -> String {
+        match self {
+            Subject::Account(account) => account.name.clone(),
+            Subject::Domain(domain) => format!("@{domain}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = Error;
+
+    /// `alice@example.org` is a mailbox, `example.org` or `@example.org` a domain, `webuser` a local user.
+    fn from_str(text: &str) -> Result<Subject> {
+        let text = text.trim();
+        let domain = text.strip_prefix('@').unwrap_or(text);
+        if domain.contains('@') || (domain == text && !text.contains('.')) {
+            return text.parse().map(Subject::Account);
+        }
+        let good = domain.len() <= 255
+            && domain.split('.').all(|label| {
+                !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+            });
+        if !good {
+            return Err(Error::bad_value(
+                "The mailbox or domain",
+                text,
+                "give alice@example.org, a domain as example.org, or a local user's name",
+            ));
+        }
+        Ok(Subject::Domain(domain.to_lowercase()))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Account(account) => account.fmt(f),
+            Subject::Domain(domain) => f.write_str(domain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_spellings_of_a_mailbox_are_one_account() {
+        for text in ["Alice@Example.TEST", "alice+example.test", "alice%example.test", "alice:example.test"] {
+            assert_eq!(Account::from_server(text).unwrap().name(), "alice@example.test", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tagged_mailbox_keeps_its_tag_and_a_plain_name_is_a_local_user() {
+        assert_eq!(Account::from_server("a+b.c@example.test").unwrap().name(), "a+b.c@example.test");
+        assert_eq!(Account::from_server("web+user").unwrap().domain(), None);
+        assert_eq!(Account::from_server("webuser").unwrap().domain(), None);
+        assert_eq!(Account::from_server("@").unwrap().domain(), None);
+        assert_eq!(Account::from_server("  "), None);
+    }
+
+    #[test]
+    fn subjects_are_told_apart_by_their_shape() {
+        assert_eq!("example.test".parse::<Subject>().unwrap().key(), "@example.test");
+        assert_eq!("@Example.Test".parse::<Subject>().unwrap().key(), "@example.test");
+        assert_eq!("a@example.test".parse::<Subject>().unwrap().key(), "a@example.test");
+        assert_eq!("webuser".parse::<Subject>().unwrap().key(), "webuser");
+        for bad in ["", "@", "a b@example.test", "a@b@c", "ex..test", "x y.test"] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_an_account_that_reads_as_itself(text in "\\PC{0,400}|[\\x00-\\x7f]{0,50}") {
+            if let Some(account) = Account::from_server(&text) {
+                prop_assert!(!account.name().contains(char::is_control));
+                prop_assert_eq!(Account::from_server(account.name()), Some(account));
+            }
+            let _ = text.parse::<Subject>();
+        }
+    }
+}

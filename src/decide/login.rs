@@ -1,0 +1,227 @@
+//! Logins and their use: may this account go on from this address?
+
+use super::{Decision, Fact, Finding, Step};
+use crate::account::Account;
+use crate::address::{AddressClass, Network};
+use crate::clock::Seconds;
+use crate::country::Country;
+use crate::policy::{Allowance, Entry};
+use crate::request::Login;
+use crate::settings::{Mode, Settings, UnknownCountry};
+use crate::verdict::{Level, Missing, Reason, Verdict};
+
+/// What is known about one login.
+#[derive(Clone, Debug)]
+pub struct LoginFacts {
+    /// What the published policy says that concerns this login.
+    pub policy: Fact<LoginPolicy>,
+    /// The country of the address: none where good data have none.
+    pub country: Fact<Option<Country>>,
+}
+
+/// The part of the policy that concerns one login.
+#[derive(Clone, Debug, Default)]
+pub struct LoginPolicy {
+    /// The settings.
+    pub settings: Settings,
+    /// The administrator's block of the account.
+    pub account_block: Option<Entry>,
+    /// The administrator's block around the address.
+    pub address_block: Option<(Network, Entry)>,
+    /// Whether the address is an own address or a trusted proxy.
+    pub own_address: bool,
+    /// IP Authentication exemption around the address.
+    pub address_exemption: Option<Network>,
+    /// User Authentication exemption of the account or its domain.
+    pub account_exemption: Option<String>,
+    /// Whether anybody at all is exempt by account: matters where the account is unknown.
+    pub someone_exempt: bool,
+    /// The allowed countries, and whose list that is.
+    pub countries: Option<(Level, Vec<Country>)>,
+    /// Whether some account's or domain's own list allows the country.
+    pub allowed_somewhere: bool,
+    /// Allowances of the account and its domain; of everybody where the account is unknown.
+    pub allowances: Vec<Allowance>,
+}
+
+/// One login with what is known about it.
+struct Case<'a> {
+    login: &'a Login,
+    facts: &'a LoginFacts,
+    policy: &'a LoginPolicy,
+    now: Seconds,
+}
+
+/// One rule.
+struct Rule {
+    number: u8,
+    name: &'static str,
+    /// Whether it looks at the address: local addresses skip those that do.
+    by_address: bool,
+    mode: fn(&Settings) -> Mode,
+    ask: fn(&Case) -> Finding,
+}
+
+const fn always(_: &Settings) -> Mode {
+    Mode::Enforce
+}
+
+/// The rules in their order.
+const RULES: &[Rule] = &[
+    Rule {
+        number: 1,
+        name: "administrator's block of the account",
+        by_address: false,
+        mode: always,
+        ask: account_block,
+    },
+    Rule {
+        number: 1,
+        name: "administrator's block of the address",
+        by_address: true,
+        mode: always,
+        ask: address_block,
+    },
+    Rule { number: 2, name: "local address", by_address: true, mode: always, ask: local_address },
+    Rule {
+        number: 3,
+        name: "IP Authentication exemption",
+        by_address: true,
+        mode: always,
+        ask: address_exemption,
+    },
+    Rule {
+        number: 4,
+        name: "User Authentication exemption",
+        by_address: false,
+        mode: always,
+        ask: account_exemption,
+    },
+    Rule {
+        number: 6,
+        name: "Country Authentication Restriction",
+        by_address: true,
+        mode: |s| s.country_rule,
+        ask: country,
+    },
+];
+
+/// Decides one login or use. `explain` is called with each step.
+pub fn decide(login: &Login, facts: &LoginFacts, now: Seconds, explain: &mut dyn FnMut(Step)) -> Decision {
+    let policy = match &facts.policy {
+        Fact::Known(policy) => policy,
+        Fact::Missing(what) => return go_on(login.account.as_ref(), Reason::FactMissing(*what), Vec::new()),
+    };
+    let case = Case { login, facts, policy, now };
+    let (mut skip_address_rules, mut would_refuse) = (false, Vec::new());
+    for rule in RULES {
+        let mode = (rule.mode)(&policy.settings);
+        let asked = mode != Mode::Off && !(skip_address_rules && rule.by_address);
+        let finding = asked.then(|| (rule.ask)(&case));
+        explain(Step { number: rule.number, rule: rule.name, mode, finding: finding.clone() });
+        match finding {
+            None | Some(Finding::Pass(_)) => {}
+            Some(Finding::SkipAddressRules(_)) => skip_address_rules = true,
+            Some(Finding::Refuse(reason)) if mode == Mode::Monitor => would_refuse.push(reason),
+            Some(Finding::Refuse(reason)) => {
+                return Decision { verdict: Verdict::Refuse, reason, would_refuse };
+            }
+            Some(Finding::Allow(reason)) => return go_on(login.account.as_ref(), reason, would_refuse),
+            Some(Finding::Undecided(_)) if mode == Mode::Monitor => {}
+            Some(Finding::Undecided(reason)) => {
+                return Decision { verdict: Verdict::Undecided, reason, would_refuse };
+            }
+        }
+    }
+    go_on(login.account.as_ref(), Reason::NothingAgainst, would_refuse)
+}
+
+/// Where the account is unknown, nobody can say "allow": a block of the account may still come.
+fn go_on(account: Option<&Account>, reason: Reason, would_refuse: Vec<Reason>) -> Decision {
+    let verdict = if account.is_some() { Verdict::Allow } else { Verdict::Undecided };
+    Decision { verdict, reason, would_refuse }
+}
+
+fn account_block(case: &Case) -> Finding {
+    match &case.policy.account_block {
+        Some(block) => Finding::Refuse(Reason::AccountBlocked(block.until)),
+        None if case.login.account.is_none() => {
+            Finding::Pass(Reason::NotConcerned("this door does not know the account"))
+        }
+        None => Finding::Pass(Reason::NotConcerned("the account is not blocked")),
+    }
+}
+
+fn address_block(case: &Case) -> Finding {
+    let loopback = case.login.address.is_none_or(|a| a.class() == AddressClass::Loopback);
+    match &case.policy.address_block {
+        Some(_) if loopback => Finding::Pass(Reason::NotConcerned("loopback can never be blocked")),
+        Some((network, block)) => Finding::Refuse(Reason::AddressBlocked(*network, block.until)),
+        None => Finding::Pass(Reason::NotConcerned("the address is not blocked")),
+    }
+}
+
+fn local_address(case: &Case) -> Finding {
+    match case.login.address {
+        None => Finding::SkipAddressRules(Reason::LocalAddress),
+        Some(a) if a.class() == AddressClass::Loopback => Finding::SkipAddressRules(Reason::LocalAddress),
+        Some(_) if case.policy.own_address => Finding::SkipAddressRules(Reason::LocalAddress),
+        Some(_) => Finding::Pass(Reason::NotConcerned("the address is not the server's own")),
+    }
+}
+
+fn address_exemption(case: &Case) -> Finding {
+    match case.policy.address_exemption {
+        Some(network) => Finding::Allow(Reason::AddressExempt(network)),
+        None => Finding::Pass(Reason::NotConcerned("the address is not exempt")),
+    }
+}
+
+fn account_exemption(case: &Case) -> Finding {
+    match &case.policy.account_exemption {
+        Some(entry) => Finding::Allow(Reason::AccountExempt(entry.clone())),
+        None if case.login.account.is_none() && case.policy.someone_exempt => {
+            Finding::Undecided(Reason::AccountUnknown("a User Authentication exemption"))
+        }
+        None => Finding::Pass(Reason::NotConcerned("neither the account nor its domain is exempt")),
+    }
+}
+
+/// The country rule: allowed countries of the account, else of its domain, else of the server; a temporary
+/// allowance lifts it.
+fn country(case: &Case) -> Finding {
+    let Some(address) = case.login.address else {
+        return Finding::Pass(Reason::NotConcerned("the server names no address"));
+    };
+    if address.class() == AddressClass::Private {
+        return Finding::Pass(Reason::NotConcerned("a private address lies in no country"));
+    }
+    let country = match &case.facts.country {
+        Fact::Known(country) => *country,
+        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
+    };
+    let Some((level, allowed)) = &case.policy.countries else {
+        return Finding::Pass(Reason::FactMissing(Missing::Policy));
+    };
+    let against = match country {
+        Some(c) if allowed.contains(&c) => return Finding::Pass(Reason::CountryAllowed(c, *level)),
+        Some(c) => Reason::CountryNotAllowed(c, *level),
+        None if case.policy.settings.unknown_countries == UnknownCountry::Allow => {
+            return Finding::Pass(Reason::UnknownCountryAllowed);
+        }
+        None => Reason::UnknownCountryRefused,
+    };
+    let running = case.policy.allowances.iter().find(|a| a.covers(address, country, case.now));
+    match (running, &case.login.account) {
+        (Some(allowance), Some(_)) => Finding::Pass(Reason::Allowance(allowance.until)),
+        (Some(_), None) => Finding::Undecided(Reason::AccountUnknown("a temporary allowance")),
+        (None, None) if case.policy.allowed_somewhere => {
+            Finding::Undecided(Reason::AccountUnknown("an account's or domain's own list of countries"))
+        }
+        (None, _) => Finding::Refuse(against),
+    }
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+//! Messages that leave: may this sender send one more?
+
+use super::Fact;
+use super::window::Window;
+use crate::account::Account;
+use crate::clock::Seconds;
+use crate::request::Send;
+use crate::settings::{Mode, OverLimit, Settings};
+use crate::verdict::{Reason, Verdict};
+
+/// The part of the policy that concerns one message.
+#[derive(Clone, Debug, Default)]
+pub struct SendPolicy {
+    /// The settings.
+    pub settings: Settings,
+    /// The Per-User Rate Limiter Whitelist entry of the sender or its domain.
+    pub whitelisted: Option<String>,
+    /// The exempt network around the client's address that is marked for sending too.
+    pub exempt_address: Option<String>,
+    /// The administrator's block of the account: until when, none for ever.
+    pub admin_block: Option<Option<Seconds>>,
+    /// Handed in by user `postern`: a notice of ours.
+    pub by_postern: bool,
+}
+
+/// What the shared state knows of the sender.
+#[derive(Clone, Debug, Default)]
+pub struct SenderState {
+    /// When the stop ends, if there is one.
+    pub stopped_until: Option<Seconds>,
+    /// What was sent lately.
+    pub window: Window,
+    /// Whether a sender that is told about only was told about, until when.
+    pub told_until: Option<Seconds>,
+    /// How many of its messages are held.
+    pub held: i64,
+}
+
+/// What is to be recorded with the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Nothing that binds; statistics only.
+    Nothing,
+    /// The window with this message in it.
+    Count(Window),
+    /// The account is stopped from now until then; told once.
+    Stop {
+        /// When sending works again.
+        until: Seconds,
+    },
+    /// The account is over the limit and told about, not stopped; it counts on.
+    TellOnly {
+        /// The window with this message in it.
+        window: Window,
+        /// Until when it is not told about again; none: it was already told.
+        told_until: Option<Seconds>,
+    },
+    /// One more message of a stopped account.
+    RefusedAgain,
+}
+
+/// The outcome for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct SendDecision {
+    /// What is said.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// What to record.
+    pub record: Record,
+}
+
+fn plainly(verdict: Verdict, reason: Reason) -> SendDecision {
+    SendDecision { verdict, reason, record: Record::Nothing }
+}
+
+/// Rules 1 and 2, and the administrator's block: those that need no state. `None`: the state decides.
+pub fn decide_without_state(send: &Send, policy: &Fact<SendPolicy>) -> Option<SendDecision> {
+    if send.by_mail_server {
+        return Some(plainly(Verdict::Allow, Reason::OwnMessage));
+    }
+    if send.account.is_none() {
+        return Some(plainly(Verdict::Allow, Reason::Inbound));
+    }
+    let policy = match policy {
+        Fact::Known(policy) => policy,
+        Fact::Missing(what) => return Some(plainly(Verdict::Allow, Reason::FactMissing(*what))),
+    };
+    if policy.by_postern {
+        return Some(plainly(Verdict::Allow, Reason::OwnMessage));
+    }
+    if let Some(until) = policy.admin_block {
+        return Some(plainly(Verdict::Refuse, Reason::AccountBlocked(until)));
+    }
+    let exempt = policy.whitelisted.as_ref().or(policy.exempt_address.as_ref());
+    if let Some(entry) = exempt {
+        return Some(plainly(Verdict::Allow, Reason::Whitelisted(entry.clone())));
+    }
+    (policy.settings.rate_limiter == Mode::Off).then(|| plainly(Verdict::Allow, Reason::RuleOff))
+}
+
+/// Rules 3 and 4: a stopped account stays stopped, and the message over the limit stops it.
+pub fn decide_with_state(
+    send: &Send,
+    settings: &Settings,
+    state: &Fact<SenderState>,
+    now: Seconds,
+) -> SendDecision {
+    let state = match state {
+        Fact::Known(state) => state,
+        Fact::Missing(what) => return plainly(Verdict::Allow, Reason::FactMissing(*what)),
+    };
+    let no = over_limit_verdict(send, settings, state.held);
+    let enforced = settings.rate_limiter == Mode::Enforce && !is_shared(send.account.as_ref(), settings);
+    if let Some(until) = state.stopped_until.filter(|until| enforced && now < *until) {
+        // A stop never outlasts its duration, whatever the clock did since.
+        let until = until.min(now + settings.rate_limit_block);
+        return SendDecision {
+            verdict: no,
+            reason: Reason::SendingStopped(until),
+            record: Record::RefusedAgain,
+        };
+    }
+    let mut window = state.window.clone();
+    window.advance(now, settings.rate_limit_window);
+    let count = window.count() + 1;
+    let limit = settings.rate_limit_messages;
+    if count <= limit {
+        window.add(now, 1);
+        let reason = Reason::WithinLimit(count, limit);
+        return SendDecision { verdict: Verdict::Allow, reason, record: Record::Count(window) };
+    }
+    if enforced {
+        let until = now + settings.rate_limit_block;
+        let reason = Reason::OverLimit { limit, window: settings.rate_limit_window, until };
+        return SendDecision { verdict: no, reason, record: Record::Stop { until } };
+    }
+    window.add(now, 1);
+    let told = state.told_until.is_some_and(|until| now < until.min(now + settings.rate_limit_block));
+    let told_until = (!told).then_some(now + settings.rate_limit_block);
+    let record = Record::TellOnly { window, told_until };
+    let reason = match settings.rate_limiter {
+        Mode::Monitor => Reason::WouldStop { limit, window: settings.rate_limit_window },
+        _ => Reason::SharedUser(limit),
+    };
+    SendDecision { verdict: Verdict::Allow, reason, record }
+}
+
+fn is_shared(account: Option<&Account>, settings: &Settings) -> bool {
+    account.is_some_and(|a| settings.is_shared_user(a.name()))
+}
+
+/// A local message is held while there is room, as the setting says; every other is refused.
+fn over_limit_verdict(send: &Send, settings: &Settings, held: i64) -> Verdict {
+    let holds = send.local && settings.local_over_limit == OverLimit::Hold && held < settings.held_ceiling;
+    if holds { Verdict::Hold } else { Verdict::Refuse }
+}
+
+#[cfg(test)]
+#[path = "send_tests.rs"]
+mod tests;

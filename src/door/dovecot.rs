@@ -1,0 +1,237 @@
+//! Dovecot's door: `postern-dovecot gate` and `postern-dovecot chain NEXT…`, called as a checkpassword
+//! passdb (Dovecot 2.3).
+//!
+//! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
+//! (name and password) and descriptor 4 (the reply). `gate` never reads the password: it stands in front of
+//! the real passdb and either passes on or refuses. It must never answer a plain success, which would let
+//! any password in; it answers `noauthenticate`, so that the real passdb still checks.
+//!
+//! | | password login | credentials lookup (`AUTHORIZED=1`: CRAM-MD5, `doveadm auth lookup`) |
+//! |---|---|---|
+//! | pass on | reply `noauthenticate=y`, exit 0 | the same, exit 2 |
+//! | refuse | exit 1 | exit 3 |
+//!
+//! `chain` stands in front of another checkpassword program: it takes name and password from descriptor 3,
+//! lays them back for the next program, and becomes it, also on any trouble of its own.
+
+use crate::account::Account;
+use crate::call::Call;
+use crate::error::{Error, Result};
+use crate::flow;
+use crate::hook::{self, CommandLine};
+use crate::request::{Door, Login, Request, Service};
+use crate::trouble::{self, Trouble};
+use crate::verdict::Verdict;
+use crate::wayout::{self, WayOut};
+use nix::libc;
+use std::ffi::{CString, c_char, c_int};
+
+const PROGRAM: &str = "postern-dovecot";
+
+/// Temporary trouble, in the checkpassword protocol.
+const TROUBLE: c_int = 111;
+
+/// Most bytes that Dovecot writes to descriptor 3 (the checkpassword interface says 512).
+const MOST_INPUT: usize = 4096;
+
+const PASS_ON: &[u8] = b"noauthenticate=y\t";
+
+/// The program's `main`.
+///
+/// # Safety
+/// `argv` must be what the C library hands to `main`.
+pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: promised by the caller.
+    let arguments = unsafe { hook::arguments(argc, argv) };
+    let command = match CommandLine::read(&arguments) {
+        Ok(command) => command,
+        Err(_) => return TROUBLE,
+    };
+    match command.verb {
+        b"gate" => gate(&command),
+        b"chain" => chain(&command),
+        verb => {
+            let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), "gate or chain");
+            trouble::mark(&command.call(PROGRAM), Trouble::Call, &error.to_string());
+            TROUBLE
+        }
+    }
+}
+
+fn is_lookup() -> bool {
+    std::env::var_os("AUTHORIZED").is_some_and(|v| v == "1")
+}
+
+fn refusal() -> c_int {
+    if is_lookup() { 3 } else { 1 }
+}
+
+fn gate(command: &CommandLine) -> c_int {
+    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
+    hook::close_descriptors_from(5);
+    let passing = if is_lookup() { 2 } else { 0 };
+    let call = command.call(PROGRAM);
+    wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
+    hook::have_fault(command.fault);
+    if refuses(&call, Door::DovecotGate) {
+        return refusal();
+    }
+    // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
+    unsafe { libc::write(4, PASS_ON.as_ptr().cast(), PASS_ON.len()) };
+    passing
+}
+
+fn chain(command: &CommandLine) -> c_int {
+    let input = Credentials::take_and_lay_back();
+    let next: Vec<CString> = command.rest.iter().map(|a| (*a).to_owned()).collect();
+    let call = command.call(PROGRAM);
+    if next.is_empty() {
+        trouble::mark(&call, Trouble::Call, "chain needs the next program");
+        return TROUBLE;
+    }
+    if let Err(error) = input {
+        trouble::mark(&call, Trouble::Call, &error.to_string());
+        return TROUBLE;
+    }
+    hook::close_descriptors_from(5);
+    wayout::register(&call, WayOut::Become(next));
+    hook::have_fault(command.fault);
+    if refuses(&call, Door::DovecotChain) {
+        return refusal();
+    }
+    let error = wayout::become_registered();
+    trouble::mark(
+        &call,
+        Trouble::Call,
+        &format!("the next program of the chain could not be started: {error}"),
+    );
+    TROUBLE
+}
+
+/// Reads what Dovecot says in the environment and asks.
+fn refuses(call: &Call, door: Door) -> bool {
+    match login(door, |name| std::env::var(name).unwrap_or_default()) {
+        Ok(login) => flow::answer(call, &Request::Login(login)).verdict == Verdict::Refuse,
+        Err(error) => {
+            trouble::mark(call, Trouble::Call, &error.to_string());
+            false
+        }
+    }
+}
+
+fn login(door: Door, variable: impl Fn(&str) -> String) -> Result<Login> {
+    let address = match variable("TCPREMOTEIP") {
+        empty if empty.is_empty() => None,
+        text => Some(text.parse()?),
+    };
+    Ok(Login {
+        account: Account::from_server(&variable("AUTH_USER")),
+        address,
+        service: Service::named(&variable("SERVICE")),
+        door,
+    })
+}
+
+/// What came on descriptor 3.
+struct Credentials;
+
+impl Credentials {
+    /// Reads descriptor 3 to its end and lays the same bytes back there for the next program. Signals wait
+    /// meanwhile: between the two, nobody could go on.
+    fn take_and_lay_back() -> Result<()> {
+        let blocked = BlockedSignals::all();
+        let mut bytes = [0u8; MOST_INPUT];
+        let length = read_to_end(3, &mut bytes);
+        let laid = length.and_then(|length| lay_on_3(&bytes[..length]));
+        bytes.fill(0);
+        std::hint::black_box(&bytes);
+        drop(blocked);
+        laid.map_err(Error::system("hand name and password on to the next program of the chain"))
+    }
+}
+
+fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < bytes.len() {
+        // SAFETY: the buffer is ours; the descriptor is whatever Dovecot gave.
+        let n = unsafe { libc::read(fd, bytes[length..].as_mut_ptr().cast(), bytes.len() - length) };
+        match n {
+            0 => return Ok(length),
+            n if n > 0 => length += n.unsigned_abs(),
+            _ => match std::io::Error::last_os_error() {
+                e if e.kind() == std::io::ErrorKind::Interrupted => {}
+                e => return Err(e),
+            },
+        }
+    }
+    Ok(length)
+}
+
+fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {
+    let mut ends = [0; 2];
+    // SAFETY: plain calls on descriptors of our own; a pipe takes 4096 bytes without a reader (PIPE_BUF).
+    unsafe {
+        if libc::pipe(ends.as_mut_ptr()) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let wrote = libc::write(ends[1], bytes.as_ptr().cast(), bytes.len());
+        libc::close(ends[1]);
+        if usize::try_from(wrote) != Ok(bytes.len()) || libc::dup2(ends[0], 3) != 3 {
+            return Err(std::io::Error::last_os_error());
+        }
+        if ends[0] != 3 {
+            libc::close(ends[0]);
+        }
+    }
+    Ok(())
+}
+
+/// All signals wait while this lives.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn all() -> BlockedSignals {
+        // SAFETY: zeroed sets are valid memory for the calls to fill.
+        unsafe {
+            let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before);
+            BlockedSignals(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: restores what was there.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+#[cfg(test)]
+fn asked(pairs: &[(&str, &str)]) -> Result<Login> {
+    login(Door::DovecotGate, |name| {
+        pairs.iter().find(|(n, _)| *n == name).map_or_else(String::new, |(_, v)| (*v).into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_without_an_address_is_asked_for_without_one() {
+        let login = asked(&[("AUTH_USER", "alice@example.test"), ("SERVICE", "doveadm")]).unwrap();
+        assert_eq!((login.address, login.service), (None, Service::Doveadm));
+    }
+
+    #[test]
+    fn service_address_and_account_come_from_the_environment() {
+        let pairs =
+            [("AUTH_USER", "Alice@Example.test"), ("SERVICE", "imap"), ("TCPREMOTEIP", "::ffff:192.0.2.1")];
+        let login = asked(&pairs).unwrap();
+        assert_eq!(login.account.unwrap().name(), "alice@example.test");
+        assert_eq!((login.address, login.service), ("192.0.2.1".parse().ok(), Service::Imap));
+        assert!(asked(&[("TCPREMOTEIP", "x")]).is_err());
+    }
+}

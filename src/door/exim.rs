@@ -1,0 +1,175 @@
+//! Exim's door: `postern-exim auth|mail|send --name=value…`, called by `${run}` from an ACL.
+//!
+//! Each value is one argument `--name=value`, so that a HELO or sender that begins with `-` is not an option.
+//! The answer is one line on standard output; the exit status is 0 whatever the answer, since a status of
+//! its own would be lost in a jail where the program is missing (127):
+//!
+//! | line | the snippet |
+//! |---|---|
+//! | `allow`, `undecided` | goes on |
+//! | `open WHY` | goes on, with a line in Exim's log |
+//! | `deny CODE TEXT` | refuses for good with this text |
+//! | `defer CODE TEXT` | refuses for now with this text |
+//! | `hold TEXT` | keeps a local message frozen in the queue |
+//!
+//! | verb | ACL | values |
+//! |---|---|---|
+//! | `auth` | `acl_smtp_auth` | address |
+//! | `mail` | `acl_smtp_mail`, once for each login | address, account |
+//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, uid, sender, recipients, id; from (data or local) |
+
+use crate::account::Account;
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::flow;
+use crate::hook::{self, CommandLine};
+use crate::record::client_text;
+use crate::request::{Door, Login, MessageId, Request, Send, Service};
+use crate::trouble::{self, Trouble};
+use crate::verdict::{Answer, Verdict};
+use crate::wayout::{self, WayOut};
+use std::ffi::{CStr, c_char, c_int};
+
+const PROGRAM: &str = "postern-exim";
+
+/// The program's `main`.
+///
+/// # Safety
+/// `argv` must be what the C library hands to `main`.
+pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: promised by the caller.
+    let arguments = unsafe { hook::arguments(argc, argv) };
+    hook::close_descriptors_from(3);
+    let line = run(&arguments);
+    let _ = nix::unistd::write(std::io::stdout(), line.as_bytes());
+    0
+}
+
+fn run(arguments: &[&CStr]) -> String {
+    let way_out = || WayOut::Say(1, b"open way-out\n".to_vec(), 0);
+    let command = match CommandLine::read(arguments) {
+        Ok(command) => command,
+        Err(error) => return format!("open {error}\n"),
+    };
+    let call = command.call(PROGRAM);
+    wayout::register(&call, way_out());
+    hook::drop_root(&call.paths);
+    hook::have_fault(command.fault);
+    match request(&command) {
+        Ok(request) => spoken(&request, &flow::answer(&call, &request)),
+        Err(error) => {
+            trouble::mark(&call, Trouble::Call, &error.to_string());
+            format!("open {error}\n")
+        }
+    }
+}
+
+/// Reads what Exim asks.
+fn request(command: &CommandLine) -> Result<Request> {
+    let address = match command.value("address") {
+        empty if empty.is_empty() => None,
+        text => Some(text.parse::<Address>()?),
+    };
+    let account = Account::from_server(&command.value("account"));
+    let login = |door| Login { account: None, address, service: Service::Smtp, door };
+    match command.verb {
+        b"auth" => Ok(Request::Login(login(Door::EximAuth))),
+        b"mail" => Ok(Request::Use(Login { account, ..login(Door::EximMail) })),
+        b"send" => Ok(Request::Send(message(command, address, account))),
+        verb => Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), "auth, mail or send")),
+    }
+}
+
+/// A message: of a network client where Exim names its address, else of a local program.
+///
+/// The mail server's own bounces come from its own user, which is the one that this program runs as, with
+/// nobody logged in. An empty sender alone proves nothing: anybody may write one.
+fn message(command: &CommandLine, address: Option<Address>, account: Option<Account>) -> Send {
+    let local = address.is_none();
+    let uid = command.value("uid").parse().ok().filter(|_| local);
+    let by_mail_server = account.is_none() && uid.is_some_and(|uid| uid == nix::unistd::getuid().as_raw());
+    let nameless =
+        || uid.filter(|_| !by_mail_server).and_then(|uid| Account::from_server(&format!("uid-{uid}")));
+    let final_answer = command.value("from") == "local";
+    Send {
+        account: account.or_else(nameless),
+        address,
+        by_mail_server,
+        uid,
+        recipients: command.value("recipients").parse().unwrap_or(1),
+        message: MessageId::new(&command.value("id")).ok(),
+        local: final_answer,
+        door: if final_answer { Door::EximLocal } else { Door::EximData },
+    }
+}
+
+/// The line for Exim.
+fn spoken(request: &Request, answer: &Answer) -> String {
+    let text = client_text(answer);
+    match answer.verdict {
+        Verdict::Allow => "allow\n".into(),
+        Verdict::Undecided => "undecided\n".into(),
+        Verdict::Hold => format!("hold {text}\n"),
+        Verdict::Refuse if is_final(request) => format!("deny 550 5.7.1 {text}\n"),
+        Verdict::Refuse if answer.reason.is_temporary() => format!("defer 451 4.7.1 {text}\n"),
+        Verdict::Refuse if matches!(request, Request::Login(_)) => format!("deny 535 5.7.8 {text}\n"),
+        Verdict::Refuse => format!("deny 550 5.7.1 {text}\n"),
+    }
+}
+
+fn is_final(request: &Request) -> bool {
+    matches!(request, Request::Send(send) if send.local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&CStr]) -> Result<Request> {
+        request(&CommandLine::read(arguments).unwrap())
+    }
+
+    fn message_of(arguments: &[&CStr]) -> Send {
+        match read(arguments).unwrap() {
+            Request::Send(send) => send,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_login_asks_by_address_alone_and_its_use_by_account_too() {
+        let Request::Login(login) = read(&[c"auth", c"--address=::ffff:192.0.2.1"]).unwrap() else {
+            panic!()
+        };
+        assert_eq!((login.account, login.address), (None, "192.0.2.1".parse().ok()));
+        let Request::Use(used) = read(&[c"mail", c"--address=2001:db8::1", c"--account=A@b.test"]).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(used.account.unwrap().name(), "a@b.test");
+    }
+
+    #[test]
+    fn a_local_message_is_the_login_names_else_the_numbers() {
+        let named = message_of(&[c"send", c"--from=local", c"--address=", c"--account=web", c"--uid=994"]);
+        assert_eq!((named.account.unwrap().name(), named.local), ("web", true));
+        let nameless = message_of(&[c"send", c"--from=local", c"--address=", c"--account=", c"--uid=994"]);
+        assert_eq!(nameless.account.unwrap().name(), "uid-994");
+    }
+
+    #[test]
+    fn only_the_mail_servers_own_user_with_nobody_logged_in_is_the_mail_server() {
+        let own = format!("--uid={}\0", nix::unistd::getuid());
+        let own = CStr::from_bytes_with_nul(own.as_bytes()).unwrap();
+        assert!(message_of(&[c"send", c"--from=local", c"--address=", c"--account=", own]).by_mail_server);
+        assert!(!message_of(&[c"send", c"--from=local", c"--address=", c"--account=x", own]).by_mail_server);
+        assert!(!message_of(&[c"send", c"--address=192.0.2.1", c"--account=", own]).by_mail_server);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_for_the_way_out() {
+        assert!(read(&[c"auth", c"--address=nonsense"]).is_err());
+        assert!(read(&[c"fly"]).is_err());
+        assert!(read(&[]).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! The one page that runs a request: gather, decide, record, answer.
+//!
+//! What must bind is written in the same immediate transaction in which the state is gathered and decided,
+//! so that two hooks can never both be the 150th. A record that cannot be written never softens a refusal.
+
+use crate::call::{self, Call};
+use crate::decide::login::LoginFacts;
+use crate::decide::send::{Record, SendDecision, SendPolicy, decide_with_state, decide_without_state};
+use crate::decide::{Decision, Fact, Step, login as rules};
+use crate::gather;
+use crate::record;
+use crate::request::{Login, Request, Send};
+use crate::settings::Settings;
+use crate::store::state::{self, State, senders};
+use crate::tally::Kind;
+use crate::verdict::{Answer, Missing, Reference, Verdict};
+
+/// Answers one request of a mail server.
+pub fn answer(call: &Call, request: &Request) -> Answer {
+    match request {
+        Request::Login(login) => answer_login(call, login, Kind::Try),
+        Request::Use(login) => answer_login(call, login, Kind::Use),
+        Request::Send(send) => answer_send(call, send),
+    }
+}
+
+fn answer_login(call: &Call, login: &Login, kind: Kind) -> Answer {
+    let facts = gather::login(call, login);
+    let decision = rules::decide(login, &facts, call.now, &mut |_| {});
+    let reference = record::login(call, login, &facts, &decision, kind);
+    Answer { verdict: decision.verdict, reason: decision.reason, reference }
+}
+
+/// What would be answered and why, rule by rule. Records nothing.
+pub fn explain(call: &Call, login: &Login) -> (LoginFacts, Decision, Vec<Step>) {
+    let facts = gather::login(call, login);
+    let mut steps = Vec::new();
+    let decision = rules::decide(login, &facts, call.now, &mut |step| steps.push(step));
+    (facts, decision, steps)
+}
+
+fn answer_send(call: &Call, send: &Send) -> Answer {
+    let policy = gather::send(call, send);
+    if let Some(decision) = decide_without_state(send, &policy) {
+        let reference = record::send_without_state(call, send, &decision);
+        return Answer { verdict: decision.verdict, reason: decision.reason, reference };
+    }
+    let settings = match &policy {
+        Fact::Known(SendPolicy { settings, .. }) => settings.clone(),
+        Fact::Missing(_) => Settings::default(),
+    };
+    let (decision, reference) = match State::open(&call.paths) {
+        Ok(mut state) => decide_and_record(call, send, &settings, &mut state),
+        Err(error) => {
+            state::mark_trouble(call, &error);
+            (decide_with_state(send, &settings, &Fact::Missing(Missing::State), call.now), None)
+        }
+    };
+    record::send_line(call, send, &decision, reference.as_ref());
+    Answer { verdict: decision.verdict, reason: decision.reason, reference }
+}
+
+/// One transaction: nobody else counts or stops this sender between what is read and what is written.
+fn decide_and_record(
+    call: &Call,
+    send: &Send,
+    settings: &Settings,
+    state: &mut State,
+) -> (SendDecision, Option<Reference>) {
+    let missing = |error: crate::error::Error| {
+        state::mark_trouble(call, &error);
+        (decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None)
+    };
+    let (Some(account), failed) = (&send.account, state.failed("read")) else {
+        return (decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None);
+    };
+    let write_failed = state.failed("write to");
+    let transaction = match state.begin() {
+        Ok(transaction) => transaction,
+        Err(error) => return missing(error),
+    };
+    let (facts, stop) = match senders::gather(&transaction, account) {
+        Ok(found) => found,
+        Err(error) => return missing(failed(error)),
+    };
+    let decision = decide_with_state(send, settings, &Fact::Known(facts), call.now);
+    let reference = reference_of(&decision, stop.as_ref());
+    let written = record::send(&transaction, call, send, &decision, reference.as_ref())
+        .and_then(|()| transaction.commit());
+    if let Err(error) = written {
+        state::mark_trouble(call, &write_failed(error));
+    }
+    (decision, reference)
+}
+
+/// A stop keeps its reference for as long as it lasts, so that a client is told the same each time.
+fn reference_of(decision: &SendDecision, stop: Option<&senders::Stop>) -> Option<Reference> {
+    match decision.record {
+        Record::Stop { .. } => Some(Reference::from_bits(call::random_bits())),
+        Record::RefusedAgain => stop.and_then(|s| s.reference.parse().ok()),
+        _ if decision.verdict == Verdict::Refuse => Some(Reference::from_bits(call::random_bits())),
+        _ => None,
+    }
+}

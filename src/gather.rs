@@ -1,0 +1,116 @@
+//! Facts: what the published policy and the network data say of one request. Read-only, no lock.
+//!
+//! What cannot be had is missing, is marked as trouble, and keeps only the rules that need it from
+//! answering.
+
+use crate::address::{Address, AddressClass, Network};
+use crate::call::Call;
+use crate::country::Country;
+use crate::decide::Fact;
+use crate::decide::login::{LoginFacts, LoginPolicy};
+use crate::decide::send::SendPolicy;
+use crate::error::Result;
+use crate::networks::Networks;
+use crate::policy::{Policy, Questions, kind};
+use crate::request::{Login, Send};
+use crate::settings::Settings;
+use crate::trouble::{self, Trouble};
+use crate::verdict::Missing;
+
+/// What is known about a login.
+pub fn login(call: &Call, login: &Login) -> LoginFacts {
+    let country = country(call, login.address);
+    let known = match &country {
+        Fact::Known(country) => *country,
+        Fact::Missing(_) => None,
+    };
+    let policy = ask(call, |questions| login_policy(questions, call, login, known));
+    LoginFacts { policy, country }
+}
+
+/// What is known about a message, the state apart.
+pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
+    ask(call, |questions| send_policy(questions, call, send))
+}
+
+/// The country of the address. Only public addresses have one.
+pub fn country(call: &Call, address: Option<Address>) -> Fact<Option<Country>> {
+    let Some(address) = address.filter(|a| a.class() == AddressClass::Public) else {
+        return Fact::Known(None);
+    };
+    let found = Networks::open(&call.paths.networks()).and_then(|networks| networks.look_up(address));
+    match found {
+        Ok(info) => Fact::Known(info.and_then(|i| i.country)),
+        Err(error) => {
+            trouble::mark(call, Trouble::Networks, &error.to_string());
+            Fact::Missing(Missing::Networks)
+        }
+    }
+}
+
+fn ask<T>(call: &Call, read: impl FnOnce(&mut Questions) -> Result<T>) -> Fact<T> {
+    let answer = Policy::open(&call.paths.policy()).and_then(|policy| read(&mut policy.ask()?));
+    match answer {
+        Ok(facts) => Fact::Known(facts),
+        Err(error) => {
+            trouble::mark(call, Trouble::Policy, &error.to_string());
+            Fact::Missing(Missing::Policy)
+        }
+    }
+}
+
+fn login_policy(
+    questions: &mut Questions,
+    call: &Call,
+    login: &Login,
+    country: Option<Country>,
+) -> Result<LoginPolicy> {
+    let head = questions.head()?;
+    let mut facts = LoginPolicy { someone_exempt: head.someone_exempt, ..LoginPolicy::default() };
+    if let Some(address) = login.address {
+        facts.own_address = is_own(&head.settings, address);
+        facts.address_block =
+            questions.network(kind::BLOCK_NETWORK, &head.block_lengths, address, call.now)?;
+        let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
+        facts.address_exemption = exempt.map(|(network, _)| network);
+    }
+    facts.countries = Some(questions.countries(login.account.as_ref())?);
+    match &login.account {
+        Some(account) => {
+            facts.account_block =
+                questions.subject(kind::BLOCK_ACCOUNT, account, call.now)?.map(|(_, entry)| entry);
+            facts.account_exemption =
+                questions.subject(kind::EXEMPT_SUBJECT, account, call.now)?.map(|(key, _)| key);
+            facts.allowances = questions.allowances(account)?;
+        }
+        None => {
+            facts.allowances = head.allowances;
+            facts.allowed_somewhere = country.map_or(Ok(false), |c| questions.allowed_somewhere(c))?;
+        }
+    }
+    facts.settings = head.settings;
+    Ok(facts)
+}
+
+fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<SendPolicy> {
+    let head = questions.head()?;
+    let mut facts = SendPolicy {
+        by_postern: send.uid.is_some_and(|uid| uid == head.postern_uid),
+        ..SendPolicy::default()
+    };
+    if let Some(account) = &send.account {
+        facts.whitelisted = questions.subject(kind::WHITELIST, account, call.now)?.map(|(key, _)| key);
+        facts.admin_block =
+            questions.subject(kind::BLOCK_ACCOUNT, account, call.now)?.map(|(_, entry)| entry.until);
+    }
+    if let Some(address) = send.address {
+        let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
+        facts.exempt_address = exempt.filter(|(_, e)| e.sending).map(|(network, _)| network.to_string());
+    }
+    facts.settings = head.settings;
+    Ok(facts)
+}
+
+fn is_own(settings: &Settings, address: Address) -> bool {
+    settings.own_addresses.split(',').any(|own| own.parse::<Network>().is_ok_and(|net| net.contains(address)))
+}

@@ -1,0 +1,183 @@
+//! How a hook program begins: the part that is the same for every mail server.
+//!
+//! Arguments are taken literally. First come the seams for tests and sandboxes (`--root=DIR`,
+//! `--now=EPOCH|+SECONDS|-SECONDS`, `--fault=KIND`), which are refused when the program runs with somebody
+//! else's authority; then the verb; then what the mail server says.
+
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use nix::libc;
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// A hook's command line, split into what is ours and what the mail server says.
+#[derive(Debug)]
+pub struct CommandLine<'a> {
+    /// Where the files lie.
+    pub paths: Paths,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// A fault to have on purpose, in tests.
+    pub fault: Option<&'a [u8]>,
+    /// What the program is asked to do.
+    pub verb: &'a [u8],
+    /// The arguments after the verb.
+    pub rest: Vec<&'a CStr>,
+}
+
+impl<'a> CommandLine<'a> {
+    /// Splits the arguments (without the program's own name).
+    pub fn read(arguments: &[&'a CStr]) -> Result<CommandLine<'a>> {
+        let mut line = CommandLine {
+            paths: Paths::default(),
+            clock: Clock::System,
+            fault: None,
+            verb: b"",
+            rest: Vec::new(),
+        };
+        let mut left = arguments.iter();
+        for argument in left.by_ref() {
+            let bytes = argument.to_bytes();
+            if !bytes.starts_with(b"--") {
+                line.verb = bytes;
+                break;
+            }
+            if has_borrowed_authority() {
+                return Err(Error::NotAllowed(
+                    "The seams --root, --now and --fault are not for programs with borrowed authority."
+                        .into(),
+                ));
+            }
+            line.take_seam(bytes)?;
+        }
+        line.rest = left.copied().collect();
+        Ok(line)
+    }
+
+    fn take_seam(&mut self, seam: &'a [u8]) -> Result<()> {
+        if let Some(root) = seam.strip_prefix(b"--root=") {
+            self.paths = Paths::below(OsStr::from_bytes(root));
+        } else if let Some(now) = seam.strip_prefix(b"--now=") {
+            self.clock = Clock::parse(&String::from_utf8_lossy(now))?;
+        } else if let Some(fault) = seam.strip_prefix(b"--fault=") {
+            self.fault = Some(fault);
+        } else {
+            return Err(Error::bad_value(
+                "The argument",
+                &String::from_utf8_lossy(seam),
+                "--root=DIR or --now=TIME may stand before the verb",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The value of `--name=value` among what the mail server says; the last one wins, none is empty.
+    pub fn value(&self, name: &str) -> String {
+        let value = self.rest.iter().rev().find_map(|argument| {
+            argument.to_bytes().strip_prefix(b"--")?.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+        });
+        value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
+    }
+
+    /// The surroundings of this call.
+    pub fn call(&self, program: &'static str) -> Call {
+        Call { paths: self.paths.clone(), now: self.clock.now(), program }
+    }
+}
+
+/// Whether the program was given rights that its caller does not have (set-user-id and the like).
+pub fn has_borrowed_authority() -> bool {
+    // SAFETY: reads a number from the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The arguments of a C `main`, without the program's name.
+///
+/// # Safety
+/// `argv` must be what the C library hands to `main`: `argc` valid C strings that live as long as the
+/// process.
+pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<&'static CStr> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    // SAFETY: promised by the caller.
+    (1..count).map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }).collect()
+}
+
+/// Closes every descriptor from `first` on: mail servers leave their own listening sockets and pipes open in
+/// what they start (seen: Dovecot's auth leaves a second copy of the reply pipe), and holding them delays
+/// the server.
+pub fn close_descriptors_from(first: c_int) {
+    // SAFETY: closing descriptors that nothing of ours has opened yet.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == 0 {
+            return;
+        }
+        // Kernels before 5.9 have no close_range.
+        for fd in first..1024 {
+            libc::close(fd);
+        }
+    }
+}
+
+/// A hook has no business with root's rights: where a server starts it so, it becomes the owner of the
+/// state for good. Where that cannot be, it goes on without (its files will tell).
+pub fn drop_root(paths: &Paths) {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    if let Ok(owner) = std::fs::metadata(paths.state_dir())
+        && owner.uid() != 0
+    {
+        let _ = nix::unistd::setgroups(&[]);
+        let _ = nix::unistd::setgid(nix::unistd::Gid::from_raw(owner.gid()));
+        let _ = nix::unistd::setuid(nix::unistd::Uid::from_raw(owner.uid()));
+    }
+}
+
+/// Has the fault that a test asks for.
+pub fn have_fault(fault: Option<&[u8]>) {
+    match fault {
+        None => {}
+        Some(b"panic") => fault_panic(),
+        Some(b"overflow") => {
+            std::hint::black_box(overflow(0));
+        }
+        Some(b"hang") => loop {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        },
+        Some(signal) => {
+            let number = std::str::from_utf8(signal).ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+            // SAFETY: sends a signal to ourselves.
+            unsafe { libc::raise(number) };
+        }
+    }
+}
+
+#[allow(clippy::panic, reason = "the fault that a test asks for")]
+fn fault_panic() {
+    panic!("asked for by --fault=panic");
+}
+
+#[allow(unconditional_recursion, reason = "the fault that a test asks for")]
+fn overflow(depth: u64) -> u64 {
+    let block = std::hint::black_box([depth; 512]);
+    overflow(depth + 1) + block[(depth % 512) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seams_come_first_and_the_rest_is_taken_literally() {
+        let arguments =
+            [c"--root=/x", c"--now=7", c"send", c"--account=--root=/y", c"--sender=a=b", c"--account=z"];
+        let line = CommandLine::read(&arguments).unwrap();
+        assert_eq!((line.paths.root().to_str(), line.clock.now(), line.verb), (Some("/x"), 7, &b"send"[..]));
+        assert_eq!((line.value("account"), line.value("sender")), ("z".into(), "a=b".into()));
+        assert_eq!(line.value("root"), "");
+        assert!(CommandLine::read(&[c"--rot=/x", c"send"]).is_err());
+    }
+}

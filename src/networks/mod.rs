@@ -1,0 +1,22 @@
+//! The network data: country, owner and kind of the network that an address lies in.
+//!
+//! Hooks and keeper ask [`Networks`], one mapped file. `postern data build` compiles that file from sources
+//! that the administrator chooses. No usable data is a missing fact, for which the rules abstain; an address
+//! for which good data have no answer is of an unknown country. The two are never mixed up.
+
+mod compile;
+mod lookup;
+mod ranges;
+mod record;
+mod report;
+mod sources;
+mod tags;
+
+pub use compile::compile;
+pub use lookup::{NetworkInfo, Networks};
+pub use report::{AsnReport, CountryReport, Report};
+pub use sources::Sources;
+pub use tags::{Tag, Tags};
+
+/// Country data older than this many days are warned of: address blocks change hands all the time.
+pub const STALE_AFTER_DAYS: i64 = 45;

@@ -1,0 +1,273 @@
+//! What is written down of a decision: in the state what binds, in the tally what is counted, in the log
+//! what an administrator looks for.
+
+use crate::account::Account;
+use crate::address::Address;
+use crate::call::{self, Call};
+use crate::country::Country;
+use crate::decide::login::LoginFacts;
+use crate::decide::send::{Record, SendDecision};
+use crate::decide::{Decision, Fact};
+use crate::error::Result;
+use crate::gather;
+use crate::log;
+use crate::request::{Door, Login, Send, Service};
+use crate::settings::SmtpTries;
+use crate::store::state::{self, State, activity, held, notices, senders};
+use crate::tally::{self, Kind};
+use crate::verdict::{Answer, Reason, Reference, Verdict};
+use rusqlite::Transaction;
+
+/// Records a login or its use; gives the reference of a refusal.
+pub fn login(
+    call: &Call,
+    login: &Login,
+    facts: &LoginFacts,
+    decision: &Decision,
+    kind: Kind,
+) -> Option<Reference> {
+    let country = known_country(&facts.country);
+    let about = About {
+        account: login.account.as_ref(),
+        address: login.address,
+        country,
+        service: login.service,
+        door: login.door,
+    };
+    if decision.verdict == Verdict::Refuse {
+        let reference = keep_event(call, &about, "refuse", &decision.reason);
+        about.tally(call, kind, "refuse", &decision.reason);
+        about.log(call, "refuse", &decision.reason, Some(&reference));
+        return Some(reference);
+    }
+    let counts = counts_here(login, facts, kind);
+    for reason in decision.would_refuse.iter().filter(|_| counts) {
+        let reference = keep_event(call, &about, "would_refuse", reason);
+        about.log(call, "would_refuse", reason, Some(&reference));
+    }
+    match (kind, decision.would_refuse.first()) {
+        (_, Some(reason)) if counts => about.tally(call, kind, "would_refuse", reason),
+        (Kind::Use, _) => about.tally(call, Kind::Success, "allow", &decision.reason),
+        _ if counts => about.tally(call, kind, "allow", &decision.reason),
+        _ => {}
+    }
+    None
+}
+
+/// Whether this door is the one that counts a login that is not refused: the tools' own logins never
+/// count, and SMTP logins count at one of the two doors that see them.
+fn counts_here(login: &Login, facts: &LoginFacts, kind: Kind) -> bool {
+    if matches!(login.service, Service::Doveadm) || login.address.is_none() {
+        return false;
+    }
+    let by_exim = match &facts.policy {
+        Fact::Known(policy) => policy.settings.smtp_tries_from == SmtpTries::Exim,
+        Fact::Missing(_) => false,
+    };
+    match (login.door, kind) {
+        (Door::EximAuth, _) | (Door::EximMail, Kind::Use) => by_exim,
+        _ => login.service != Service::Smtp || !by_exim,
+    }
+}
+
+fn known_country(fact: &Fact<Option<Country>>) -> Option<Country> {
+    match fact {
+        Fact::Known(country) => *country,
+        Fact::Missing(_) => None,
+    }
+}
+
+/// What an event, a tally line and a log line have in common.
+struct About<'a> {
+    account: Option<&'a Account>,
+    address: Option<Address>,
+    country: Option<Country>,
+    service: Service,
+    door: Door,
+}
+
+impl About<'_> {
+    fn event(&self, call: &Call, verdict: &str, reason: &Reason) -> activity::Event {
+        activity::Event {
+            last: call.now,
+            account: self.account.map_or_else(String::new, |a| a.name().into()),
+            address: self.address.map_or_else(String::new, |a| a.to_string()),
+            country: self.country.map_or_else(String::new, |c| c.to_string()),
+            service: self.service.name().into(),
+            door: self.door.name().into(),
+            verdict: verdict.into(),
+            reason: reason.key().into(),
+            detail: reason.for_admin(),
+            ..activity::Event::default()
+        }
+    }
+
+    fn tally(&self, call: &Call, kind: Kind, verdict: &str, reason: &Reason) {
+        let line = tally::Line {
+            kind,
+            door: self.door,
+            service: self.service,
+            country: self.country,
+            verdict,
+            reason: reason.key(),
+            account: self.account,
+        };
+        tally::append(call, &line);
+    }
+
+    fn log(&self, call: &Call, event: &str, reason: &Reason, reference: Option<&Reference>) {
+        log::Line::new(log::Severity::Notice, event)
+            .field("door", self.door.name())
+            .field("service", self.service.name())
+            .maybe("account", self.account)
+            .maybe("address", self.address)
+            .maybe("country", self.country)
+            .field("reason", reason.key())
+            .maybe("reference", reference)
+            .send(&call.paths, call.program);
+    }
+}
+
+/// Keeps the event in the state. Where that cannot be, the refusal stands all the same, with a reference
+/// that only the log knows.
+fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Reference {
+    let event = about.event(call, verdict, reason);
+    match write_event(call, &event) {
+        Ok(reference) => reference,
+        Err(error) => {
+            state::mark_trouble(call, &error);
+            Reference::from_bits(call::random_bits())
+        }
+    }
+}
+
+fn write_event(call: &Call, event: &activity::Event) -> Result<Reference> {
+    let mut state = State::open(&call.paths)?;
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    let reference = activity::record(&transaction, event).map_err(failed)?;
+    transaction.commit().map_err(failed_too)?;
+    Ok(reference)
+}
+
+fn about_send<'a>(call: &Call, send: &'a Send) -> About<'a> {
+    About {
+        account: send.account.as_ref(),
+        address: send.address,
+        country: known_country(&gather::country(call, send.address)),
+        service: if send.local { Service::Local } else { Service::Smtp },
+        door: send.door,
+    }
+}
+
+/// Records a message that was decided without the state.
+pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> Option<Reference> {
+    if matches!(decision.reason, Reason::Inbound | Reason::OwnMessage) {
+        return None;
+    }
+    let about = about_send(call, send);
+    about.tally(call, Kind::Send, decision.verdict.name(), &decision.reason);
+    if decision.verdict == Verdict::Allow {
+        return None;
+    }
+    let reference = keep_event(call, &about, decision.verdict.name(), &decision.reason);
+    about.log(call, decision.verdict.name(), &decision.reason, Some(&reference));
+    Some(reference)
+}
+
+/// Counts the message in the tally, and logs what was not simply allowed.
+pub fn send_line(call: &Call, send: &Send, decision: &SendDecision, reference: Option<&Reference>) {
+    let about = about_send(call, send);
+    let verdict = match &decision.reason {
+        Reason::WouldStop { .. } => "would_refuse",
+        _ => decision.verdict.name(),
+    };
+    about.tally(call, Kind::Send, verdict, &decision.reason);
+    let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. });
+    if decision.verdict != Verdict::Allow || tells {
+        about.log(call, verdict, &decision.reason, reference);
+    }
+}
+
+/// Writes what binds.
+pub fn send(
+    t: &Transaction,
+    call: &Call,
+    send: &Send,
+    decision: &SendDecision,
+    reference: Option<&Reference>,
+) -> rusqlite::Result<()> {
+    let Some(account) = &send.account else { return Ok(()) };
+    match &decision.record {
+        Record::Nothing => {}
+        Record::Count(window) => senders::keep_window(t, account, window, call.now)?,
+        Record::Stop { until } => keep_stop(t, call, account, *until, decision, reference)?,
+        Record::TellOnly { window, told_until } => {
+            senders::keep_window(t, account, window, call.now)?;
+            if let Some(until) = told_until {
+                senders::keep_told(t, account, *until)?;
+                notices::queue(t, call.now, "over_limit", account.name(), &decision.reason.for_admin())?;
+                keep_send_event(t, call, send, decision, None)?;
+            }
+        }
+        Record::RefusedAgain => senders::count_refused(t, account, call.now)?,
+    }
+    if decision.verdict != Verdict::Allow {
+        keep_send_event(t, call, send, decision, reference)?;
+    }
+    match (decision.verdict, &send.message) {
+        (Verdict::Hold, Some(message)) => {
+            let (message, account) = (message.to_string(), account.to_string());
+            held::keep(t, &held::Held { message, account, at: call.now, recipients: send.recipients.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keep_stop(
+    t: &Transaction,
+    call: &Call,
+    account: &Account,
+    until: i64,
+    decision: &SendDecision,
+    reference: Option<&Reference>,
+) -> rusqlite::Result<()> {
+    let stop = senders::Stop {
+        account: account.to_string(),
+        since: call.now,
+        until,
+        reason: decision.reason.key().into(),
+        detail: decision.reason.for_admin(),
+        reference: reference.map_or_else(String::new, ToString::to_string),
+        refused: 1,
+        last: call.now,
+    };
+    senders::keep_stop(t, &stop)?;
+    let told = format!("{} Reference {}.", stop.detail, stop.reference);
+    notices::queue(t, call.now, "stopped", &stop.account, &told)
+}
+
+fn keep_send_event(
+    t: &Transaction,
+    call: &Call,
+    send: &Send,
+    decision: &SendDecision,
+    reference: Option<&Reference>,
+) -> rusqlite::Result<()> {
+    let verdict = match decision.verdict {
+        Verdict::Allow => "would_refuse",
+        other => other.name(),
+    };
+    let mut event = about_send(call, send).event(call, verdict, &decision.reason);
+    event.reference = reference.map_or_else(String::new, ToString::to_string);
+    activity::record(t, &event).map(|_| ())
+}
+
+/// The sentence for a client, with the reference where there is one.
+pub fn client_text(answer: &Answer) -> String {
+    let sentence = answer.reason.for_client();
+    match &answer.reference {
+        Some(reference) => format!("{sentence} Reference {reference}."),
+        None => sentence,
+    }
+}

@@ -1,0 +1,183 @@
+//! What a mail server asks, as types that only the doors build.
+
+use crate::account::Account;
+use crate::address::Address;
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// One question of a mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// May this login go on?
+    Login(Login),
+    /// A login that succeeded is used to send: may it?
+    Use(Login),
+    /// May this message leave?
+    Send(Send),
+}
+
+/// A login, or the use of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Who; none where the door cannot know it yet.
+    pub account: Option<Account>,
+    /// From where; none where the server names none (its own tools).
+    pub address: Option<Address>,
+    /// The service that is logged in to.
+    pub service: Service,
+    /// The door that asks.
+    pub door: Door,
+}
+
+/// A message that wants to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// The proven sender: the login, or the local user. None: nobody proved who he is.
+    pub account: Option<Account>,
+    /// The client's address; none for a local submission.
+    pub address: Option<Address>,
+    /// The mail server's own user hands it in with nobody logged in: a bounce, a warning.
+    pub by_mail_server: bool,
+    /// The local user who hands it in, by number; none where a network client does.
+    pub uid: Option<u32>,
+    /// How many recipients it has.
+    pub recipients: u32,
+    /// The server's own name for the message.
+    pub message: Option<MessageId>,
+    /// Handed in by a program on this machine, so there is no client that could be told "later".
+    pub local: bool,
+    /// The door that asks.
+    pub door: Door,
+}
+
+/// A mail service, as Dovecot and Exim name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    /// SMTP AUTH.
+    Smtp,
+    /// IMAP.
+    Imap,
+    /// POP3.
+    Pop3,
+    /// ManageSieve.
+    Sieve,
+    /// A program on this machine hands a message in (sendmail).
+    Local,
+    /// Dovecot's own tools.
+    Doveadm,
+    /// Anything else.
+    Other,
+}
+
+impl Service {
+    /// The service of this name; unknown names are [`Service::Other`].
+    pub fn named(name: &str) -> Service {
+        match name {
+            "smtp" | "submission" => Service::Smtp,
+            "imap" => Service::Imap,
+            "pop3" => Service::Pop3,
+            "sieve" | "managesieve" => Service::Sieve,
+            "local" => Service::Local,
+            "doveadm" => Service::Doveadm,
+            _ => Service::Other,
+        }
+    }
+
+    /// The stable name in logs, lists and statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Smtp => "smtp",
+            Service::Imap => "imap",
+            Service::Pop3 => "pop3",
+            Service::Sieve => "sieve",
+            Service::Local => "local",
+            Service::Doveadm => "doveadm",
+            Service::Other => "other",
+        }
+    }
+}
+
+/// The place in a mail server that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// Exim's `acl_smtp_auth`: sees the address only.
+    EximAuth,
+    /// Exim's `acl_smtp_mail`: a login is used.
+    EximMail,
+    /// Exim's `acl_smtp_data`.
+    EximData,
+    /// Exim's `acl_not_smtp`: its answer is final.
+    EximLocal,
+    /// Dovecot's checkpassword passdb in front of the real ones.
+    DovecotGate,
+    /// Dovecot's checkpassword passdb around another checkpassword program.
+    DovecotChain,
+    /// An administrator asks what would happen.
+    Explain,
+}
+
+impl Door {
+    /// Every door that a mail server can ask at.
+    pub const ALL: [Door; 6] = [
+        Door::EximAuth,
+        Door::EximMail,
+        Door::EximData,
+        Door::EximLocal,
+        Door::DovecotGate,
+        Door::DovecotChain,
+    ];
+
+    /// The stable name in logs, lists and statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Door::EximAuth => "exim-auth",
+            Door::EximMail => "exim-mail",
+            Door::EximData => "exim-data",
+            Door::EximLocal => "exim-local",
+            Door::DovecotGate => "dovecot-gate",
+            Door::DovecotChain => "dovecot-chain",
+            Door::Explain => "explain",
+        }
+    }
+}
+
+/// Exim's message identification: letters, digits and two dashes, as in `1xW1Xt-0000gl-1R`
+/// (Exim 4.97 made it longer: `1xW1Xt-00000000gl-1R0x`). It becomes an argument of Exim later, so nothing else is let in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// Takes the text if it has the shape.
+    pub fn new(text: &str) -> Result<MessageId> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let good = parts.len() == 3
+            && text.len() <= 32
+            && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if good {
+            Ok(MessageId(text.into()))
+        } else {
+            Err(Error::bad_value("The message", text, "give Exim's name for it, as 1xW1Xt-0000gl-1R"))
+        }
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_message_identification_is_taken_for_one() {
+        for good in ["1xW1Xt-0000gl-1R", "1tPbCd-000000012Ab-3cDe"] {
+            assert!(MessageId::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-Mrm", "a-b", "a-b-c d", "a--b", "../a-b-c", "a-b-c;rm", &"a-b-c".repeat(9)] {
+            assert!(MessageId::new(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The settings table: key, type, default, what is accepted, meaning. Command line, API, pages and README
+//! all read it from here.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Whether a rule is asked, and whether it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The rule is not asked.
+    Off,
+    /// The rule records what it would have refused, and never answers.
+    Monitor,
+    /// The rule answers.
+    Enforce,
+}
+
+/// What becomes of a local submission over the limit. Exim's `acl_not_smtp` knows no temporary refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverLimit {
+    /// The message is kept frozen in the queue until the administrator releases or removes it.
+    Hold,
+    /// The message is refused for good; the sending program gets an error.
+    Refuse,
+}
+
+/// What is done with an address that good network data have no country for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownCountry {
+    /// The country rule lets it pass.
+    Allow,
+    /// The country rule refuses it.
+    Refuse,
+}
+
+/// Which door counts the tries of SMTP logins, where both see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmtpTries {
+    /// Dovecot's gate, which knows the account.
+    Dovecot,
+    /// Exim's AUTH door: for servers where Dovecot is not guarded.
+    Exim,
+}
+
+/// What a setting accepts, for checking and for telling.
+#[derive(Clone, Copy, Debug)]
+pub enum Accepts {
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Number(i64, i64),
+    /// `on` or `off`.
+    Switch,
+    /// A two-letter country code, or nothing.
+    CountryOrNothing,
+    /// A mail address or a local user's name.
+    MailAddress,
+    /// Names of local users, separated by commas.
+    UserNames,
+    /// Addresses and networks, separated by commas.
+    Networks,
+}
+
+impl Accepts {
+    /// In words, as the second half of an error.
+    pub fn words(&self) -> String {
+        match self {
+            Accepts::Words(words) => format!("one of {}", words.join(", ")),
+            Accepts::Number(low, high) => format!("a whole number from {low} to {high}"),
+            Accepts::Switch => "on or off".into(),
+            Accepts::CountryOrNothing => "a two-letter country code as DE, or nothing".into(),
+            Accepts::MailAddress => "a mail address, or the name of a local user".into(),
+            Accepts::UserNames => "names of local users, separated by commas".into(),
+            Accepts::Networks => "addresses and networks, separated by commas".into(),
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// Stable key.
+    pub key: &'static str,
+    /// The name that administrators know it by.
+    pub title: &'static str,
+    /// What it accepts.
+    pub accepts: Accepts,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+}
+
+/// A type that a setting's text can be read into and written from.
+trait Value: Sized {
+    fn read(text: &str, accepts: &Accepts) -> Option<Self>;
+    fn write(&self) -> String;
+}
+
+macro_rules! settings {
+    ($($key:ident: $type:ty = $default:expr, $accepts:expr, $title:literal, $meaning:literal;)*) => {
+        /// The value of each setting.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Settings { $(#[doc = $meaning] pub $key: $type,)* }
+
+        impl Default for Settings {
+            fn default() -> Self { Settings { $($key: $default,)* } }
+        }
+
+        /// Every setting, in the order in which pages show them.
+        pub const TABLE: &[Setting] = &[
+            $(Setting { key: stringify!($key), title: $title, accepts: $accepts, meaning: $meaning },)*
+        ];
+
+        impl Settings {
+            /// Sets one value from text. Refuses unknown keys and values that are not accepted.
+            pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+                match key {
+                    $(stringify!($key) => {
+                        self.$key = Value::read(text.trim(), &$accepts)
+                            .ok_or_else(|| Error::bad_value(format!("The setting {key}"), text, $accepts.words()))?;
+                    })*
+                    _ => return Err(unknown_key(key)),
+                }
+                Ok(())
+            }
+
+            /// Each key with its value as text.
+            pub fn pairs(&self) -> BTreeMap<&'static str, String> {
+                BTreeMap::from([$((stringify!($key), self.$key.write()),)*])
+            }
+        }
+    };
+}
+
+settings! {
+    country_rule: Mode = Mode::Off, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Country Authentication Restrictions",
+        "Logins only from the allowed countries: off, monitor (record what would be refused) or enforce.";
+    unknown_countries: UnknownCountry = UnknownCountry::Allow, Accepts::Words(&["allow", "refuse"]),
+        "Unknown countries",
+        "What the country rule does with an address that the network data have no country for.";
+    default_server_geoip: String = String::new(), Accepts::CountryOrNothing,
+        "Default Server GeoIP",
+        "The server's own country, where it cannot be found from the server's public address.";
+    allow_server_country: bool = true, Accepts::Switch,
+        "Allow the server's own country",
+        "Whether the server's own country is always among the server's allowed countries.";
+    own_addresses: String = String::new(), Accepts::Networks,
+        "Own addresses and trusted proxies",
+        "Addresses that count as the server itself, besides loopback: rules by address and country skip them.";
+    smtp_tries_from: SmtpTries = SmtpTries::Dovecot, Accepts::Words(&["dovecot", "exim"]),
+        "SMTP logins counted by",
+        "Which door counts tries of SMTP logins: dovecot, or exim where Dovecot is not guarded.";
+    rate_limiter: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Outbound Rate Limiter",
+        "Stops an account that sends more than the limit: off, monitor (tell only) or enforce.";
+    rate_limit_messages: i64 = 150, Accepts::Number(1, 100_000),
+        "Messages allowed",
+        "How many messages an account may send within the window; the next one stops it.";
+    rate_limit_window: i64 = 300, Accepts::Number(60, 3600),
+        "Window",
+        "Length of the sliding window in seconds.";
+    rate_limit_block: i64 = 21_600, Accepts::Number(60, 2_592_000),
+        "Block duration",
+        "How long an account that went over the limit may not send, in seconds.";
+    local_over_limit: OverLimit = OverLimit::Hold, Accepts::Words(&["hold", "refuse"]),
+        "Local messages over the limit",
+        "Whether messages of local programs over the limit are held in the queue or refused for good.";
+    held_ceiling: i64 = 500, Accepts::Number(0, 100_000),
+        "Held messages per account",
+        "How many messages of one account are held at most; further ones are refused.";
+    shared_users: String = "apache,cpanel,lighttpd,mailman,mailnull,news,nginx,nobody,psaadm,root,www,www-data".into(),
+        Accepts::UserNames,
+        "Shared users",
+        "Local users that send for many: over the limit they are told about, never stopped.";
+    administration_email_address: String = "root".into(), Accepts::MailAddress,
+        "Administration Email Address",
+        "Who is told when an account is stopped: a mailbox that somebody reads.";
+}
+
+fn unknown_key(key: &str) -> Error {
+    let known: Vec<_> = TABLE.iter().map(|s| s.key).collect();
+    Error::bad_value("The name of the setting", key, format!("one of {}", known.join(", ")))
+}
+
+impl Settings {
+    /// The settings that these stored pairs give. A pair that this program does not know or cannot read
+    /// (another version wrote it) leaves the default.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Settings {
+        let mut settings = Settings::default();
+        for (key, text) in pairs {
+            let _ = settings.set(key, text);
+        }
+        settings
+    }
+
+    /// The shared users' names.
+    pub fn is_shared_user(&self, name: &str) -> bool {
+        self.shared_users.split(',').any(|shared| shared.trim() == name)
+    }
+}
+
+macro_rules! word_value {
+    ($($type:ident { $($word:literal => $variant:ident),* })*) => {$(
+        impl Value for $type {
+            fn read(text: &str, _: &Accepts) -> Option<Self> {
+                match text { $($word => Some($type::$variant),)* _ => None }
+            }
+            fn write(&self) -> String {
+                match self { $($type::$variant => $word.into(),)* }
+            }
+        }
+    )*};
+}
+
+word_value! {
+    Mode { "off" => Off, "monitor" => Monitor, "enforce" => Enforce }
+    OverLimit { "hold" => Hold, "refuse" => Refuse }
+    UnknownCountry { "allow" => Allow, "refuse" => Refuse }
+    SmtpTries { "dovecot" => Dovecot, "exim" => Exim }
+}
+
+impl Value for bool {
+    fn read(text: &str, _: &Accepts) -> Option<Self> {
+        match text {
+            "on" | "1" | "yes" | "true" => Some(true),
+            "off" | "0" | "no" | "false" => Some(false),
+            _ => None,
+        }
+    }
+    fn write(&self) -> String {
+        if *self { "on".into() } else { "off".into() }
+    }
+}
+
+impl Value for i64 {
+    fn read(text: &str, accepts: &Accepts) -> Option<Self> {
+        let number = text.parse().ok()?;
+        match accepts {
+            Accepts::Number(low, high) => (*low..=*high).contains(&number).then_some(number),
+            _ => Some(number),
+        }
+    }
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for String {
+    fn read(text: &str, accepts: &Accepts) -> Option<Self> {
+        match accepts {
+            Accepts::CountryOrNothing if text.is_empty() => Some(String::new()),
+            Accepts::CountryOrNothing => text.parse::<crate::country::Country>().ok().map(|c| c.to_string()),
+            Accepts::MailAddress => mail_address(text),
+            Accepts::UserNames => list(text, |name| is_user_name(name).then(|| name.to_string())),
+            Accepts::Networks => {
+                list(text, |net| net.parse::<crate::address::Network>().ok().map(|n| n.to_string()))
+            }
+            _ => Some(text.into()),
+        }
+    }
+    fn write(&self) -> String {
+        self.clone()
+    }
+}
+
+fn list(text: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let items: Option<Vec<String>> =
+        text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(read).collect();
+    items.map(|items| items.join(","))
+}
+
+fn is_user_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// An address that can stand in a `To:` line and on sendmail's command line without quoting.
+fn mail_address(text: &str) -> Option<String> {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-=".contains(&b))
+    };
+    let good = match text.rsplit_once('@') {
+        Some((local, domain)) => plain(local) && plain(domain),
+        None => is_user_name(text),
+    };
+    (good && text.len() <= 254 && !text.starts_with('-')).then(|| text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_that_administrators_know() {
+        let s = Settings::default();
+        assert_eq!((s.rate_limit_messages, s.rate_limit_window, s.rate_limit_block), (150, 300, 6 * 3600));
+        assert_eq!((s.rate_limiter, s.country_rule), (Mode::Enforce, Mode::Off));
+    }
+
+    #[test]
+    fn every_setting_reads_back_what_it_writes() {
+        let written = Settings::default().pairs();
+        let pairs = written.iter().map(|(k, v)| (*k, v.as_str()));
+        assert_eq!(Settings::from_pairs(pairs), Settings::default());
+        assert_eq!(written.len(), TABLE.len());
+        let mut s = Settings::default();
+        for (key, text) in &written {
+            s.set(key, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_value_and_what_is_accepted() {
+        for (key, bad) in [
+            ("rate_limit_messages", "0"),
+            ("rate_limit_messages", "many"),
+            ("rate_limit_window", "59"),
+            ("rate_limit_block", "999999999"),
+            ("country_rule", "on"),
+            ("default_server_geoip", "Germany!"),
+            ("administration_email_address", ""),
+            ("administration_email_address", "-oQ/tmp/x@example.test"),
+            ("administration_email_address", "a b@example.test"),
+            ("administration_email_address", "a\n@example.test"),
+            ("shared_users", "nobody,-x"),
+            ("own_addresses", "192.0.2.1,mail"),
+        ] {
+            let mut settings = Settings::default();
+            let error = settings.set(key, bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("{bad:?}")) && error.contains("accepted"), "{error}");
+            assert_eq!(settings, Settings::default());
+        }
+        assert!(Settings::default().set("no_such", "1").is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The lock beside the state.
+//!
+//! Who works with the state holds `state.lock` shared; who replaces, repairs or restores it first leaves an
+//! intent file, at which newcomers abstain, and then holds the lock exclusively. SQLite's own locks keep
+//! single writes apart; an exclusive lock of ours around each write would make it three times slower.
+//!
+//! Limits: flock is not fair and a lock cannot be upgraded; hence the intent file.
+
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use fs2::FileExt;
+use nix::libc;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a hook waits for the lock.
+const WAIT: Duration = Duration::from_millis(300);
+
+/// How long a replacer waits for those who work to end.
+const REPLACER_WAITS: Duration = Duration::from_secs(10);
+
+/// After this an intent file counts as left behind by a program that died.
+const STALE_INTENT: Duration = Duration::from_secs(60);
+
+/// The right to work with the state; ends when dropped.
+#[derive(Debug)]
+pub struct Shared(#[allow(dead_code, reason = "held for its lock")] File);
+
+/// The right to replace the state; ends when dropped.
+#[derive(Debug)]
+pub struct Exclusive {
+    _file: File,
+    intent: PathBuf,
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.intent);
+    }
+}
+
+fn open(paths: &Paths) -> Result<File> {
+    let path = paths.state_lock();
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.open(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            options.write(true).create(true).mode(0o660).open(&path).map_err(Error::file("make", &path))
+        }
+        other => other.map_err(Error::file("open", &path)),
+    }
+}
+
+fn poll(limit: Duration, mut attempt: impl FnMut() -> std::io::Result<()>) -> bool {
+    let begun = Instant::now();
+    loop {
+        if attempt().is_ok() {
+            return true;
+        }
+        if begun.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn somebody_intends(paths: &Paths) -> bool {
+    let Ok(meta) = std::fs::symlink_metadata(paths.state_intent()) else { return false };
+    let age = meta.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+    age < STALE_INTENT
+}
+
+/// Takes the lock for working, waiting 0.3 seconds at most.
+pub fn shared(paths: &Paths) -> Result<Shared> {
+    if somebody_intends(paths) {
+        return Err(Error::State("The state is being replaced; nothing is counted for the moment.".into()));
+    }
+    let file = open(paths)?;
+    if poll(WAIT, || FileExt::try_lock_shared(&file)) {
+        return Ok(Shared(file));
+    }
+    Err(Error::State(format!(
+        "The state is held by a program that replaces it (lock {}); nothing was counted.",
+        paths.state_lock().display()
+    )))
+}
+
+/// Takes the lock for replacing: leaves the intent file, then waits for those who work to end.
+pub fn exclusive(paths: &Paths) -> Result<Exclusive> {
+    let intent = paths.state_intent();
+    std::fs::write(&intent, b"").map_err(Error::file("write", &intent))?;
+    let file = open(paths)?;
+    if poll(REPLACER_WAITS, || FileExt::try_lock_exclusive(&file)) {
+        return Ok(Exclusive { _file: file, intent });
+    }
+    let _ = std::fs::remove_file(&intent);
+    Err(Error::State(format!(
+        "The state {} is in use and was not given free within {} seconds; try again.",
+        paths.state().display(),
+        REPLACER_WAITS.as_secs()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.state_dir()).unwrap();
+        (dir, paths)
+    }
+
+    #[test]
+    fn many_work_at_once_and_a_replacer_is_alone() {
+        let (_dir, paths) = scene();
+        let (first, second) = (shared(&paths).unwrap(), shared(&paths).unwrap());
+        drop((first, second));
+        let alone = exclusive(&paths).unwrap();
+        assert!(shared(&paths).is_err());
+        drop(alone);
+        assert!(shared(&paths).is_ok());
+    }
+
+    #[test]
+    fn an_intent_keeps_newcomers_away_and_an_old_one_does_not() {
+        let (_dir, paths) = scene();
+        std::fs::write(paths.state_intent(), b"").unwrap();
+        assert!(shared(&paths).is_err());
+        let long_ago = std::time::SystemTime::now() - STALE_INTENT * 2;
+        File::options().write(true).open(paths.state_intent()).unwrap().set_modified(long_ago).unwrap();
+        assert!(shared(&paths).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_not_followed() {
+        let (dir, paths) = scene();
+        let target = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&target, paths.state_lock()).unwrap();
+        assert!(shared(&paths).is_err());
+        assert!(!target.exists());
+    }
+}

@@ -1,0 +1,194 @@
+//! Lists, countries and allowances as they are stored.
+
+use crate::account::{Account, Subject};
+use crate::address::Network;
+use crate::clock::Seconds;
+use crate::country::Country;
+use crate::error::{Error, Result};
+use crate::policy::SERVER;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The lists of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListName {
+    /// IP Authentication exemptions.
+    IpExemption,
+    /// User Authentication exemptions.
+    UserExemption,
+    /// Per-User Rate Limiter Whitelist.
+    Whitelist,
+    /// The administrator's blocks of accounts.
+    AccountBlock,
+    /// The administrator's blocks of addresses and networks.
+    AddressBlock,
+}
+
+impl ListName {
+    /// Stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            ListName::IpExemption => "ip_exemption",
+            ListName::UserExemption => "user_exemption",
+            ListName::Whitelist => "whitelist",
+            ListName::AccountBlock => "account_block",
+            ListName::AddressBlock => "address_block",
+        }
+    }
+
+    /// The name that administrators know.
+    pub fn title(self) -> &'static str {
+        match self {
+            ListName::IpExemption => "IP Authentication",
+            ListName::UserExemption => "User Authentication",
+            ListName::Whitelist => "Per-User Rate Limiter Whitelist",
+            ListName::AccountBlock | ListName::AddressBlock => "blocks",
+        }
+    }
+
+    /// The value in the one form in which the list keeps it; refuses what does not belong there.
+    pub fn checked(self, value: &str) -> Result<String> {
+        match self {
+            ListName::IpExemption => value.trim().parse::<Network>().map(|net| net.to_string()),
+            ListName::UserExemption | ListName::Whitelist => value.parse::<Subject>().map(|s| s.key()),
+            ListName::AccountBlock => value.parse::<Account>().map(|a| a.name().into()),
+            ListName::AddressBlock => {
+                let network: Network = value.trim().parse()?;
+                if network.touches_loopback() {
+                    return Err(Error::bad_value(
+                        "The network to block",
+                        value,
+                        "loopback can never be blocked: the server's own programs log in from there",
+                    ));
+                }
+                Ok(network.to_string())
+            }
+        }
+    }
+}
+
+/// An entry of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// What it is about, in the list's own form.
+    pub value: String,
+    /// Why it is there.
+    pub note: String,
+    /// Who added it.
+    pub who: String,
+    /// When.
+    pub at: Seconds,
+    /// When it ends; none: never.
+    pub until: Option<Seconds>,
+    /// An exempt address sends without being counted, too.
+    pub sending: bool,
+}
+
+fn read_entry(row: &rusqlite::Row) -> rusqlite::Result<ListEntry> {
+    Ok(ListEntry {
+        value: row.get("value")?,
+        note: row.get("note")?,
+        who: row.get("who")?,
+        at: row.get("at")?,
+        until: row.get("until")?,
+        sending: row.get("sending")?,
+    })
+}
+
+/// All entries of a list.
+pub fn all(db: &Connection, list: ListName) -> rusqlite::Result<Vec<ListEntry>> {
+    db.prepare("SELECT * FROM entry WHERE list = ?1 ORDER BY value")?
+        .query_map([list.name()], read_entry)?
+        .collect()
+}
+
+/// One entry of a list.
+pub fn one(db: &Connection, list: ListName, value: &str) -> rusqlite::Result<Option<ListEntry>> {
+    db.prepare("SELECT * FROM entry WHERE list = ?1 AND value = ?2")?
+        .query_row(params![list.name(), value], read_entry)
+        .optional()
+}
+
+/// The key under which a subject's list of countries stands.
+pub fn scope(subject: Option<&Subject>) -> String {
+    subject.map_or_else(|| SERVER.into(), Subject::key)
+}
+
+/// The list of this scope; none where there is none.
+pub fn countries_of(db: &Connection, scope: &str) -> rusqlite::Result<Option<BTreeSet<Country>>> {
+    Ok(countries(db)?.remove(scope))
+}
+
+/// Every list of countries, by scope.
+pub fn countries(db: &Connection) -> rusqlite::Result<BTreeMap<String, BTreeSet<Country>>> {
+    let mut lists = BTreeMap::new();
+    let mut statement =
+        db.prepare("SELECT l.scope, c.code FROM country_list l LEFT JOIN country c ON c.scope = l.scope")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let list: &mut BTreeSet<Country> = lists.entry(row.get(0)?).or_default();
+        let code: Option<String> = row.get(1)?;
+        list.extend(code.and_then(|c| c.parse::<Country>().ok()));
+    }
+    Ok(lists)
+}
+
+/// Codes separated by commas.
+pub fn codes(list: &BTreeSet<Country>) -> String {
+    let codes: Vec<String> = list.iter().map(ToString::to_string).collect();
+    codes.join(",")
+}
+
+/// A temporary allowance as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its number.
+    pub id: i64,
+    /// For whom: an account, or `@domain`.
+    pub subject: String,
+    /// From where: a country's code or a network.
+    pub source: String,
+    /// When it ends.
+    pub until: Seconds,
+    /// Why.
+    pub note: String,
+    /// Who gave it.
+    pub who: String,
+    /// When.
+    pub at: Seconds,
+}
+
+/// Every allowance, running or ended.
+pub fn allowances(db: &Connection) -> rusqlite::Result<Vec<Grant>> {
+    db.prepare("SELECT * FROM allowance ORDER BY id")?
+        .query_map([], |row| {
+            Ok(Grant {
+                id: row.get("id")?,
+                subject: row.get("subject")?,
+                source: row.get("source")?,
+                until: row.get("until")?,
+                note: row.get("note")?,
+                who: row.get("who")?,
+                at: row.get("at")?,
+            })
+        })?
+        .collect()
+}
+
+impl super::SettingsStore {
+    /// All entries of a list.
+    pub fn entries(&self, list: ListName) -> Result<Vec<ListEntry>> {
+        all(&self.connection, list).map_err(self.failed("read"))
+    }
+
+    /// Every list of countries, by scope (`*` is the server's).
+    pub fn countries(&self) -> Result<BTreeMap<String, BTreeSet<Country>>> {
+        countries(&self.connection).map_err(self.failed("read"))
+    }
+
+    /// Every allowance, running or ended.
+    pub fn allowances(&self) -> Result<Vec<Grant>> {
+        allowances(&self.connection).map_err(self.failed("read"))
+    }
+}

@@ -1,0 +1,167 @@
+//! Publishes the policy: writes what the hooks need of the settings into a new file and renames it over
+//! the old one, with its mode and ACL already set. A hook sees the old policy or the new one, whole.
+
+use super::SettingsStore;
+use super::entries::{self, ListEntry, ListName};
+use crate::acl;
+use crate::clock::Seconds;
+use crate::country::Country;
+use crate::error::{Error, Result};
+use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
+use rusqlite::{Connection, Transaction, params};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::Path;
+
+impl SettingsStore {
+    /// Publishes the policy as the settings are now; gives its generation. `server_country` is the
+    /// server's own, which the setting may add to the server's list.
+    pub fn publish(&self, now: Seconds, server_country: Option<Country>) -> Result<i64> {
+        let target = self.paths.policy();
+        let temporary = target.with_extension(format!("new-{}", std::process::id()));
+        let written = self.write_policy(&temporary, now, server_country);
+        let published = written.and_then(|generation| {
+            std::fs::rename(&temporary, &target).map_err(Error::file("publish", &target))?;
+            Ok(generation)
+        });
+        if published.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        published
+    }
+
+    fn write_policy(&self, path: &Path, now: Seconds, server_country: Option<Country>) -> Result<i64> {
+        let host = self.host()?;
+        let _ = std::fs::remove_file(path);
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(Error::file("make", path))?;
+        let failed = || Error::database("write to", path);
+        let mut policy = Connection::open(path).map_err(failed())?;
+        let transaction = policy.transaction().map_err(failed())?;
+        let generation = self.fill(&transaction, now, server_country, host.postern_uid)?;
+        transaction.commit().map_err(failed())?;
+        policy.close().map_err(|(_, e)| failed()(e))?;
+        if nix::unistd::geteuid().is_root() {
+            chown(path, Some(0), Some(host.postern_gid)).map_err(Error::file("give away", path))?;
+        }
+        acl::set_readers(path, &host.mail_uids)?;
+        file.sync_all().map_err(Error::file("write", path))?;
+        Ok(generation)
+    }
+
+    fn fill(
+        &self,
+        t: &Transaction,
+        now: Seconds,
+        server_country: Option<Country>,
+        postern_uid: u32,
+    ) -> Result<i64> {
+        let path = self.paths.policy();
+        let mut writer = Writer::begin(t, &path)?;
+        let settings = self.settings()?;
+        let exempt = self.entries(ListName::IpExemption)?;
+        let blocks = self.entries(ListName::AddressBlock)?;
+        let users = self.entries(ListName::UserExemption)?;
+        let head = Head {
+            form: FORM,
+            generation: self.generation()?,
+            published: now,
+            exempt_lengths: writer.networks(kind::EXEMPT_NETWORK, &exempt, now)?,
+            block_lengths: writer.networks(kind::BLOCK_NETWORK, &blocks, now)?,
+            someone_exempt: users.iter().any(|e| e.until.is_none_or(|until| now < until)),
+            allowances: writer.allowances(&self.allowances()?, now)?,
+            postern_uid,
+            settings,
+        };
+        writer.subjects(kind::EXEMPT_SUBJECT, &users, now)?;
+        writer.subjects(kind::WHITELIST, &self.entries(ListName::Whitelist)?, now)?;
+        writer.subjects(kind::BLOCK_ACCOUNT, &self.entries(ListName::AccountBlock)?, now)?;
+        let own = server_country.filter(|_| head.settings.allow_server_country);
+        writer.countries(self.countries()?, own)?;
+        writer.put(kind::HEAD, b"", &head)?;
+        Ok(head.generation)
+    }
+}
+
+/// Writes facts into the new file.
+struct Writer<'a> {
+    transaction: &'a Transaction<'a>,
+    path: &'a Path,
+}
+
+impl<'a> Writer<'a> {
+    fn begin(transaction: &'a Transaction<'a>, path: &'a Path) -> Result<Writer<'a>> {
+        transaction
+            .execute_batch(
+                "CREATE TABLE fact(kind TEXT, key BLOB, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
+            )
+            .map_err(Error::database("write to", path))?;
+        Ok(Writer { transaction, path })
+    }
+
+    fn put<T: serde::Serialize>(&mut self, kind: &str, key: &[u8], value: &T) -> Result<()> {
+        let json = serde_json::to_string(value)
+            .map_err(|e| Error::Data(format!("A part of the policy could not be written as JSON: {e}.")))?;
+        self.put_text(kind, key, &json)
+    }
+
+    fn put_text(&mut self, kind: &str, key: &[u8], value: &str) -> Result<()> {
+        self.transaction
+            .prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2, ?3)")
+            .and_then(|mut statement| statement.execute(params![kind, key, value]))
+            .map(|_| ())
+            .map_err(Error::database("write to", self.path))
+    }
+
+    fn networks(&mut self, kind: &str, list: &[ListEntry], now: Seconds) -> Result<BTreeSet<u8>> {
+        let mut lengths = BTreeSet::new();
+        for (entry, fact) in running(list, now) {
+            // What cannot be read was never saved by this program; it is left out, the rest holds.
+            let Ok(network) = entry.value.parse::<crate::address::Network>() else { continue };
+            lengths.insert(network.length_of_128());
+            self.put(kind, &network_key(&network), &fact)?;
+        }
+        Ok(lengths)
+    }
+
+    fn subjects(&mut self, kind: &str, list: &[ListEntry], now: Seconds) -> Result<()> {
+        running(list, now).try_for_each(|(entry, fact)| self.put(kind, entry.value.as_bytes(), &fact))
+    }
+
+    fn allowances(&mut self, grants: &[entries::Grant], now: Seconds) -> Result<Vec<Allowance>> {
+        let mut by_subject: BTreeMap<&str, Vec<Allowance>> = BTreeMap::new();
+        for grant in grants.iter().filter(|g| now < g.until) {
+            let allowance = Allowance { from: grant.source.clone(), until: grant.until };
+            by_subject.entry(&grant.subject).or_default().push(allowance);
+        }
+        for (subject, list) in &by_subject {
+            self.put(kind::ALLOWANCE, subject.as_bytes(), list)?;
+        }
+        Ok(by_subject.into_values().flatten().collect())
+    }
+
+    fn countries(
+        &mut self,
+        mut lists: BTreeMap<String, BTreeSet<Country>>,
+        own: Option<Country>,
+    ) -> Result<()> {
+        lists.entry(SERVER.into()).or_default().extend(own);
+        for (scope, list) in &lists {
+            self.put_text(kind::COUNTRIES, scope.as_bytes(), &entries::codes(list))?;
+            for country in list.iter().filter(|_| scope != SERVER) {
+                self.put_text(kind::SOMEWHERE_ALLOWED, country.to_string().as_bytes(), "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries that hold still, with what a hook needs of them.
+fn running(list: &[ListEntry], now: Seconds) -> impl Iterator<Item = (&ListEntry, Entry)> {
+    let holds = move |e: &&ListEntry| e.until.is_none_or(|until| now < until);
+    list.iter().filter(holds).map(|e| (e, Entry { until: e.until, sending: e.sending }))
+}

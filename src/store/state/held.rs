@@ -1,0 +1,42 @@
+//! Messages of local programs that Exim keeps frozen because their sender is stopped.
+
+use crate::clock::Seconds;
+use rusqlite::{Connection, Result, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+/// A held message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Exim's name for it.
+    pub message: String,
+    /// The sender.
+    pub account: String,
+    /// Since when.
+    pub at: Seconds,
+    /// How many recipients it has.
+    pub recipients: i64,
+}
+
+/// Notes that the message is held.
+pub fn keep(t: &Transaction, held: &Held) -> Result<()> {
+    t.execute(
+        "INSERT OR REPLACE INTO held(message, account, at, recipients) VALUES (?1, ?2, ?3, ?4)",
+        params![held.message, held.account, held.at, held.recipients],
+    )?;
+    Ok(())
+}
+
+/// All held messages, oldest first; of one account where one is named.
+pub fn list(db: &Connection, account: &str) -> Result<Vec<Held>> {
+    db.prepare("SELECT message, account, at, recipients FROM held WHERE ?1 = '' OR account = ?1 ORDER BY at, message")?
+        .query_map([account], |row| {
+            Ok(Held { message: row.get(0)?, account: row.get(1)?, at: row.get(2)?, recipients: row.get(3)? })
+        })?
+        .collect()
+}
+
+/// Forgets the message: it was released or removed.
+pub fn forget(t: &Transaction, message: &str) -> Result<()> {
+    t.execute("DELETE FROM held WHERE message = ?1", [message])?;
+    Ok(())
+}

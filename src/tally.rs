@@ -1,0 +1,198 @@
+//! The tally: one appended line for each login or message, so that an allowed login costs no transaction.
+//!
+//! A line is `1 <time> <kind> <door> <service> <country> <verdict> <reason> <account>` and a newline, at most
+//! 512 bytes, written with one `write` under `O_APPEND`, so lines of many processes never mix. `tick` renames
+//! the file, waits until late writers are done, folds it into the roll-ups of the state and removes it.
+//! Losing one costs a statistic, nothing else.
+
+use crate::account::Account;
+use crate::call::Call;
+use crate::clock::Seconds;
+use crate::country::Country;
+use crate::error::{Error, Result};
+use crate::log::escaped;
+use crate::paths::Paths;
+use crate::request::{Door, Service};
+use crate::trouble::{self, Trouble};
+use nix::libc;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Longest line, in bytes.
+const LONGEST: usize = 512;
+
+/// No line is added to a file of this size; something keeps it from being folded.
+const FULL: u64 = 256 * 1024 * 1024;
+
+/// What a line counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody tried to log in.
+    Try,
+    /// A login is known to have succeeded, because it is used.
+    Success,
+    /// A login that succeeded was refused its use.
+    Use,
+    /// A message wanted to leave.
+    Send,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Try => "try",
+            Kind::Success => "success",
+            Kind::Use => "use",
+            Kind::Send => "send",
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    /// What it counts.
+    pub kind: Kind,
+    /// The door that asked.
+    pub door: Door,
+    /// The service.
+    pub service: Service,
+    /// The country of the client's address.
+    pub country: Option<Country>,
+    /// What was said: the verdict's name, or `would_refuse`.
+    pub verdict: &'a str,
+    /// Stable key of the reason.
+    pub reason: &'a str,
+    /// The account, where known.
+    pub account: Option<&'a Account>,
+}
+
+/// The file that lines go to.
+pub fn current(paths: &Paths) -> PathBuf {
+    paths.tally_dir().join("current")
+}
+
+/// Appends the line; a tally that cannot be written is marked as trouble and changes nothing else.
+pub fn append(call: &Call, line: &Line) {
+    if let Err(error) = write(call, line) {
+        trouble::mark(call, Trouble::Tally, &error.to_string());
+    }
+}
+
+fn write(call: &Call, line: &Line) -> Result<()> {
+    let path = current(&call.paths);
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o660)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&path)
+        .map_err(Error::file("open", &path))?;
+    if file.metadata().map_err(Error::file("examine", &path))?.len() > FULL {
+        return Err(Error::State(format!(
+            "{} is full: nobody folds it; is `postern tick` run?",
+            path.display()
+        )));
+    }
+    file.write_all(text(line, call.now).as_bytes()).map_err(Error::file("write", &path))
+}
+
+fn text(line: &Line, now: Seconds) -> String {
+    let country = line.country.map_or_else(|| "-".into(), |c| c.to_string());
+    let account = line.account.map_or_else(|| "-".into(), |a| escaped(a.name()));
+    let mut text = format!(
+        "1 {now} {} {} {} {country} {} {} {account}",
+        line.kind.name(),
+        line.door.name(),
+        line.service.name(),
+        line.verdict,
+        line.reason
+    );
+    text.truncate(text.floor_char_boundary(LONGEST - 1));
+    text.push('\n');
+    text
+}
+
+/// A line as read back. The file can be written by every mail user: every field is checked by its use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// When.
+    pub at: Seconds,
+    /// Kind, as written.
+    pub kind: &'a str,
+    /// Door, as written.
+    pub door: &'a str,
+    /// Service, as written.
+    pub service: &'a str,
+    /// Country's code, empty where unknown.
+    pub country: &'a str,
+    /// Verdict, as written.
+    pub verdict: &'a str,
+    /// Reason's key, as written.
+    pub reason: &'a str,
+    /// Account, empty where unknown.
+    pub account: &'a str,
+}
+
+/// Reads one line; half and foreign lines are none.
+pub fn parse(line: &str) -> Option<Entry<'_>> {
+    let mut fields = line.split(' ');
+    if fields.next()? != "1" || line.len() >= LONGEST {
+        return None;
+    }
+    let at = fields.next()?.parse().ok()?;
+    let mut word = || fields.next().filter(|w| !w.is_empty());
+    let entry = Entry {
+        at,
+        kind: word()?,
+        door: word()?,
+        service: word()?,
+        country: word().map(or_empty)?,
+        verdict: word()?,
+        reason: word()?,
+        account: word().map(or_empty)?,
+    };
+    fields.next().is_none().then_some(entry)
+}
+
+fn or_empty(word: &str) -> &str {
+    if word == "-" { "" } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn line(account: &Account) -> Line<'_> {
+        Line {
+            kind: Kind::Try,
+            door: Door::DovecotGate,
+            service: Service::Imap,
+            country: "DE".parse().ok(),
+            verdict: "allow",
+            reason: "country_allowed",
+            account: Some(account),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_makes_one_line_that_reads_back(name in "\\PC{1,400}|[\\x00-\\x7f]{1,200}") {
+            if let Some(account) = Account::from_server(&name) {
+                let text = text(&line(&account), 1_700_000_000);
+                prop_assert!(text.len() <= LONGEST && text.ends_with('\n'));
+                prop_assert_eq!(text.matches('\n').count(), 1);
+                let entry = parse(text.trim_end_matches('\n')).unwrap();
+                prop_assert_eq!((entry.at, entry.country, entry.verdict), (1_700_000_000, "DE", "allow"));
+            }
+        }
+
+        #[test]
+        fn any_line_is_an_entry_or_none(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Trouble of our own: told once, visible in health, never in the way of mail.
+//!
+//! A process that serves one call has no memory, so each kind of trouble appends one byte to
+//! `/run/postern/trouble/<code>`: the size is how often (capped), the time of change is when last. A log
+//! line is written only where the mark is new or an hour old.
+
+use crate::call::Call;
+use crate::clock::Seconds;
+use crate::log::{Line, Severity};
+use crate::paths::Paths;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+/// How often a mark counts at most.
+const CAP: u64 = 100_000;
+
+/// After so many seconds a trouble that goes on is logged again.
+const SAY_AGAIN: i64 = 3600;
+
+/// The kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The published policy is missing or unreadable.
+    Policy,
+    /// The network data are missing or unreadable.
+    Networks,
+    /// The state file is not there.
+    StateMissing,
+    /// The state file is damaged.
+    StateBroken,
+    /// The state is locked for longer than a hook waits.
+    StateLocked,
+    /// The state may not be opened or written by this user.
+    StateDenied,
+    /// The disk of the state is full.
+    StateFull,
+    /// The state was written by a newer version that this program cannot follow.
+    StateNewer,
+    /// The tally could not be appended to.
+    Tally,
+    /// A hook took its way out because its time was up.
+    Deadline,
+    /// A hook took its way out because of a signal.
+    Signal,
+    /// A hook took its way out because of a fault of its own.
+    Panic,
+    /// A hook was called in a way that it does not understand.
+    Call,
+    /// A notice could not be sent.
+    Notice,
+}
+
+/// Every kind, with its code and what the administrator is told.
+pub const TABLE: &[(Trouble, &str, &str)] = &[
+    (
+        Trouble::Policy,
+        "policy",
+        "The published policy is missing or damaged: no rule is asked. `postern publish` writes it anew.",
+    ),
+    (
+        Trouble::Networks,
+        "networks",
+        "The network data are missing or damaged: the country rule is not asked. `postern data build` makes them.",
+    ),
+    (
+        Trouble::StateMissing,
+        "state-missing",
+        "The state file is missing: nothing is counted. `postern tick` begins a new one.",
+    ),
+    (
+        Trouble::StateBroken,
+        "state-broken",
+        "The state file is damaged: nothing is counted. `postern tick` sets it aside and begins a new one.",
+    ),
+    (Trouble::StateLocked, "state-locked", "The state was locked for too long: some calls were not counted."),
+    (
+        Trouble::StateDenied,
+        "state-denied",
+        "A mail server's user may not use the state. `postern init` puts owners and rights back.",
+    ),
+    (Trouble::StateFull, "state-full", "The disk of the state is full: nothing is counted. Make room."),
+    (
+        Trouble::StateNewer,
+        "state-newer",
+        "The state belongs to a newer Postern: this one counts nothing. Install the newer version.",
+    ),
+    (Trouble::Tally, "tally", "The tally could not be written: statistics are incomplete."),
+    (Trouble::Deadline, "deadline", "A hook ran out of time and let mail go on."),
+    (Trouble::Signal, "signal", "A hook was ended by a signal and let mail go on."),
+    (Trouble::Panic, "panic", "A hook met a fault of its own and let mail go on. Please report it."),
+    (
+        Trouble::Call,
+        "call",
+        "A hook was called in a way that it does not understand: compare the snippets with those of this version.",
+    ),
+    (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
+];
+
+impl Trouble {
+    /// The stable code; also the name of its mark.
+    pub fn code(self) -> &'static str {
+        TABLE.iter().find(|(t, ..)| *t == self).map_or("unknown", |(_, code, _)| code)
+    }
+
+    /// What the administrator is told.
+    pub fn sentence(self) -> &'static str {
+        TABLE.iter().find(|(t, ..)| *t == self).map_or("", |(_, _, sentence)| sentence)
+    }
+}
+
+/// Marks the trouble, and logs it where it is news. The detail goes to the log only.
+pub fn mark(call: &Call, trouble: Trouble, detail: &str) {
+    if append_mark(&call.paths, trouble).unwrap_or(true) {
+        Line::new(Severity::Error, "trouble")
+            .field("code", trouble.code())
+            .field("detail", detail)
+            .field("meaning", trouble.sentence())
+            .send(&call.paths, call.program);
+    }
+}
+
+/// Appends one byte; tells whether it is worth a log line. Without `/run/postern` each is.
+fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
+    let mut file: File = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o660)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(paths.trouble().join(trouble.code()))?;
+    let before = file.metadata()?;
+    let age = crate::clock::Clock::System.now() - before.mtime();
+    if before.len() < CAP {
+        file.write_all(b".")?;
+    }
+    Ok(before.len() == 0 || age >= SAY_AGAIN)
+}
+
+/// A mark as found.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// The kind.
+    pub trouble: Trouble,
+    /// How often, capped.
+    pub count: u64,
+    /// When last, by the system's clock.
+    pub last: Seconds,
+}
+
+/// All marks that are there.
+pub fn marks(paths: &Paths) -> Vec<Mark> {
+    let found = |(trouble, code, _): &(Trouble, &str, &str)| {
+        let meta = std::fs::symlink_metadata(paths.trouble().join(code)).ok().filter(|m| m.is_file())?;
+        Some(Mark { trouble: *trouble, count: meta.len(), last: meta.mtime() })
+    };
+    TABLE.iter().filter_map(found).filter(|m| m.count > 0).collect()
+}
