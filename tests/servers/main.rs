@@ -7,3 +7,4 @@
 mod clients;
 mod rig;
 mod rig_itself;
+mod snippets;

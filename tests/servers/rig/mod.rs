@@ -12,6 +12,7 @@
 // The tests and the story of scripts/try share this module and each uses its own part of it.
 #![allow(dead_code)]
 
+mod answers;
 mod inside;
 mod mail;
 mod postern;
@@ -79,6 +80,7 @@ pub(crate) struct Setting {
     pair: Pair,
     doors: Doors,
     data: bool,
+    answers: bool,
     folder: Option<PathBuf>,
 }
 
@@ -95,6 +97,12 @@ impl Setting {
         self
     }
 
+    /// In place of Exim's hook a program that answers what the test tells it; see `Scene::answer`.
+    pub(crate) fn with_told_answers(mut self) -> Self {
+        self.answers = true;
+        self
+    }
+
     /// The Debian folder, where it is not the one below `target/servers`.
     pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
@@ -103,7 +111,7 @@ impl Setting {
 
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
-        let Setting { pair, doors, data, folder } = self;
+        let Setting { pair, doors, data, answers, folder } = self;
         assert!(
             pair == Pair::Bookworm || doors.dovecot.is_none(),
             "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
@@ -113,7 +121,9 @@ impl Setting {
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
         servers::configure(&root, doors);
-        if doors.any() {
+        if answers {
+            answers::install(&root);
+        } else if doors.any() {
             postern::install(&root, data);
         }
         let servers = Servers::start(&root);
@@ -133,7 +143,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Sets a scene on this pair.
     pub(crate) fn on(pair: Pair) -> Setting {
-        Setting { pair, doors: Doors::NONE, data: true, folder: None }
+        Setting { pair, doors: Doors::NONE, data: true, answers: false, folder: None }
     }
 
     /// The pair of servers.
