@@ -32,7 +32,9 @@ pub mod verdict;
 
 pub mod admin;
 pub mod authority;
+pub mod notify;
 pub mod settings;
+pub mod tick;
 
 pub mod acl;
 pub mod call;

@@ -79,3 +79,106 @@ pub fn status(paths: &Paths, now: Seconds) -> Result<Value> {
         "warnings": warnings,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::testing::{NOW, SOME_OWNERS, Scene, some_countries};
+    use nix::unistd::Uid;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, chown};
+    use std::process::Command;
+
+    fn built(scene: &Scene) -> (Paths, Value) {
+        let paths = Paths::below(scene.0.path());
+        fs::create_dir_all(paths.data()).unwrap();
+        let country = scene.file("country.mmdb", some_countries());
+        let asn = [scene.file("asn.csv", SOME_OWNERS)];
+        let report = build(&paths, &country, &asn, true, NOW).unwrap();
+        (paths, report)
+    }
+
+    #[test]
+    fn what_was_built_can_be_looked_up() {
+        let scene = Scene::new();
+        let (paths, report) = built(&scene);
+        assert_eq!(report["country"]["countries"], 3);
+        let found = look_up(&paths, "192.0.2.200".parse().unwrap()).unwrap();
+        assert_eq!(found["country"], "DE");
+        assert_eq!(found["country_name"], "Germany");
+        assert_eq!((&found["asn"], &found["place"]), (&json!(64500), &json!("known")));
+        assert_eq!(found["tags"], json!([]));
+    }
+
+    #[test]
+    fn private_loopback_and_unknown_places_are_told_apart() {
+        let scene = Scene::new();
+        let (paths, _) = built(&scene);
+        for (address, place) in [
+            ("10.0.0.1", "private"),
+            ("100.64.0.1", "private"),
+            ("::1", "loopback"),
+            ("192.0.3.0", "unknown"),
+        ] {
+            let found = look_up(&paths, address.parse().unwrap()).unwrap();
+            assert_eq!((&found["place"], &found["country"]), (&json!(place), &Value::Null), "{address}");
+        }
+    }
+
+    #[test]
+    fn status_tells_age_and_warns_after_45_days() {
+        let scene = Scene::new();
+        let (paths, _) = built(&scene);
+        for (later, age, warnings) in [(-9, 0, 0), (0, 1, 0), (44, 45, 0), (45, 46, 1)] {
+            let status = status(&paths, NOW + later * 86_400).unwrap();
+            assert_eq!(status["usable"], true);
+            assert_eq!(status["age_days"], age);
+            assert_eq!(status["warnings"].as_array().unwrap().len(), warnings, "{status}");
+        }
+    }
+
+    #[test]
+    fn missing_and_broken_data_are_a_status_with_a_warning() {
+        let scene = Scene::new();
+        let paths = Paths::below(scene.0.path());
+        assert_eq!(status(&paths, NOW).unwrap()["usable"], false);
+        fs::create_dir_all(paths.data()).unwrap();
+        fs::write(paths.networks(), "garbage").unwrap();
+        let status = status(&paths, NOW).unwrap();
+        assert_eq!(status["usable"], false);
+        assert!(status["warnings"][0].as_str().unwrap().contains("decide nothing"), "{status}");
+        assert!(look_up(&paths, "192.0.2.1".parse().unwrap()).is_err());
+    }
+
+    const ROOT: &str = "POSTERN_TEST_DATA_BUILD";
+
+    /// Runs alone in a process of its own for the test below, because root is given up for good.
+    #[test]
+    fn child() {
+        let Some(root) = std::env::var_os(ROOT) else { return };
+        let root = Path::new(&root);
+        let outcome = build(&Paths::below(root), &root.join("country"), &[], true, NOW);
+        println!("built {:?}", outcome.map(|_| ()).map_err(|e| e.to_string()));
+    }
+
+    #[test]
+    fn root_reads_the_sources_but_the_owner_of_the_folder_writes() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let scene = Scene::new();
+        let paths = Paths::below(scene.0.path());
+        fs::create_dir_all(paths.data()).unwrap();
+        chown(paths.data(), Some(12345), Some(12346)).unwrap();
+        let country = scene.file("country", some_countries());
+        fs::set_permissions(&country, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::set_permissions(scene.0.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "--nocapture", "admin::data::tests::child", "--test-threads=1"]);
+        let output = child.env(ROOT, scene.0.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("built Ok(())"), "{said}");
+        let about = paths.networks().metadata().unwrap();
+        assert_eq!((about.uid(), about.gid(), about.mode() & 0o7777), (12345, 12346, 0o644));
+    }
+}

@@ -1,4 +1,120 @@
-//! What administrators can do, one file a group of functions. The functions give and take JSON values and
-//! print nothing: command line, API and pages are faces of the same functions.
+//! Admin mode: what administrators can do, one file a group of functions.
+//!
+//! Every function stands once in [`table::FUNCTIONS`]: name, arguments, what it does. Command line
+//! (`postern blocks list`), API (`postern api list_blocks`) and pages are faces of that table; the functions
+//! give and take JSON values and print nothing.
 
+pub mod activity;
+pub mod allowances;
+pub mod arguments;
+pub mod blocks;
+pub mod command_line;
+pub mod countries;
 pub mod data;
+pub mod envelope;
+pub mod explain;
+pub mod held;
+pub mod init;
+pub mod lists;
+pub mod on_state;
+pub mod render;
+pub mod server_country;
+pub mod settings;
+pub mod status;
+pub mod table;
+
+use crate::address::Network;
+use crate::call::Call;
+use crate::error::{Error, Result};
+use crate::log::{Line, Severity};
+use crate::store::settings::{Change, SettingsStore};
+use arguments::Arguments;
+use serde_json::Value;
+
+/// What a function gives: data, and sentences that the caller should read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The answer.
+    pub data: Value,
+    /// Things that work but deserve a look.
+    pub warnings: Vec<String>,
+    /// What was done, in words.
+    pub messages: Vec<String>,
+}
+
+impl From<Value> for Outcome {
+    fn from(data: Value) -> Outcome {
+        Outcome { data, ..Outcome::default() }
+    }
+}
+
+impl Outcome {
+    /// An outcome that is told in a sentence.
+    pub fn said(sentence: impl Into<String>) -> Outcome {
+        Outcome { messages: vec![sentence.into()], ..Outcome::default() }
+    }
+
+    /// Adds a warning.
+    #[must_use]
+    pub fn warn(mut self, warning: Option<String>) -> Outcome {
+        self.warnings.extend(warning);
+        self
+    }
+}
+
+/// Who does something, and with which surroundings.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Files and time.
+    pub call: Call,
+    /// Who, for the trail.
+    pub who: String,
+}
+
+impl Admin {
+    /// The settings. Only root (in a sandbox: the owner of its files) can open them.
+    pub fn settings(&self) -> Result<SettingsStore> {
+        SettingsStore::open(&self.call.paths)
+    }
+
+    /// Makes one change, publishes it and logs it. The argument `generation` guards against overwriting
+    /// somebody else's change.
+    pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
+        let mut store = self.settings()?;
+        let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
+        self.publish_from(&store)?;
+        for audit in store.audit(1)? {
+            Line::new(Severity::Info, "change")
+                .field("who", audit.who)
+                .field("action", audit.action)
+                .field("subject", audit.subject)
+                .field("generation", audit.generation)
+                .send(&self.call.paths, self.call.program);
+        }
+        Ok(made)
+    }
+
+    /// Publishes the policy as the settings are now.
+    pub fn publish(&self) -> Result<i64> {
+        self.publish_from(&self.settings()?)
+    }
+
+    fn publish_from(&self, store: &SettingsStore) -> Result<i64> {
+        let own = server_country::find(&self.call.paths, &store.settings()?);
+        store.publish(self.call.now, own.country)
+    }
+}
+
+/// Calls a function of the table.
+pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {
+    let found = table::FUNCTIONS.iter().find(|f| f.name == function).ok_or_else(|| {
+        Error::bad_value("The function", function, "a name from `postern api list_functions`")
+    })?;
+    given.check(found)?;
+    (found.run)(admin, given)
+}
+
+/// Whether the text is an address or a network rather than an account.
+pub(crate) fn looks_like_network(text: &str) -> bool {
+    text.trim().parse::<Network>().is_ok()
+}

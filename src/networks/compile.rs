@@ -22,6 +22,7 @@ use maxminddb_writer::metadata::IpVersion;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{BufWriter, Write};
+use std::mem::take;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,47 +33,53 @@ type Answer = (Option<Country>, Option<OwnerId>);
 /// Compiles the sources and publishes the result as `out`, mode 0644.
 ///
 /// `now` is compared with the dates in the sources. Fails with [`Error::Data`] where a source is refused,
-/// another build runs in the same folder or the written file gives a wrong answer, with [`Error::File`] where
+/// another build of the same file runs or the written file gives a wrong answer, with [`Error::File`] where
 /// the file cannot be written; `out` is then as it was before.
 pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let begun = Instant::now();
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let locked = lock(folder)?;
-    let countries = country::read(&sources.country, sources.allow_small, now)?;
-    let owners = asn::read(&sources.asn, sources.allow_small)?;
-    let ranges = laid_over(&countries.ranges, &owners.ranges);
+    let _locked = lock(out)?;
+    let mut countries = country::read(&sources.country, sources.allow_small, now)?;
+    let mut owners = asn::read(&sources.asn, sources.allow_small)?;
+    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges));
     let mut report = blank_report(&countries, &owners, ranges.len());
     let database = filled(&ranges, &owners, &mut report)?;
     let database = described(database, sources, &countries);
 
-    let new = Unpublished::beside(out);
+    let new = Unpublished { path: beside(out, ".new"), published: false };
     report.bytes = new.write(&database)?;
     drop(database);
-    check(&new.path, &ranges, &owners)?;
+    check(&new.path, &ranges, &owners, report.prefixes)?;
     new.publish(out)?;
-    locked.sync_all().map_err(Error::file("store", folder))?; // makes the rename itself last
     report.seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// Holds the folder until the handle is dropped, so that two builds never write the same file.
-fn lock(folder: &Path) -> Result<File> {
-    let handle = File::open(folder).map_err(Error::file("open", folder))?;
+/// Held until the handle is dropped, so that two builds never write the same file. The lock is a file of its
+/// own that only its owner can open: any local user could lock the folder or the data for ever.
+fn lock(out: &Path) -> Result<File> {
+    let path = beside(out, ".lock");
+    let handle = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let handle = handle.map_err(Error::file("open", &path))?;
     match handle.try_lock() {
         Ok(()) => Ok(handle),
         Err(TryLockError::WouldBlock) => {
-            let folder = folder.display();
-            Err(Error::Data(format!(
-                "Another build of network data is running in {folder}: wait for its end."
-            )))
+            let out = out.display();
+            Err(Error::Data(format!("Another build of {out} is running: wait for its end.")))
         }
-        Err(TryLockError::Error(source)) => Err(Error::file("lock", folder)(source)),
+        Err(TryLockError::Error(source)) => Err(Error::file("lock", &path)(source)),
     }
 }
 
-fn laid_over(countries: &[Range<Country>], owners: &[Range<OwnerId>]) -> Vec<Range<Answer>> {
-    let mut ranges = Vec::with_capacity(countries.len() + owners.len());
-    for range in Overlay::new(countries.iter().copied(), owners.iter().copied()) {
+fn beside(out: &Path, ending: &str) -> PathBuf {
+    let mut path = out.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
+/// Takes both layers, so that their memory is free again before the tree is built.
+fn laid_over(countries: Vec<Range<Country>>, owners: Vec<Range<OwnerId>>) -> Vec<Range<Answer>> {
+    let mut ranges = Vec::new();
+    for range in Overlay::new(countries.into_iter(), owners.into_iter()) {
         push_joined(&mut ranges, range);
     }
     ranges
@@ -92,6 +99,7 @@ fn blank_report(countries: &Countries, owners: &AsnTable, ranges: usize) -> Repo
     }
 }
 
+/// No source gives tags yet; reader and form have their place already.
 fn record_of<'a>((country, owner): &'a Answer, owners: &'a AsnTable) -> Record<'a> {
     let (asn, name) = owner.map(|id| owners.owner(id)).unzip();
     Record {
@@ -147,9 +155,14 @@ fn described(mut database: Database, sources: &Sources, countries: &Countries) -
     database
 }
 
-/// Asks the written file, as hooks will, at both ends of every range and just outside of it.
-fn check(path: &Path, ranges: &[Range<Answer>], owners: &AsnTable) -> Result<()> {
+/// Asks the written file, as hooks will, at both ends of every range and just outside of it; and counts its
+/// prefixes, so that nothing hides inside a gap.
+fn check(path: &Path, ranges: &[Range<Answer>], owners: &AsnTable, written: u64) -> Result<()> {
     let networks = Networks::open(path)?;
+    let found = networks.count()?;
+    if found != written {
+        return Err(wrong(&format!("hold {found} prefixes where {written} were written")));
+    }
     let mut unspoken = Some(0u128); // the first key after the range before
     for range in ranges {
         let record = record_of(&range.value, owners);
@@ -170,9 +183,13 @@ fn check_one(networks: &Networks, key: u128, expected: Option<Record>) -> Result
     if networks.record(address)? == expected {
         return Ok(());
     }
-    Err(Error::Data(format!(
-        "The compiled network data answer wrongly for {address}, so they were not put into use. This is a mistake in Postern: please report it with the names of the sources."
-    )))
+    Err(wrong(&format!("answer wrongly for {address}")))
+}
+
+fn wrong(what: &str) -> Error {
+    Error::Data(format!(
+        "The compiled network data {what}, so they were not put into use. This is a mistake in Postern: please report it with the names of the sources."
+    ))
 }
 
 /// A file that is not in use yet; removed again unless it is published.
@@ -182,14 +199,8 @@ struct Unpublished {
 }
 
 impl Unpublished {
-    fn beside(out: &Path) -> Unpublished {
-        let mut path = out.as_os_str().to_owned();
-        path.push(".new");
-        Unpublished { path: path.into(), published: false }
-    }
-
-    /// Writes and stores the file; gives its size. A rest of a build that was killed makes way: the lock on
-    /// the folder says that nobody else works on it.
+    /// Writes and stores the file; gives its size. A rest of a build that was killed makes way: the lock
+    /// says that nobody else works on it.
     fn write(&self, database: &Database) -> Result<u64> {
         let path = &self.path;
         match std::fs::remove_file(path) {
@@ -212,6 +223,9 @@ impl Unpublished {
     fn publish(mut self, out: &Path) -> Result<()> {
         std::fs::rename(&self.path, out).map_err(Error::file("replace", out))?;
         self.published = true;
+        // The new data are in use now. A power cut before the folder is stored brings the old ones back, whole.
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
         Ok(())
     }
 }
@@ -220,6 +234,42 @@ impl Drop for Unpublished {
     fn drop(&mut self) {
         if !self.published {
             let _ = std::fs::remove_file(&self.path); // nothing more can be done about a rest
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::testing::{NOW, SOME_OWNERS, Scene, opened, some_countries};
+
+    /// What the check must notice is tried by telling it other ranges than those that were written.
+    #[test]
+    fn the_check_notices_every_wrong_missing_or_superfluous_answer() {
+        let scene = Scene::new();
+        let tables = [scene.file("asn.csv", SOME_OWNERS)];
+        let sources = opened(&scene.file("country.mmdb", some_countries()), &tables);
+        let out = scene.path("networks.mmdb");
+        compile(&sources, &out, NOW).unwrap();
+
+        let countries = country::read(&sources.country, true, NOW).unwrap();
+        let owners = asn::read(&sources.asn, true).unwrap();
+        let right = laid_over(countries.ranges, owners.ranges.clone());
+        let check = |ranges: &[Range<Answer>]| {
+            let written = ranges.iter().map(|range| prefixes(range.first, range.last).count() as u64).sum();
+            check(&out, ranges, &owners, written)
+        };
+        check(&right).unwrap();
+        for i in 0..right.len() {
+            let mut other = right.clone();
+            other[i].value.0 = Some("ZZ".parse().unwrap());
+            assert!(check(&other).is_err(), "another country in {i}");
+            other = right.clone();
+            other.remove(i);
+            assert!(check(&other).is_err(), "an answer too many in {i}");
+            other = right.clone();
+            other[i].last -= 1;
+            assert!(check(&other).is_err(), "an answer too long in {i}");
         }
     }
 }

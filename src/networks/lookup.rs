@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
-use maxminddb::{Mmap, Reader};
+use maxminddb::{Mmap, Reader, WithinOptions};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
@@ -82,6 +82,13 @@ impl Networks {
         let answer = self.reader.lookup(ip).and_then(|found| found.decode());
         answer
             .map_err(|e| Error::Data(format!("The network data have no readable answer for {address}: {e}.")))
+    }
+
+    /// How many prefixes have a stored answer; walks the whole file.
+    pub(super) fn count(&self) -> Result<u64> {
+        let damaged = |e| Error::Data(format!("The network data cannot be read to their end: {e}."));
+        let all = self.reader.networks(WithinOptions::default().include_aliased_networks());
+        all.map_err(damaged)?.try_fold(0, |count, found| found.map(|_| count + 1).map_err(damaged))
     }
 
     /// When the country data in the file were built by whoever published them, epoch seconds: the age of

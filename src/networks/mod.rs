@@ -11,6 +11,10 @@ mod record;
 mod report;
 mod sources;
 mod tags;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use compile::compile;
 pub use lookup::{NetworkInfo, Networks};

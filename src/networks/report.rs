@@ -66,3 +66,9 @@ pub struct AsnReport {
     /// Line of the first of them.
     pub first_bad_line: Option<u64>,
 }
+
+impl AsnReport {
+    pub(super) fn blank(file: String, shape: &'static str) -> AsnReport {
+        AsnReport { file, shape, rows: 0, rows_without_number: 0, bad_rows: 0, first_bad_line: None }
+    }
+}

@@ -19,18 +19,12 @@ pub(super) fn read(
     let file = BufReader::with_capacity(1 << 16, source.rewound()?);
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).comment(Some(b'#')).from_reader(file);
-    let mut report = AsnReport {
-        file: source.shown(),
-        shape: "csv",
-        rows: 0,
-        rows_without_number: 0,
-        bad_rows: 0,
-        first_bad_line: None,
-    };
+    let mut report = AsnReport::blank(source.shown(), "csv");
     let mut record = ByteRecord::new();
     let mut is_first = true;
     while reader.read_byte_record(&mut record).map_err(|e| Error::file("read", &source.path)(e.into()))? {
         let line = record.position().map_or(0, csv::Position::line);
+        // A quotation mark that is never closed would swallow the rest of the table as one name.
         if record.iter().any(|field| field.contains(&b'\n')) {
             return Err(
                 source.refused(&format!("has a quotation mark in line {line} that is not closed there"))

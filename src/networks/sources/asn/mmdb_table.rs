@@ -9,10 +9,10 @@ use crate::networks::sources::mmdb::{Found, Mmdb, at_path};
 use maxminddb::MaxMindDbError;
 use serde::Deserialize;
 
-/// Where publishers put number and name: MaxMind, DB-IP and ip-location-db use the long words; IPinfo the
-/// short ones, with the number as text (`AS64500`).
-const SHAPES: [(&str, &str); 3] =
-    [("autonomous_system_number", "autonomous_system_organization"), ("asn", "as_name"), ("asn", "name")];
+/// Where publishers put the number, and where the name. MaxMind, DB-IP and ip-location-db use the long words;
+/// IPinfo the short ones, with the number as text (`AS64500`).
+const SHAPES: [(&str, &[&str]); 2] =
+    [("autonomous_system_number", &["autonomous_system_organization"]), ("asn", &["as_name", "name"])];
 
 /// A number as publishers write it.
 #[derive(Deserialize)]
@@ -38,14 +38,7 @@ pub(super) fn read(
     owners: &mut Owners,
 ) -> Result<AsnReport> {
     let mmdb = Mmdb::read(source)?;
-    let mut report = AsnReport {
-        file: source.shown(),
-        shape: SHAPES[0].0,
-        rows: 0,
-        rows_without_number: 0,
-        bad_rows: 0,
-        first_bad_line: None,
-    };
+    let mut report = AsnReport::blank(source.shown(), SHAPES[0].0);
     let mut shape = SHAPES[0].0;
     let read = |found: &Found| {
         let Some((seen, asn, name)) = owner_in(found)? else { return Ok(None) };
@@ -67,15 +60,15 @@ pub(super) fn read(
 fn owner_in<'r>(
     found: &Found<'r>,
 ) -> std::result::Result<Option<(&'static str, u32, &'r str)>, MaxMindDbError> {
-    for (number_key, name_key) in SHAPES {
+    for (number_key, name_keys) in SHAPES {
         let number = at_path::<Number>(found, &[number_key])?.and_then(|number| number.value());
-        let name = at_path::<&str>(found, &[name_key])?;
-        let is_last = (number_key, name_key) == SHAPES[SHAPES.len() - 1];
-        if let Some(asn) = number.filter(|asn| *asn != 0)
-            && (name.is_some() || is_last || number_key == SHAPES[0].0)
-        {
-            return Ok(Some((number_key, asn, name.unwrap_or_default())));
+        let Some(asn) = number.filter(|asn| *asn != 0) else { continue };
+        for name_key in name_keys {
+            if let Some(name) = at_path(found, &[name_key])? {
+                return Ok(Some((number_key, asn, name)));
+            }
         }
+        return Ok(Some((number_key, asn, "")));
     }
     Ok(None)
 }

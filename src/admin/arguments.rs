@@ -1,0 +1,198 @@
+//! Arguments of a function: from `key=value` words, from a JSON object, or from the command line.
+
+use crate::admin::table::Function;
+use crate::clock::Seconds;
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Named values as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments(BTreeMap<String, String>);
+
+impl Arguments {
+    /// Reads `key=value` words.
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Arguments> {
+        let pair = |word: &str| match word.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+            _ => Err(Error::bad_value("The argument", word, "give it as key=value")),
+        };
+        words.into_iter().map(pair).collect::<Result<_>>().map(Arguments)
+    }
+
+    /// Reads one JSON object; lists become text with commas.
+    pub fn from_json(text: &str) -> Result<Arguments> {
+        let bad = |what: String| {
+            Error::bad_value(
+                "The JSON input",
+                &what,
+                "one object with texts, numbers, switches or lists of them",
+            )
+        };
+        let object: serde_json::Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        let mut all = BTreeMap::new();
+        for (key, value) in object {
+            let text = plain(&value).ok_or_else(|| bad(format!("{key}={value}")))?;
+            all.insert(key, text);
+        }
+        Ok(Arguments(all))
+    }
+
+    /// Adds one value.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.0.insert(key.into(), value.into());
+    }
+
+    /// Refuses arguments that the function does not know, and missing ones that it needs.
+    pub fn check(&self, function: &Function) -> Result<()> {
+        let known = |key: &String| function.arguments.iter().any(|a| a.name == key) || key == "generation";
+        if let Some(unknown) = self.0.keys().find(|key| !known(key)) {
+            let names: Vec<_> = function.arguments.iter().map(|a| a.name).collect();
+            let accepted = format!(
+                "{} takes {}",
+                function.name,
+                if names.is_empty() { "none".into() } else { names.join(", ") }
+            );
+            return Err(Error::bad_value("The argument", unknown, accepted));
+        }
+        match function.arguments.iter().find(|a| a.required && self.text(a.name).is_empty()) {
+            Some(missing) => Err(Error::bad_value(
+                format!("The argument {} of {}", missing.name, function.name),
+                "",
+                missing.meaning,
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The value of this name; empty where it was not given.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |v| v.trim())
+    }
+
+    /// The value where it was given and is not empty.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        Some(self.text(name)).filter(|v| !v.is_empty())
+    }
+
+    /// The value as a whole number.
+    pub fn number(&self, name: &str) -> Result<Option<i64>> {
+        self.given(name)
+            .map(|v| {
+                v.parse().map_err(|_| Error::bad_value(format!("The argument {name}"), v, "a whole number"))
+            })
+            .transpose()
+    }
+
+    /// The value as a whole number within a range, or the default.
+    pub fn number_within(&self, name: &str, low: i64, high: i64, default: i64) -> Result<i64> {
+        let number = self.number(name)?.unwrap_or(default);
+        if (low..=high).contains(&number) {
+            return Ok(number);
+        }
+        let accepted = format!("a whole number from {low} to {high}");
+        Err(Error::bad_value(format!("The argument {name}"), &number.to_string(), accepted))
+    }
+
+    /// Whether the switch was given as on.
+    pub fn is_on(&self, name: &str) -> Result<bool> {
+        match self.text(name) {
+            "" | "0" | "off" | "no" | "false" => Ok(false),
+            "1" | "on" | "yes" | "true" => Ok(true),
+            other => Err(Error::bad_value(format!("The argument {name}"), other, "on or off")),
+        }
+    }
+
+    /// The value as a future time.
+    pub fn until(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
+        self.given(name).map(|text| until(name, text, now)).transpose()
+    }
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
+        Value::Object(_) => None,
+    }
+}
+
+/// Reads an end: `2026-12-01`, `2026-12-01 18:00` (UTC), or a span from now as `90m`, `6h`, `7d`.
+fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
+    let bad = |accepted: &str| Error::bad_value(format!("The argument {name}"), text, accepted);
+    let at = span(text).map(|s| now.saturating_add(s)).or_else(|| date(text));
+    match at {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err(bad("a time in the future")),
+        None => Err(bad("a date as 2026-12-01 or 2026-12-01 18:00 (UTC), or a span as 90m, 6h, 7d")),
+    }
+}
+
+fn span(text: &str) -> Option<i64> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: i64 = digits.parse().ok().filter(|n| (1..=100_000).contains(n))?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return None,
+    };
+    Some(number * seconds)
+}
+
+fn date(text: &str) -> Option<Seconds> {
+    let text = text.trim_end_matches("UTC").trim();
+    let with_time = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S"]
+        .iter()
+        .find_map(|form| chrono::NaiveDateTime::parse_from_str(text, form).ok());
+    let whole_day = || chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(23, 59, 59);
+    with_time.or_else(whole_day).map(|t| t.and_utc().timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Seconds = 1_764_000_000; // 2025-11-24 16:00 UTC
+
+    #[test]
+    fn ends_are_read_as_people_write_them() {
+        for (text, at) in [
+            ("90m", NOW + 5400),
+            ("+6h", NOW + 21_600),
+            ("7d", NOW + 604_800),
+            ("2025-11-24 16:01", NOW + 60),
+            ("2025-11-24T16:01", NOW + 60),
+            ("2025-11-25", NOW + 8 * 3600 + 86_399),
+        ] {
+            assert_eq!(until("until", text, NOW).unwrap(), at, "{text}");
+        }
+        for bad in ["", "h", "-1h", "0h", "2025-11-24 15:59", "2025-02-30", "tomorrow", "9999999d", "ä"] {
+            assert!(until("until", bad, NOW).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_and_words_give_the_same_arguments() {
+        let json = Arguments::from_json(r#"{"codes":["DE","AT"],"confirm":true,"n":5}"#).unwrap();
+        assert_eq!(json, Arguments::from_words(["codes=DE,AT", "confirm=on", "n=5"]).unwrap());
+        assert!(Arguments::from_json("[]").is_err() && Arguments::from_json(r#"{"a":{}}"#).is_err());
+        assert!(Arguments::from_words(["nothing"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_end_or_an_error(text in "\\PC*") {
+            let _ = until("until", &text, NOW);
+            let _ = Arguments::from_json(&text);
+        }
+    }
+}

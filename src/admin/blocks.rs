@@ -1,0 +1,133 @@
+//! Blocks: senders that the limiter stopped, and what the administrator blocked.
+
+use super::arguments::Arguments;
+use super::on_state::on_state;
+use super::{Admin, Outcome, looks_like_network};
+use crate::account::{Account, Subject};
+use crate::error::{Error, Result};
+use crate::store::settings::entries::{ListEntry, ListName};
+use crate::store::state::{State, senders};
+use serde_json::{Value, json};
+
+/// Everything that is blocked now: by the limiter first, then by the administrator.
+pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let now = admin.call.now;
+    let stops = on_state(&admin.call.paths, |state| {
+        senders::stops(state.connection(), now).map_err(state.failed("read"))
+    });
+    let mut warning = None;
+    let stops = stops.unwrap_or_else(|e| {
+        warning = Some(format!("Senders stopped by the limiter cannot be listed: {e}"));
+        Vec::new()
+    });
+    let mut rows: Vec<Value> = stops.iter().map(stop_row).collect();
+    let store = admin.settings()?;
+    for list in [ListName::AccountBlock, ListName::AddressBlock] {
+        let holds = |e: &ListEntry| e.until.is_none_or(|until| now < until);
+        rows.extend(store.entries(list)?.into_iter().filter(holds).map(|e| entry_row(&e)));
+    }
+    Ok(Outcome::from(json!(rows)).warn(warning))
+}
+
+fn stop_row(stop: &senders::Stop) -> Value {
+    json!({
+        "value": stop.account,
+        "by": "Outbound Rate Limiter",
+        "since": stop.since,
+        "until": stop.until,
+        "reference": stop.reference,
+        "refused": stop.refused,
+        "why": stop.detail,
+    })
+}
+
+fn entry_row(entry: &ListEntry) -> Value {
+    json!({
+        "value": entry.value,
+        "by": entry.who,
+        "since": entry.at,
+        "until": entry.until,
+        "reference": "",
+        "refused": null,
+        "why": entry.note,
+    })
+}
+
+fn list_for(value: &str) -> ListName {
+    if looks_like_network(value) { ListName::AddressBlock } else { ListName::AccountBlock }
+}
+
+/// Blocks an account, an address or a network, for a time or for good.
+pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let value = given.text("value");
+    let entry = ListEntry {
+        value: value.into(),
+        note: given.text("note").chars().take(500).collect(),
+        until: given.until("until", admin.call.now)?,
+        ..ListEntry::default()
+    };
+    admin.change(given, |change| change.add(list_for(value), &entry))?;
+    Ok(Outcome::said(format!(
+        "{value} is blocked{}.",
+        match entry.until {
+            Some(until) => format!(" until {}", crate::clock::readable(until)),
+            None => " until you release it".into(),
+        }
+    )))
+}
+
+/// Lifts every block of an account, an address or a network: the administrator's and the limiter's.
+pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let (value, reason) = (given.text("value"), given.text("reason"));
+    let list = list_for(value);
+    let key = list.checked(value)?;
+    let blocked = admin.settings()?.entries(list)?.iter().any(|e| e.value == key);
+    let stopped = match list {
+        ListName::AccountBlock => release_stop(admin, &value.parse()?),
+        _ => Ok(false),
+    };
+    if !blocked && !*stopped.as_ref().unwrap_or(&false) {
+        stopped?;
+        return Err(Error::NotFound(format!("{value} is not blocked.")));
+    }
+    let was_stopped = stopped.as_ref().is_ok_and(|s| *s);
+    admin.change(given, |change| {
+        if blocked {
+            change.remove(list, &key)?;
+        }
+        if was_stopped { change.note("release", &key, "stopped by the limiter", reason) } else { Ok(()) }
+    })?;
+    let warning = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
+    Ok(Outcome::said(format!("{value} is released.")).warn(warning))
+}
+
+fn release_stop(admin: &Admin, account: &Account) -> Result<bool> {
+    on_state(&admin.call.paths, |state| release_all(state, &|name| name == account.name()).map(|n| n > 0))
+}
+
+/// Lifts the limiter's stops that a new whitelist entry makes pointless. The entry is a list's key.
+pub fn release_stops_of(admin: &Admin, key: &str) -> Result<usize> {
+    let matches = |name: &str| {
+        Account::from_server(name).is_some_and(|account| Subject::keys_of(&account).any(|k| k == key))
+    };
+    on_state(&admin.call.paths, |state| release_all(state, &matches))
+}
+
+/// Lifts the stops of every account that matches; gives how many.
+pub fn release_all(state: &mut State, matches: &dyn Fn(&str) -> bool) -> Result<usize> {
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    let released = || -> rusqlite::Result<usize> {
+        let stops = senders::stops(&transaction, 0)?;
+        let accounts =
+            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
+        let mut n = 0;
+        for account in accounts {
+            n += usize::from(senders::release(&transaction, &account)?);
+        }
+        Ok(n)
+    };
+    let n = released().map_err(failed)?;
+    transaction.commit().map_err(failed_too)?;
+    Ok(n)
+}

@@ -1,0 +1,215 @@
+//! `postern`'s command line: a face of the table of functions.
+
+use super::arguments::Arguments;
+use super::envelope::envelope;
+use super::table::{Argument, FUNCTIONS, Function, GROUPS};
+use super::{Admin, Outcome, render};
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::hook::has_borrowed_authority;
+use crate::paths::Paths;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::io::Read;
+
+/// Largest JSON object that is read from standard input.
+const MOST_INPUT: u64 = 4 * 1024 * 1024;
+
+/// What `main` prints, and with which status it exits.
+#[derive(Debug, Default)]
+pub struct Spoken {
+    /// For standard output.
+    pub out: String,
+    /// For standard error.
+    pub err: String,
+    /// The exit status: 0 done, 1 not done.
+    pub status: u8,
+}
+
+/// The command as clap knows it.
+pub fn command() -> Command {
+    let mut root = Command::new("postern")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Guards the mail logins and the outgoing mail of this server")
+        .long_about("Guards the mail logins and the outgoing mail of this server.\n\nBegin with `postern status`; ask `postern explain MAILBOX ADDRESS` why somebody cannot log in.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(Arg::new("root").long("root").value_name("DIR").hide(true))
+        .arg(Arg::new("now").long("now").value_name("TIME").hide(true).allow_hyphen_values(true))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .global(true)
+                .help("Answer as `postern api` does, in JSON"),
+        );
+    for (group, about) in GROUPS.iter().filter(|(name, _)| !name.contains(' ')) {
+        root = root.subcommand(group_command(group, about));
+    }
+    for function in FUNCTIONS.iter().filter(|f| f.words.len() == 1) {
+        root = root.subcommand(function_command(function));
+    }
+    root.subcommand(api_command())
+}
+
+fn last_word(words: &'static str) -> &'static str {
+    words.rsplit(' ').next().unwrap_or(words)
+}
+
+fn group_command(group: &'static str, about: &'static str) -> Command {
+    let words: Vec<&str> = group.split(' ').collect();
+    let mut command =
+        Command::new(last_word(group)).about(about).subcommand_required(true).arg_required_else_help(true);
+    for (inner, about) in GROUPS {
+        if inner.strip_prefix(group).is_some_and(|rest| rest.starts_with(' ')) {
+            command = command.subcommand(group_command(inner, about));
+        }
+    }
+    for function in FUNCTIONS {
+        if function.words.len() == words.len() + 1 && function.words.starts_with(&words) {
+            command = command.subcommand(function_command(function));
+        }
+    }
+    command
+}
+
+fn function_command(function: &'static Function) -> Command {
+    let name = function.words[function.words.len() - 1];
+    let mut command = Command::new(name).about(function.about);
+    for argument in function.arguments {
+        command = command.arg(function_argument(argument));
+    }
+    if function.changes {
+        let generation = Arg::new("generation").long("generation").value_name("NUMBER").hide_short_help(true);
+        command = command.arg(generation.help("refuse if somebody changed anything since this generation"));
+    }
+    command
+}
+
+fn function_argument(argument: &'static Argument) -> Arg {
+    let arg = Arg::new(argument.name).help(argument.meaning).required(argument.required);
+    if argument.switch {
+        return arg.long(argument.name.replace('_', "-")).action(ArgAction::SetTrue);
+    }
+    let arg =
+        arg.value_name(argument.name.to_uppercase()).action(ArgAction::Append).allow_hyphen_values(true);
+    if argument.positional { arg } else { arg.long(argument.name.replace('_', "-")) }
+}
+
+fn api_command() -> Command {
+    Command::new("api")
+        .about("Call a function of the API and answer in JSON, for panels and scripts")
+        .long_about("Call a function of the API and answer in JSON.\n\nArguments are key=value words, or one JSON object on standard input where the only argument is -.\n`postern api list_functions` lists what there is.")
+        .arg(Arg::new("function").required(true).value_name("FUNCTION"))
+        .arg(Arg::new("arguments").action(ArgAction::Append).value_name("KEY=VALUE").allow_hyphen_values(true))
+}
+
+/// Runs what the command line says.
+pub fn run(matches: &ArgMatches) -> Spoken {
+    let admin = match surroundings(matches) {
+        Ok(admin) => admin,
+        Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+    };
+    if let Some(("api", api)) = matches.subcommand() {
+        return in_json(&api_call(&admin, api));
+    }
+    let outcome = function_call(&admin, matches);
+    if is_json(matches) { in_json(&outcome) } else { in_words(outcome) }
+}
+
+/// A global flag is found in the innermost matches.
+fn is_json(matches: &ArgMatches) -> bool {
+    let mut inner = matches;
+    while let Some((_, next)) = inner.subcommand() {
+        inner = next;
+    }
+    inner.get_flag("json")
+}
+
+fn surroundings(matches: &ArgMatches) -> Result<Admin> {
+    let (root, now) = (matches.get_one::<String>("root"), matches.get_one::<String>("now"));
+    if (root.is_some() || now.is_some()) && has_borrowed_authority() {
+        return Err(Error::NotAllowed(
+            "--root and --now are not for programs with borrowed authority.".into(),
+        ));
+    }
+    let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
+    let paths = root.map_or_else(Paths::default, Paths::below);
+    Ok(Admin { call: Call { paths, now: clock.now(), program: "postern" }, who: who() })
+}
+
+/// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.
+fn who() -> String {
+    match std::env::var("SUDO_USER") {
+        Ok(user) if !user.is_empty() => {
+            format!("root ({} by sudo)", user.chars().take(64).collect::<String>())
+        }
+        _ if nix::unistd::geteuid().is_root() => "root".into(),
+        _ => format!("user {}", nix::unistd::geteuid()),
+    }
+}
+
+fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
+    let function = matches.get_one::<String>("function").map_or("", String::as_str);
+    let words: Vec<&str> =
+        matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
+    let given = if words == ["-"] { from_input()? } else { Arguments::from_words(words)? };
+    super::call(admin, function, &given)
+}
+
+fn from_input() -> Result<Arguments> {
+    let mut text = String::new();
+    let mut input = std::io::stdin().take(MOST_INPUT);
+    input.read_to_string(&mut text).map_err(Error::system("read the JSON object from standard input"))?;
+    Arguments::from_json(&text)
+}
+
+fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
+    let (mut words, mut inner) = (Vec::new(), matches);
+    while let Some((word, next)) = inner.subcommand() {
+        words.push(word);
+        inner = next;
+    }
+    let function = FUNCTIONS.iter().find(|f| f.words == words).ok_or_else(|| {
+        Error::bad_value("The command", &words.join(" "), "a command from `postern --help`")
+    })?;
+    let mut given = Arguments::default();
+    for argument in function.arguments {
+        if argument.switch {
+            given.set(argument.name, if inner.get_flag(argument.name) { "on" } else { "" });
+        } else if let Some(values) = inner.get_many::<String>(argument.name) {
+            given.set(argument.name, &values.map(String::as_str).collect::<Vec<_>>().join(","));
+        }
+    }
+    if function.changes
+        && let Some(generation) = inner.get_one::<String>("generation")
+    {
+        given.set("generation", generation);
+    }
+    super::call(admin, function.name, &given)
+}
+
+fn in_json(outcome: &Result<Outcome>) -> Spoken {
+    let status = u8::from(outcome.is_err());
+    Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
+}
+
+fn in_words(outcome: Result<Outcome>) -> Spoken {
+    match outcome {
+        Ok(outcome) => {
+            let messages: String = outcome.messages.iter().map(|m| format!("{m}\n")).collect();
+            let warnings = outcome.warnings.iter().map(|w| format!("Warning: {w}\n")).collect();
+            let out = if outcome.messages.is_empty() { render::text(&outcome.data) } else { messages };
+            Spoken { out, err: warnings, status: 0 }
+        }
+        Err(error) => Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        super::command().debug_assert();
+    }
+}

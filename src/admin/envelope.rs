@@ -1,0 +1,33 @@
+//! The shape in which `postern api` answers: that of cPanel's UAPI, so that its callers feel at home.
+
+use crate::admin::Outcome;
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+
+/// `{"status":1,"data":…,"errors":null,"warnings":null,"messages":null,"metadata":{}}`; a failure has status
+/// 0, its sentence in `errors` and a stable code in `metadata`.
+pub fn envelope(outcome: &Result<Outcome>) -> Value {
+    let list = |sentences: &[String]| if sentences.is_empty() { Value::Null } else { json!(sentences) };
+    match outcome {
+        Ok(outcome) => json!({
+            "status": 1,
+            "data": outcome.data,
+            "errors": null,
+            "warnings": list(&outcome.warnings),
+            "messages": list(&outcome.messages),
+            "metadata": {},
+        }),
+        Err(error) => failure(error),
+    }
+}
+
+fn failure(error: &Error) -> Value {
+    json!({
+        "status": 0,
+        "data": null,
+        "errors": [error.to_string()],
+        "warnings": null,
+        "messages": null,
+        "metadata": { "code": error.code() },
+    })
+}

@@ -1,0 +1,53 @@
+//! What would happen to a login, and why, rule by rule.
+
+use super::arguments::Arguments;
+use super::{Admin, Outcome};
+use crate::account::Account;
+use crate::decide::{Fact, Finding, Step};
+use crate::error::Result;
+use crate::flow;
+use crate::request::{Door, Login, Service};
+use crate::settings::Mode;
+use serde_json::{Value, json};
+
+/// Explains a login of an account from an address. Records nothing.
+pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let account: Account = given.text("account").parse()?;
+    let login = Login {
+        account: Some(account.clone()),
+        address: Some(given.text("address").parse()?),
+        service: Service::named(given.given("service").unwrap_or("imap")),
+        door: Door::Explain,
+    };
+    let (facts, decision, steps) = flow::explain(&admin.call, &login);
+    let country = match facts.country {
+        Fact::Known(country) => country,
+        Fact::Missing(_) => None,
+    };
+    let data = json!({
+        "account": account.to_string(),
+        "address": login.address.map(|a| a.to_string()),
+        "country": country.map(|c| c.to_string()),
+        "country_name": country.and_then(|c| c.name()),
+        "verdict": decision.verdict.name(),
+        "reason": decision.reason.key(),
+        "why": decision.reason.for_admin(),
+        "would_refuse": decision.would_refuse.iter().map(|r| r.for_admin()).collect::<Vec<_>>(),
+        "steps": steps.iter().map(step_row).collect::<Vec<_>>(),
+    });
+    Ok(data.into())
+}
+
+fn step_row(step: &Step) -> Value {
+    let (found, why) = match &step.finding {
+        None if step.mode == Mode::Off => ("not asked", "The rule is off.".into()),
+        None => ("not asked", "Rules by address are skipped for this server's own addresses.".into()),
+        Some(Finding::Pass(reason)) => ("passes on", reason.for_admin()),
+        Some(Finding::SkipAddressRules(reason)) => ("passes on", reason.for_admin()),
+        Some(Finding::Allow(reason)) => ("allows", reason.for_admin()),
+        Some(Finding::Refuse(reason)) if step.mode == Mode::Monitor => ("would refuse", reason.for_admin()),
+        Some(Finding::Refuse(reason)) => ("refuses", reason.for_admin()),
+        Some(Finding::Undecided(reason)) => ("undecided", reason.for_admin()),
+    };
+    json!({ "number": step.number, "rule": step.rule, "mode": step.mode, "found": found, "why": why })
+}

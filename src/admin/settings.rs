@@ -1,0 +1,84 @@
+//! Settings: show and change.
+
+use super::arguments::Arguments;
+use super::{Admin, Outcome, server_country};
+use crate::error::{Error, Result};
+use crate::settings::{Mode, Settings, TABLE};
+use crate::store::settings::entries::{self, codes};
+use serde_json::{Value, json};
+
+/// Every setting with its value, default and meaning; the generation to name when changing one.
+pub fn get_settings(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let store = admin.settings()?;
+    let (values, defaults) = (store.settings()?.pairs(), Settings::default().pairs());
+    let rows: Vec<Value> = TABLE
+        .iter()
+        .map(|s| {
+            json!({
+                "key": s.key,
+                "title": s.title,
+                "value": values.get(s.key),
+                "default": defaults.get(s.key),
+                "accepts": s.accepts.words(),
+                "meaning": s.meaning,
+            })
+        })
+        .collect();
+    Ok(json!({ "generation": store.generation()?, "settings": rows }).into())
+}
+
+/// Changes one setting.
+pub fn set_setting(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let (key, value) = (given.text("key"), given.text("value"));
+    let mut settings = admin.settings()?.settings()?;
+    let before = settings.clone();
+    settings.set(key, value)?;
+    if settings.country_rule == Mode::Enforce && before != settings {
+        may_enforce_countries(admin, &settings, given)?;
+    }
+    admin.change(given, |change| change.set(key, value))?;
+    let now = settings.pairs().remove(key).unwrap_or_default();
+    Ok(Outcome::said(format!("{key} is now {}.", if now.is_empty() { "empty" } else { &now })))
+}
+
+/// Whether the country rule may be enforced with these settings: the server's own country must be certain
+/// (or not wanted), and a list that allows nobody must be confirmed.
+pub(super) fn may_enforce_countries(admin: &Admin, settings: &Settings, given: &Arguments) -> Result<()> {
+    let own = server_country::find(&admin.call.paths, settings);
+    if settings.allow_server_country && own.country.is_none() {
+        return Err(Error::NeedsConfirmation(format!(
+            "The country rule was not enforced: the server's own country is {} Set it first (`postern settings set default_server_geoip DE`), or leave it out (`postern settings set allow_server_country off`).",
+            own.sentence
+        )));
+    }
+    let store = admin.settings()?;
+    let mut allowed = store.countries()?.remove(&entries::scope(None)).unwrap_or_default();
+    let chosen = !allowed.is_empty();
+    allowed.extend(own.country.filter(|_| settings.allow_server_country));
+    if chosen || given.is_on("confirm")? {
+        return Ok(());
+    }
+    Err(Error::NeedsConfirmation(format!(
+        "The country rule was not enforced: no country was chosen, so logins would work from {} alone. {} To do it all the same, repeat with confirm=on (`--confirm`).",
+        if allowed.is_empty() { "no country".into() } else { codes(&allowed) },
+        dry_run(admin, &allowed)
+    )))
+}
+
+/// What the last 30 days' successful logins say about these countries, as a sentence.
+pub(super) fn dry_run(
+    admin: &Admin,
+    allowed: &std::collections::BTreeSet<crate::country::Country>,
+) -> String {
+    let figures = super::activity::successes(admin, 30);
+    let (mut all, mut refused) = (0, 0);
+    for (country, n) in figures.unwrap_or_default() {
+        all += n;
+        let known = country.parse().is_ok_and(|c| allowed.contains(&c));
+        refused += if known || country.is_empty() { 0 } else { n };
+    }
+    if all == 0 {
+        return "No successful logins of the last 30 days are known yet.".into();
+    }
+    format!("Of {all} logins of the last 30 days, {refused} came from other countries and would be refused.")
+}

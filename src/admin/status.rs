@@ -1,0 +1,219 @@
+//! What is in place, what is not covered, what is in trouble.
+
+use super::arguments::Arguments;
+use super::on_state::on_state;
+use super::{Admin, Outcome, data, server_country};
+use crate::clock::{Seconds, readable};
+use crate::error::Result;
+use crate::policy::Policy;
+use crate::request::{Door, Service};
+use crate::settings::{Mode, Settings, SmtpTries};
+use crate::store::state::{notices, rollups, senders};
+use crate::trouble;
+use serde_json::{Value, json};
+
+/// After so long without a question a door counts as not asked.
+const QUIET: i64 = 7 * 86_400;
+
+/// How a part fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Good,
+    Warning,
+    Trouble,
+}
+
+/// The report in the making.
+#[derive(Default)]
+struct Report {
+    rows: Vec<Value>,
+    worst: Option<Level>,
+}
+
+impl Report {
+    fn add(&mut self, part: &str, level: Level, says: impl Into<String>) {
+        let word = match level {
+            Level::Good => "good",
+            Level::Warning => "warning",
+            Level::Trouble => "TROUBLE",
+        };
+        self.worst = self.worst.max(Some(level));
+        self.rows.push(json!({ "part": part, "state": word, "says": says.into() }));
+    }
+}
+
+/// What the state tells about doors, stops and notices.
+type FromState = (Vec<(String, String, Seconds)>, usize, usize);
+
+/// The whole report.
+pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let mut report = Report::default();
+    let settings = settings_and_policy(admin, &mut report);
+    networks(admin, &mut report)?;
+    let found: Result<FromState> = on_state(&admin.call.paths, |state| {
+        let db = state.connection();
+        let read = || {
+            Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()))
+        };
+        read().map_err(state.failed("read"))
+    });
+    match found {
+        Ok((doors, stops, waiting)) => {
+            report.add("state", Level::Good, format!("In use; {stops} senders are stopped."));
+            let level = if waiting == 0 { Level::Good } else { Level::Warning };
+            report.add("notices", level, format!("{waiting} wait to be sent; `postern tick` sends them."));
+            covered(admin, &settings, &doors, &mut report);
+        }
+        Err(error) => report.add("state", Level::Trouble, error.to_string()),
+    }
+    undecided(admin, &settings, &mut report);
+    tally(admin, &mut report);
+    for mark in trouble::marks(&admin.call.paths) {
+        let text =
+            format!("{} ({} times, last {})", mark.trouble.sentence(), mark.count, readable(mark.last));
+        report.add(mark.trouble.code(), Level::Trouble, text);
+    }
+    let worst = match report.worst {
+        Some(Level::Trouble) => "TROUBLE",
+        Some(Level::Warning) => "warning",
+        _ => "good",
+    };
+    Ok(json!({ "state": worst, "parts": report.rows }).into())
+}
+
+fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
+    let store = match admin.settings() {
+        Ok(store) => store,
+        Err(error) => {
+            report.add("settings", Level::Trouble, error.to_string());
+            return Settings::default();
+        }
+    };
+    let settings = store.settings().unwrap_or_default();
+    let generation = store.generation().unwrap_or_default();
+    report.add("settings", Level::Good, format!("Generation {generation}."));
+    let head = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
+    match head {
+        Ok(head) if head.generation == generation => {
+            report.add("policy", Level::Good, format!("Published {}.", readable(head.published)));
+        }
+        Ok(head) => report.add(
+            "policy",
+            Level::Warning,
+            format!(
+                "Published is generation {}, not {generation}; `postern tick` publishes it.",
+                head.generation
+            ),
+        ),
+        Err(error) => report.add("policy", Level::Trouble, error.to_string()),
+    }
+    rules(admin, &settings, report);
+    settings
+}
+
+fn rules(admin: &Admin, settings: &Settings, report: &mut Report) {
+    let own = server_country::find(&admin.call.paths, settings);
+    let (level, says) = match settings.country_rule {
+        Mode::Off => (Level::Warning, "Off: logins work from every country."),
+        Mode::Monitor => (Level::Warning, "Monitor: it records what it would refuse, and refuses nothing."),
+        Mode::Enforce => (Level::Good, "Enforced."),
+    };
+    report.add("country rule", level, format!("{says} The server's own country: {}", own.sentence));
+    let (level, says) = match settings.rate_limiter {
+        Mode::Off => (Level::Warning, "Off: accounts may send without limit."),
+        Mode::Monitor => (Level::Warning, "Monitor: it tells, and stops nobody."),
+        Mode::Enforce => (Level::Good, "Enforced."),
+    };
+    report.add("outbound rate limiter", level, says);
+}
+
+fn networks(admin: &Admin, report: &mut Report) -> Result<()> {
+    let status = data::status(&admin.call.paths, admin.call.now)?;
+    let warnings: Vec<&str> =
+        status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let level = match (status["usable"] == true, warnings.is_empty()) {
+        (false, _) => Level::Trouble,
+        (true, false) => Level::Warning,
+        (true, true) => Level::Good,
+    };
+    let says =
+        if warnings.is_empty() { format!("{} days old.", status["age_days"]) } else { warnings.join(" ") };
+    report.add("network data", level, says);
+    Ok(())
+}
+
+/// Which services are guarded, by who asked lately.
+fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds)], report: &mut Report) {
+    let asked = |door: Door, service: Service| {
+        doors
+            .iter()
+            .find(|(d, s, last)| d == door.name() && s == service.name() && admin.call.now - last < QUIET)
+            .map(|(_, _, last)| readable(*last))
+    };
+    let places: [(&str, Service, &[Door]); 5] = [
+        (
+            "SMTP logins",
+            Service::Smtp,
+            &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
+        ),
+        ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
+        ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
+        ("messages by SMTP", Service::Smtp, &[Door::EximData]),
+        ("messages of local programs", Service::Local, &[Door::EximLocal]),
+    ];
+    for (part, service, ways) in places {
+        let seen: Vec<String> =
+            ways.iter().filter_map(|d| asked(*d, service).map(|at| format!("{} {at}", d.name()))).collect();
+        match seen.is_empty() {
+            true => report.add(part, Level::Warning, "NOT COVERED: no door asked within the last 7 days."),
+            false => report.add(part, Level::Good, format!("Guarded; last asked: {}.", seen.join(", "))),
+        }
+    }
+    let exim_only = asked(Door::EximMail, Service::Smtp).is_some()
+        && [Door::DovecotGate, Door::DovecotChain].iter().all(|d| asked(*d, Service::Smtp).is_none());
+    if exim_only && settings.smtp_tries_from == SmtpTries::Dovecot {
+        report.add("statistics", Level::Warning, "SMTP logins are to be counted by Dovecot's gate, which does not ask: set smtp_tries_from to exim.");
+    }
+    report.add(
+        "webmail and panel logins",
+        Level::Warning,
+        "NOT COVERED: webmail logs in from this server itself, and the panel checks passwords of its own.",
+    );
+}
+
+/// What makes the address-only door undecided.
+fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
+    if settings.country_rule == Mode::Off {
+        return;
+    }
+    let head = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
+    let Ok(head) = head else { return };
+    let running = head.allowances.iter().filter(|a| admin.call.now < a.until).count();
+    let mut because = Vec::new();
+    if head.someone_exempt {
+        because.push("a User Authentication exemption (all countries)".to_string());
+    }
+    if running > 0 {
+        because.push(format!("{running} temporary allowances (their countries and networks)"));
+    }
+    if !because.is_empty() {
+        report.add(
+            "Exim's AUTH door",
+            Level::Warning,
+            format!("It does not know the account, so it leaves the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
+        );
+    }
+}
+
+/// A tally that nobody folds.
+fn tally(admin: &Admin, report: &mut Report) {
+    let current = crate::tally::current(&admin.call.paths);
+    let begun = std::fs::symlink_metadata(&current).ok().and_then(|m| m.created().ok()?.elapsed().ok());
+    if begun.is_some_and(|age| age.as_secs() > 600) {
+        report.add(
+            "tick",
+            Level::Warning,
+            "The tally was not folded for ten minutes: is `postern tick` run each minute?",
+        );
+    }
+}

@@ -1,0 +1,413 @@
+//! Every function once: its name in the API, its words on the command line, its arguments, what it does.
+
+use super::arguments::Arguments;
+use super::{
+    Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status,
+};
+use crate::admin::data;
+use crate::error::Result;
+use crate::store::settings::entries::ListName;
+use serde_json::{Value, json};
+
+/// An argument of a function.
+#[derive(Debug)]
+pub struct Argument {
+    /// Its name in the API; on the command line `--name`, unless it is positional.
+    pub name: &'static str,
+    /// Whether it stands without its name on the command line.
+    pub positional: bool,
+    /// Whether it must be there.
+    pub required: bool,
+    /// Whether it is a switch.
+    pub switch: bool,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// A function of admin mode.
+pub struct Function {
+    /// Its name in the API.
+    pub name: &'static str,
+    /// Its words on the command line.
+    pub words: &'static [&'static str],
+    /// What it does, in a sentence; the first line of its help.
+    pub about: &'static str,
+    /// What it takes.
+    pub arguments: &'static [Argument],
+    /// Whether it changes something.
+    pub changes: bool,
+    /// The function.
+    pub run: fn(&Admin, &Arguments) -> Result<Outcome>,
+}
+
+/// Groups of the command line, with what they are about.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("settings", "Settings: show and change"),
+    ("countries", "Country Authentication Restrictions: allowed countries of server, domain, mailbox"),
+    ("exemptions", "Exemptions from login checks: IP Authentication and User Authentication"),
+    ("exemptions ip", "IP Authentication: addresses and networks that are never checked"),
+    ("exemptions user", "User Authentication: mailboxes and domains that are never checked"),
+    ("whitelist", "Per-User Rate Limiter Whitelist: who may send without limit"),
+    ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
+    ("blocks", "Blocked accounts and addresses: list, add, release"),
+    ("held", "Messages of local programs that are held: list, release, remove"),
+    ("data", "Network data: countries and networks of addresses"),
+];
+
+const fn needed(name: &'static str, meaning: &'static str) -> Argument {
+    Argument { name, positional: true, required: true, switch: false, meaning }
+}
+
+const fn option(name: &'static str, meaning: &'static str) -> Argument {
+    Argument { name, positional: false, required: false, switch: false, meaning }
+}
+
+const fn switch(name: &'static str, meaning: &'static str) -> Argument {
+    Argument { name, positional: false, required: false, switch: true, meaning }
+}
+
+const NOTE: Argument = option("note", "why, for whoever reads the list later");
+const UNTIL: Argument =
+    option("until", "when it ends: 2026-12-01, \"2026-12-01 18:00\" (UTC), 6h, 7d; without it, never");
+const FOR: Argument = option("for", "a mailbox or domain; without it, the server");
+const CONFIRM: Argument = switch("confirm", "do it although it may lock people out");
+const COUNTRIES: Argument = needed("countries", "codes or names, separated by commas: DE,Austria");
+const DAYS: Argument = option("days", "how many days back; 30 if not given");
+const LIMIT: Argument = option("limit", "how many rows at most; 100 if not given");
+
+const fn reads(
+    name: &'static str,
+    words: &'static [&'static str],
+    about: &'static str,
+    arguments: &'static [Argument],
+    run: fn(&Admin, &Arguments) -> Result<Outcome>,
+) -> Function {
+    Function { name, words, about, arguments, changes: false, run }
+}
+
+const fn changes(
+    name: &'static str,
+    words: &'static [&'static str],
+    about: &'static str,
+    arguments: &'static [Argument],
+    run: fn(&Admin, &Arguments) -> Result<Outcome>,
+) -> Function {
+    Function { name, words, about, arguments, changes: true, run }
+}
+
+const IP_VALUE: Argument = needed("value", "an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48");
+const USER_VALUE: Argument = needed("value", "a mailbox or a domain: alice@example.org, example.org");
+const BLOCK_VALUE: Argument = needed("value", "a mailbox, a local user, an address or a network");
+
+/// The functions, in the order in which help lists them.
+pub const FUNCTIONS: &[Function] = &[
+    reads(
+        "status",
+        &["status"],
+        "What is in place, what is not covered, what is in trouble",
+        &[],
+        status::status,
+    ),
+    reads(
+        "explain",
+        &["explain"],
+        "What would happen to a login, and why, rule by rule",
+        &[
+            needed("account", "the mailbox: alice@example.org"),
+            needed("address", "the client's address"),
+            option("service", "smtp, imap or pop3; imap if not given"),
+        ],
+        explain::explain,
+    ),
+    reads(
+        "list_activity",
+        &["activity"],
+        "What was refused, held, or would have been, newest first",
+        &[
+            option("account", "only this account"),
+            option("address", "only this address"),
+            option("reference", "only this reference, as a client was told it"),
+            option("reason", "only this reason's key, as country_not_allowed"),
+            DAYS,
+            LIMIT,
+        ],
+        activity::list_activity,
+    ),
+    reads(
+        "country_statistics",
+        &["statistics"],
+        "Country Statistics: logins tried, refused, succeeded, and messages sent, by country",
+        &[DAYS, option("service", "only this service: smtp, imap, pop3, local")],
+        activity::country_statistics,
+    ),
+    reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks),
+    changes(
+        "add_block",
+        &["blocks", "add"],
+        "Block an account, an address or a network",
+        &[BLOCK_VALUE, UNTIL, NOTE],
+        blocks::add_block,
+    ),
+    changes(
+        "release_block",
+        &["blocks", "release"],
+        "Lift every block of an account, an address or a network, at once",
+        &[BLOCK_VALUE, option("reason", "why, for the trail of changes: \"password changed\"")],
+        blocks::release,
+    ),
+    reads(
+        "list_held",
+        &["held", "list"],
+        "Messages that are held",
+        &[option("account", "only of this account")],
+        held::list_held,
+    ),
+    changes(
+        "release_held",
+        &["held", "release"],
+        "Let a held message leave",
+        &[needed("message", "Exim's name for it")],
+        held::release_held,
+    ),
+    changes(
+        "remove_held",
+        &["held", "remove"],
+        "Delete a held message",
+        &[needed("message", "Exim's name for it")],
+        held::remove_held,
+    ),
+    reads(
+        "list_countries",
+        &["countries", "list"],
+        "The allowed countries, and the server's own",
+        &[],
+        countries::list_countries,
+    ),
+    reads(
+        "known_countries",
+        &["countries", "known"],
+        "Every country with code and name",
+        &[],
+        countries::known_countries,
+    ),
+    changes(
+        "allow_countries",
+        &["countries", "allow"],
+        "Add countries to a list",
+        &[COUNTRIES, FOR],
+        countries::allow_countries,
+    ),
+    changes(
+        "disallow_countries",
+        &["countries", "disallow"],
+        "Take countries off a list",
+        &[COUNTRIES, FOR, CONFIRM],
+        countries::disallow_countries,
+    ),
+    changes(
+        "set_countries",
+        &["countries", "set"],
+        "Set a whole list; an empty one allows no country",
+        &[Argument { required: false, ..COUNTRIES }, FOR, CONFIRM],
+        countries::set_countries,
+    ),
+    changes(
+        "unset_countries",
+        &["countries", "unset"],
+        "Remove the list of a mailbox or domain, so that the next level's holds",
+        &[Argument { positional: true, required: true, ..FOR }],
+        countries::unset_countries,
+    ),
+    reads("list_ip_exemptions", &["exemptions", "ip", "list"], "The list IP Authentication", &[], |a, _| {
+        lists::list(a, ListName::IpExemption)
+    }),
+    changes(
+        "add_ip_exemption",
+        &["exemptions", "ip", "add"],
+        "Never check logins from an address or network",
+        &[IP_VALUE, UNTIL, NOTE, switch("sending", "its messages do not count towards the limit either")],
+        |a, g| lists::add(a, g, ListName::IpExemption),
+    ),
+    changes(
+        "remove_ip_exemption",
+        &["exemptions", "ip", "remove"],
+        "Check logins from an address or network again",
+        &[IP_VALUE],
+        |a, g| lists::remove(a, g, ListName::IpExemption),
+    ),
+    reads(
+        "list_user_exemptions",
+        &["exemptions", "user", "list"],
+        "The list User Authentication",
+        &[],
+        |a, _| lists::list(a, ListName::UserExemption),
+    ),
+    changes(
+        "add_user_exemption",
+        &["exemptions", "user", "add"],
+        "Never check logins of a mailbox or domain",
+        &[USER_VALUE, UNTIL, NOTE],
+        |a, g| lists::add(a, g, ListName::UserExemption),
+    ),
+    changes(
+        "remove_user_exemption",
+        &["exemptions", "user", "remove"],
+        "Check logins of a mailbox or domain again",
+        &[USER_VALUE],
+        |a, g| lists::remove(a, g, ListName::UserExemption),
+    ),
+    reads("list_whitelist", &["whitelist", "list"], "The Per-User Rate Limiter Whitelist", &[], |a, _| {
+        lists::list(a, ListName::Whitelist)
+    }),
+    changes(
+        "add_whitelist",
+        &["whitelist", "add"],
+        "Let a mailbox or domain send without limit",
+        &[USER_VALUE, UNTIL, NOTE],
+        |a, g| lists::add(a, g, ListName::Whitelist),
+    ),
+    changes(
+        "remove_whitelist",
+        &["whitelist", "remove"],
+        "Count the messages of a mailbox or domain again",
+        &[USER_VALUE],
+        |a, g| lists::remove(a, g, ListName::Whitelist),
+    ),
+    reads(
+        "list_allowances",
+        &["allowances", "list"],
+        "Temporary allowances",
+        &[],
+        allowances::list_allowances,
+    ),
+    changes(
+        "add_allowance",
+        &["allowances", "add"],
+        "Let a mailbox or domain log in from one more country or network until a date",
+        &[
+            needed("for", "a mailbox or domain"),
+            needed("from", "a country, an address or a network"),
+            Argument { required: true, ..UNTIL },
+            NOTE,
+        ],
+        allowances::add_allowance,
+    ),
+    changes(
+        "remove_allowance",
+        &["allowances", "remove"],
+        "End an allowance at once",
+        &[needed("id", "its number")],
+        allowances::remove_allowance,
+    ),
+    reads(
+        "get_settings",
+        &["settings", "list"],
+        "Every setting with value, default and meaning",
+        &[],
+        settings::get_settings,
+    ),
+    changes(
+        "set_setting",
+        &["settings", "set"],
+        "Change a setting",
+        &[
+            needed("key", "the setting's key"),
+            Argument { required: false, ..needed("value", "its new value") },
+            CONFIRM,
+        ],
+        settings::set_setting,
+    ),
+    reads("list_audit", &["audit"], "Who changed what, newest first", &[LIMIT], activity::list_audit),
+    reads(
+        "lookup_address",
+        &["data", "lookup"],
+        "What the network data say of an address",
+        &[needed("address", "the address")],
+        |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
+    ),
+    changes(
+        "build_data",
+        &["data", "build"],
+        "Compile the network data from a country MMDB and ASN tables",
+        &[
+            Argument { required: true, ..option("country", "the country MMDB file") },
+            option("asn", "ASN tables (CSV or MMDB), separated by commas"),
+            switch("allow_small", "take sources that look too small; for tests"),
+        ],
+        build_data,
+    ),
+    changes(
+        "init",
+        &["init"],
+        "Make folders, owners and access lists; safe to run again",
+        &[
+            option("user", "the user that owns the state; postern if not given"),
+            option(
+                "mail_users",
+                "users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot",
+            ),
+        ],
+        init::init,
+    ),
+    changes("publish", &["publish"], "Publish the policy for the hooks anew", &[], |a, _| {
+        let generation = a.publish()?;
+        Ok(Outcome::said(format!("The policy was published (generation {generation}).")))
+    }),
+    changes(
+        "tick",
+        &["tick"],
+        "The minute's work: fold the tally, send notices, prune; run it each minute",
+        &[],
+        |a, _| crate::tick::tick(a).map(|messages| Outcome { messages, ..Outcome::default() }),
+    ),
+    reads(
+        "list_functions",
+        &["functions"],
+        "Every function of the API with its arguments",
+        &[],
+        list_functions,
+    ),
+];
+
+fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let asn: Vec<std::path::PathBuf> =
+        given.text("asn").split(',').map(str::trim).filter(|f| !f.is_empty()).map(Into::into).collect();
+    let (country, small) = (given.text("country"), given.is_on("allow_small")?);
+    let call = &admin.call;
+    super::on_state::in_child(|| data::build(&call.paths, country.as_ref(), &asn, small, call.now)).map(
+        |report| Outcome { data: report, ..Outcome::said("The network data were built and are in use.") },
+    )
+}
+
+fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
+    let argument = |a: &Argument| json!({ "name": a.name, "required": a.required, "meaning": a.meaning });
+    let row = |f: &Function| {
+        json!({
+            "function": f.name,
+            "command": format!("postern {}", f.words.join(" ")),
+            "changes": f.changes,
+            "about": f.about,
+            "arguments": f.arguments.iter().map(argument).collect::<Vec<Value>>(),
+        })
+    };
+    Ok(json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_function_has_a_name_and_words_of_its_own_and_a_group_that_explains() {
+        let names: HashSet<_> = FUNCTIONS.iter().map(|f| f.name).collect();
+        let words: HashSet<_> = FUNCTIONS.iter().map(|f| f.words).collect();
+        assert_eq!((names.len(), words.len()), (FUNCTIONS.len(), FUNCTIONS.len()));
+        for function in FUNCTIONS {
+            for n in 1..function.words.len() {
+                let group = function.words[..n].join(" ");
+                assert!(GROUPS.iter().any(|(name, _)| *name == group), "{group}");
+            }
+        }
+    }
+}

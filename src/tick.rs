@@ -1,0 +1,148 @@
+//! The minute's work, where no keeper does it: begins or sets aside the state, folds the tally, lifts stops
+//! of who is on the whitelist, sends notices, prunes.
+//!
+//! Root's part is small: it makes `/run/postern` and publishes the policy where that is missing. All the rest
+//! is done by a child that has become user `postern`.
+
+use crate::admin::on_state::as_postern;
+use crate::admin::{Admin, blocks, init};
+use crate::call::Call;
+use crate::decide::Fact;
+use crate::error::{Error, Result};
+use crate::gather;
+use crate::notify;
+use crate::policy::Policy;
+use crate::request::{Door, Send};
+use crate::store::state::{self, State, notices, rollups, senders};
+use crate::tally;
+use nix::unistd::geteuid;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a hook may go on writing into a tally that was renamed.
+const LATE_WRITERS: Duration = Duration::from_secs(2);
+
+/// Largest tally file that is folded; more is not from hooks.
+const LARGEST: u64 = 512 * 1024 * 1024;
+
+/// Does it all; gives what is worth telling. Each part is tried although another failed.
+pub fn tick(admin: &Admin) -> Result<Vec<String>> {
+    let mut told = Vec::new();
+    if geteuid().is_root() {
+        let host = admin.settings()?.host()?;
+        init::make_run(&admin.call.paths, &host)?;
+        publish_where_needed(admin, &mut told)?;
+    }
+    let call = &admin.call;
+    let done: Vec<String> = as_postern(&call.paths, || Ok(work(call)))?;
+    told.extend(done);
+    Ok(told)
+}
+
+fn publish_where_needed(admin: &Admin, told: &mut Vec<String>) -> Result<()> {
+    let published = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
+    let current = admin.settings()?.generation()?;
+    if published.is_ok_and(|head| head.generation == current) {
+        return Ok(());
+    }
+    let generation = admin.publish()?;
+    told.push(format!("The policy was published anew (generation {generation})."));
+    Ok(())
+}
+
+/// As user `postern`.
+fn work(call: &Call) -> Vec<String> {
+    let mut told = Vec::new();
+    match state::begin(&call.paths, call.now) {
+        Ok(begun) => told.extend(begun),
+        Err(error) => {
+            state::mark_trouble(call, &error);
+            return vec![format!("The state cannot be worked on: {error}")];
+        }
+    }
+    let parts: [fn(&Call) -> Result<Vec<String>>; 4] =
+        [fold_tally, release_whitelisted, notify::send_waiting, tidy];
+    for part in parts {
+        match part(call) {
+            Ok(lines) => told.extend(lines),
+            Err(error) => told.push(error.to_string()),
+        }
+    }
+    told
+}
+
+/// Renames the current tally, waits for late writers, folds it and what earlier calls left.
+fn fold_tally(call: &Call) -> Result<Vec<String>> {
+    let current = tally::current(&call.paths);
+    if current.exists() {
+        let name = format!("fold-{}-{:04x}", call.now, crate::call::random_bits() & 0xffff);
+        let aside = current.with_file_name(name);
+        std::fs::rename(&current, &aside).map_err(Error::file("rename", &current))?;
+        std::thread::sleep(LATE_WRITERS);
+    }
+    let mut state = State::open(&call.paths)?;
+    for file in waiting(call)? {
+        fold_file(call, &mut state, &file)?;
+    }
+    Ok(Vec::new())
+}
+
+fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
+    let folder = call.paths.tally_dir();
+    let entries = std::fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    files.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("fold-")));
+    files.sort();
+    Ok(files)
+}
+
+fn fold_file(call: &Call, state: &mut State, file: &PathBuf) -> Result<()> {
+    let meta = std::fs::symlink_metadata(file).map_err(Error::file("examine", file))?;
+    // Mail users can put anything here: only plain files of a sane size are read.
+    if meta.is_file() && meta.len() <= LARGEST {
+        let bytes = std::fs::read(file).map_err(Error::file("read", file))?;
+        let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let transaction = state.begin()?;
+        rollups::fold(&transaction, &name, &String::from_utf8_lossy(&bytes), call.now).map_err(failed)?;
+        transaction.commit().map_err(failed_too)?;
+    }
+    std::fs::remove_file(file).map_err(Error::file("remove", file))
+}
+
+/// A whitelist entry lifts the stop of its accounts; where that failed when it was saved, it is done here.
+fn release_whitelisted(call: &Call) -> Result<Vec<String>> {
+    let mut state = State::open(&call.paths)?;
+    let stops = senders::stops(state.connection(), call.now).map_err(state.failed("read"))?;
+    let is_whitelisted = |name: &str| {
+        let send = Send {
+            account: crate::account::Account::from_server(name),
+            address: None,
+            by_mail_server: false,
+            uid: None,
+            recipients: 1,
+            message: None,
+            local: true,
+            door: Door::Explain,
+        };
+        matches!(gather::send(call, &send), Fact::Known(policy) if policy.whitelisted.is_some())
+    };
+    if !stops.iter().any(|stop| is_whitelisted(&stop.account)) {
+        return Ok(Vec::new());
+    }
+    let n = blocks::release_all(&mut state, &is_whitelisted)?;
+    Ok(vec![format!("{n} stops were lifted, since their accounts are on the whitelist.")])
+}
+
+fn tidy(call: &Call) -> Result<Vec<String>> {
+    let mut state = State::open(&call.paths)?;
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    senders::prune(&transaction, call.now)
+        .and_then(|()| notices::prune(&transaction, call.now))
+        .and_then(|()| rollups::prune(&transaction, call.now))
+        .map_err(failed)?;
+    transaction.commit().map_err(failed_too)?;
+    state.checkpoint()?;
+    Ok(Vec::new())
+}
