@@ -97,7 +97,7 @@ fn decide_and_record(
 fn reference_of(decision: &SendDecision, stop: Option<&senders::Stop>) -> Option<Reference> {
     match decision.record {
         Record::Stop { .. } => Some(Reference::from_bits(call::random_bits())),
-        Record::RefusedAgain => stop.and_then(|s| s.reference.parse().ok()),
+        Record::RefusedAgain { .. } => stop.and_then(|s| s.reference.parse().ok()),
         _ if decision.verdict == Verdict::Refuse => Some(Reference::from_bits(call::random_bits())),
         _ => None,
     }

@@ -201,7 +201,10 @@ pub fn send(
     match &decision.record {
         Record::Nothing => {}
         Record::Count(window) => senders::keep_window(t, account, window, call.now)?,
-        Record::Stop { until } => keep_stop(t, call, account, *until, decision, reference)?,
+        Record::Stop { until, window } => {
+            senders::keep_window(t, account, window, call.now)?;
+            keep_stop(t, call, account, *until, decision, reference)?;
+        }
         Record::TellOnly { window, told_until } => {
             senders::keep_window(t, account, window, call.now)?;
             if let Some(until) = told_until {
@@ -210,7 +213,10 @@ pub fn send(
                 keep_send_event(t, call, send, decision, None)?;
             }
         }
-        Record::RefusedAgain => senders::count_refused(t, account, call.now)?,
+        Record::RefusedAgain { until, window } => {
+            senders::keep_window(t, account, window, call.now)?;
+            senders::count_refused(t, account, *until, call.now)?;
+        }
     }
     if decision.verdict != Verdict::Allow {
         keep_send_event(t, call, send, decision, reference)?;

@@ -59,3 +59,7 @@ pub struct Decision {
     /// What rules in monitor mode would have refused.
     pub would_refuse: Vec<Reason>,
 }
+
+#[cfg(test)]
+#[path = "purity_tests.rs"]
+mod tests;

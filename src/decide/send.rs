@@ -47,6 +47,8 @@ pub enum Record {
     Stop {
         /// When sending works again.
         until: Seconds,
+        /// The window without this message.
+        window: Window,
     },
     /// The account is over the limit and told about, not stopped; it counts on.
     TellOnly {
@@ -56,7 +58,12 @@ pub enum Record {
         told_until: Option<Seconds>,
     },
     /// One more message of a stopped account.
-    RefusedAgain,
+    RefusedAgain {
+        /// When sending works again: what was said before, or sooner where the clock was set back.
+        until: Seconds,
+        /// The window without this message.
+        window: Window,
+    },
 }
 
 /// The outcome for a message.
@@ -113,17 +120,16 @@ pub fn decide_with_state(
     };
     let no = over_limit_verdict(send, settings, state.held);
     let enforced = settings.rate_limiter == Mode::Enforce && !is_shared(send.account.as_ref(), settings);
-    if let Some(until) = state.stopped_until.filter(|until| enforced && now < *until) {
-        // A stop never outlasts its duration, whatever the clock did since.
-        let until = until.min(now + settings.rate_limit_block);
-        return SendDecision {
-            verdict: no,
-            reason: Reason::SendingStopped(until),
-            record: Record::RefusedAgain,
-        };
-    }
+    let longest = now + settings.rate_limit_block;
     let mut window = state.window.clone();
     window.advance(now, settings.rate_limit_window);
+    if let Some(until) = state.stopped_until.filter(|until| enforced && now < *until) {
+        // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
+        // is left of it is recorded.
+        let until = until.min(longest);
+        let reason = Reason::SendingStopped(until);
+        return SendDecision { verdict: no, reason, record: Record::RefusedAgain { until, window } };
+    }
     let count = window.count() + 1;
     let limit = settings.rate_limit_messages;
     if count <= limit {
@@ -132,13 +138,14 @@ pub fn decide_with_state(
         return SendDecision { verdict: Verdict::Allow, reason, record: Record::Count(window) };
     }
     if enforced {
-        let until = now + settings.rate_limit_block;
+        let until = longest;
         let reason = Reason::OverLimit { limit, window: settings.rate_limit_window, until };
-        return SendDecision { verdict: no, reason, record: Record::Stop { until } };
+        return SendDecision { verdict: no, reason, record: Record::Stop { until, window } };
     }
     window.add(now, 1);
-    let told = state.told_until.is_some_and(|until| now < until.min(now + settings.rate_limit_block));
-    let told_until = (!told).then_some(now + settings.rate_limit_block);
+    // An end that lies too far ahead is from before the clock was set back.
+    let told = state.told_until.is_some_and(|until| now < until && until <= longest);
+    let told_until = (!told).then_some(longest);
     let record = Record::TellOnly { window, told_until };
     let reason = match settings.rate_limiter {
         Mode::Monitor => Reason::WouldStop { limit, window: settings.rate_limit_window },

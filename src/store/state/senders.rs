@@ -111,11 +111,12 @@ pub fn keep_stop(t: &Transaction, stop: &Stop) -> Result<()> {
     Ok(())
 }
 
-/// Counts one more message of a stopped account. Its end does not move.
-pub fn count_refused(t: &Transaction, account: &Account, now: Seconds) -> Result<()> {
+/// Counts one more message of a stopped account. Its end never moves away; it comes nearer where the clock
+/// was set back.
+pub fn count_refused(t: &Transaction, account: &Account, until: Seconds, now: Seconds) -> Result<()> {
     t.execute(
-        "UPDATE stop SET refused = refused + 1, last = ?2 WHERE account = ?1",
-        params![account.name(), now],
+        "UPDATE stop SET refused = refused + 1, last = ?2, until = min(until, ?3) WHERE account = ?1",
+        params![account.name(), now, until],
     )?;
     Ok(())
 }
