@@ -45,7 +45,7 @@ pub(super) fn install(root: &Root, data: bool) {
         let _ = fs::remove_file(&target);
         fs::copy(built, target).unwrap();
     }
-    postern(root, &["init", "--user=postern", "--mail-user=Debian-exim", "--mail-user=dovecot"]);
+    postern(root, &["init", "--user=postern", "--mail-users=Debian-exim,dovecot"]);
     if data {
         let built = network_data();
         let target = root.path("/var/lib/postern/data/networks.mmdb");
@@ -67,17 +67,17 @@ fn network_data() -> PathBuf {
     let built = work.join("var/lib/postern/data/networks.mmdb");
     let program = project().join("target/static/postern");
     let (country, asn) = sources();
-    let newest = country.iter().chain(&asn).chain([&program]).map(|file| age(file)).max();
+    let newest = asn.iter().chain([&country, &program]).map(|file| age(file)).max();
     if built.exists() && Some(age(&built)) > newest {
         return built;
     }
     fs::create_dir_all(built.parent().unwrap()).unwrap();
-    let option = |name: &str, file: &PathBuf| format!("--{name}={}", file.display());
+    let comma_separated: Vec<_> = asn.iter().map(|file| file.display().to_string()).collect();
     let output = Command::new(program)
         .arg(format!("--root={}", work.display()))
         .args(["data", "build"])
-        .args(country.iter().map(|file| option("country", file)))
-        .args(asn.iter().map(|file| option("asn", file)))
+        .arg(format!("--country={}", country.display()))
+        .arg(format!("--asn={}", comma_separated.join(",")))
         .output()
         .unwrap();
     assert!(output.status.success(), "postern data build: {}", String::from_utf8_lossy(&output.stderr));
@@ -85,7 +85,7 @@ fn network_data() -> PathBuf {
 }
 
 /// The try-out data as scripts/fetch-try-data leaves it: one country file, one or more ASN tables.
-fn sources() -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn sources() -> (PathBuf, Vec<PathBuf>) {
     let folder = project().join("target/try-data");
     let mut files: Vec<_> =
         fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
@@ -93,9 +93,11 @@ fn sources() -> (Vec<PathBuf>, Vec<PathBuf>) {
     let with = |ending: &str| -> Vec<PathBuf> {
         files.iter().filter(|file| file.extension().is_some_and(|e| e == ending)).cloned().collect()
     };
-    let (country, asn) = (with("mmdb"), with("csv"));
-    assert!(!country.is_empty(), "no try-out data in {}: run scripts/test", folder.display());
-    (country, asn)
+    let country = with("mmdb").pop();
+    (
+        country.unwrap_or_else(|| panic!("no try-out data in {}: run scripts/test", folder.display())),
+        with("csv"),
+    )
 }
 
 fn age(file: &Path) -> SystemTime {
