@@ -74,14 +74,27 @@ fn gate(command: &CommandLine) -> c_int {
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
     hook::have_fault(command.fault);
     if refuses(&call, Door::DovecotGate) {
+        // Decided: not even a late Dovecot softens it.
+        wayout::register(&call, WayOut::Say(4, Vec::new(), refusal()));
+        wait_for_input();
         return refusal();
     }
+    wait_for_input();
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
     unsafe { libc::write(4, PASS_ON.as_ptr().cast(), PASS_ON.len()) };
     passing
 }
 
+/// Waits until name and password lie in the pipe, within the deadline; reads neither.
+fn wait_for_input() {
+    let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
+    unsafe { libc::poll(&mut input, 1, -1) };
+}
+
 fn chain(command: &CommandLine) -> c_int {
+    // First of all: while a sibling still holds the other end of this one's pipe, its input has no end.
+    hook::close_descriptors_from(5);
     let input = Credentials::take_and_lay_back();
     let next: Vec<CString> = command.rest.iter().map(|a| (*a).to_owned()).collect();
     let call = command.call(PROGRAM);
@@ -93,7 +106,6 @@ fn chain(command: &CommandLine) -> c_int {
         trouble::mark(&call, Trouble::Call, &error.to_string());
         return TROUBLE;
     }
-    hook::close_descriptors_from(5);
     wayout::register(&call, WayOut::Become(next));
     hook::have_fault(command.fault);
     if refuses(&call, Door::DovecotChain) {
