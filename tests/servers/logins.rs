@@ -256,7 +256,7 @@ fn table_holds(pair: Pair, doors: Doors) {
             .flat_map(|case| Way::ALL.map(|way| (case, way)))
             .flat_map(|(case, way)| [true, false].map(|right| Try { case, way, right }))
             .collect();
-        for some in tries.chunks(24) {
+        for some in tries.chunks(66) {
             for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
                 let case = format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
                 shows(&scene, &reply, login.expected(doors), login, &case);
