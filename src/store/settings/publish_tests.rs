@@ -421,7 +421,7 @@ fn check_names(questions: &mut Questions, lists: &Lists, now: Seconds) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn every_lookup_finds_what_a_plain_scan_of_the_saved_lists_finds(
