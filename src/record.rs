@@ -155,7 +155,7 @@ fn about_send<'a>(call: &Call, send: &'a Send) -> About<'a> {
         account: send.account.as_ref(),
         address: send.address,
         country: known_country(&gather::country(call, send.address)),
-        service: if send.local { Service::Local } else { Service::Smtp },
+        service: if send.address.is_none() { Service::Local } else { Service::Smtp },
         door: send.door,
     }
 }

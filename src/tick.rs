@@ -15,12 +15,16 @@ use crate::policy::Policy;
 use crate::request::{Door, Send};
 use crate::store::state::{self, State, notices, rollups, senders};
 use crate::tally;
+use crate::trouble;
 use nix::unistd::geteuid;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a hook may go on writing into a tally that was renamed.
 const LATE_WRITERS: Duration = Duration::from_secs(2);
+
+/// Trouble that nobody met for a week is forgotten.
+const FORGET_TROUBLE: i64 = 7 * 86_400;
 
 /// Largest tally file that is folded; more is not from hooks.
 const LARGEST: u64 = 512 * 1024 * 1024;
@@ -143,6 +147,7 @@ fn tidy(call: &Call) -> Result<Vec<String>> {
         .and_then(|()| rollups::prune(&transaction, call.now))
         .map_err(failed)?;
     transaction.commit().map_err(failed_too)?;
+    trouble::clear(&call.paths, FORGET_TROUBLE);
     state.checkpoint()?;
     Ok(Vec::new())
 }

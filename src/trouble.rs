@@ -110,8 +110,11 @@ impl Trouble {
 }
 
 /// Marks the trouble, and logs it where it is news. The detail goes to the log only.
+///
+/// Root leaves no mark: the folder belongs to others, and root writes nothing where they could have laid
+/// something.
 pub fn mark(call: &Call, trouble: Trouble, detail: &str) {
-    if append_mark(&call.paths, trouble).unwrap_or(true) {
+    if nix::unistd::geteuid().is_root() || append_mark(&call.paths, trouble).unwrap_or(true) {
         Line::new(Severity::Error, "trouble")
             .field("code", trouble.code())
             .field("detail", detail)
@@ -134,6 +137,13 @@ fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
         file.write_all(b".")?;
     }
     Ok(before.len() == 0 || age >= SAY_AGAIN)
+}
+
+/// Removes the marks: all of them, or those that nobody added to for so many seconds. For user `postern`.
+pub fn clear(paths: &Paths, quiet_for: i64) -> usize {
+    let now = crate::clock::Clock::System.now();
+    let old = marks(paths).into_iter().filter(|m| now - m.last >= quiet_for);
+    old.filter(|m| std::fs::remove_file(paths.trouble().join(m.trouble.code())).is_ok()).count()
 }
 
 /// A mark as found.

@@ -91,9 +91,12 @@ fn function_argument(argument: &'static Argument) -> Arg {
     if argument.switch {
         return arg.long(argument.name.replace('_', "-")).action(ArgAction::SetTrue);
     }
-    let arg =
-        arg.value_name(argument.name.to_uppercase()).action(ArgAction::Append).allow_hyphen_values(true);
-    if argument.positional { arg } else { arg.long(argument.name.replace('_', "-")) }
+    let arg = arg.value_name(argument.name.to_uppercase());
+    if argument.positional {
+        return arg;
+    }
+    // Repeated options are joined with commas.
+    arg.long(argument.name.replace('_', "-")).action(ArgAction::Append).allow_hyphen_values(true)
 }
 
 fn api_command() -> Command {

@@ -51,6 +51,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
     ("blocks", "Blocked accounts and addresses: list, add, release"),
     ("held", "Messages of local programs that are held: list, release, remove"),
+    ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
 ];
 
@@ -359,6 +360,13 @@ pub const FUNCTIONS: &[Function] = &[
         "The minute's work: fold the tally, send notices, prune; run it each minute",
         &[],
         |a, _| crate::tick::tick(a).map(|messages| Outcome { messages, ..Outcome::default() }),
+    ),
+    changes(
+        "clear_trouble",
+        &["trouble", "clear"],
+        "Forget the trouble that was marked so far",
+        &[],
+        status::clear_trouble,
     ),
     reads(
         "list_functions",

@@ -32,6 +32,9 @@ use std::time::Duration;
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// Damage that a hook met within so many seconds makes the next `tick` read the whole file.
+const MET_LATELY: i64 = 600;
+
 /// The version of this program as `min_version` counts.
 pub const VERSION: i64 = 1;
 
@@ -165,7 +168,7 @@ pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>
         create(paths)?;
         return Ok(Some(format!("A new state was begun: {}.", path.display())));
     }
-    match upgrade(paths).and_then(|()| quick_check(paths)) {
+    match upgrade(paths).and_then(|()| check_where_due(paths, now)) {
         Ok(()) => Ok(None),
         Err(error) if trouble_of(&error) == Trouble::StateBroken => {
             let aside = set_aside(paths, now)?;
@@ -201,8 +204,31 @@ fn upgrade(paths: &Paths) -> Result<()> {
     schema::migrate(&mut connection, &path, SCHEMA)
 }
 
-fn quick_check(paths: &Paths) -> Result<()> {
-    let state = State::open(paths)?;
+/// Reading the whole file each minute would be too much: it is done once a day, and where a hook lately met
+/// damage.
+fn check_where_due(paths: &Paths, now: crate::clock::Seconds) -> Result<()> {
+    let mut state = State::open(paths)?;
+    let day = now / 86_400;
+    let checked: Option<i64> = state
+        .connection
+        .query_row("SELECT value FROM meta WHERE key = 'checked_day'", [], |row| row.get(0))
+        .optional()
+        .map_err(state.failed("read"))?;
+    let system_now = crate::clock::Clock::System.now();
+    let met_damage = trouble::marks(paths)
+        .iter()
+        .any(|m| m.trouble == Trouble::StateBroken && system_now - m.last < MET_LATELY);
+    if checked == Some(day) && !met_damage {
+        return Ok(());
+    }
+    quick_check(&state)?;
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    transaction.execute("INSERT OR REPLACE INTO meta VALUES ('checked_day', ?1)", [day]).map_err(failed)?;
+    transaction.commit().map_err(failed_too)
+}
+
+fn quick_check(state: &State) -> Result<()> {
     let mut statement = state.connection.prepare("PRAGMA quick_check(1)").map_err(state.failed("check"))?;
     let said: String = statement.query_row([], |row| row.get(0)).map_err(state.failed("check"))?;
     if said == "ok" {

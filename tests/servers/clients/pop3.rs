@@ -1,0 +1,35 @@
+//! A POP3 client.
+
+use super::Reply;
+use super::line::Line;
+use std::net::Ipv4Addr;
+
+/// A session after the greeting.
+#[derive(Debug)]
+pub(crate) struct Pop3 {
+    line: Line,
+    /// The server's greeting.
+    pub(crate) greeting: String,
+}
+
+impl Pop3 {
+    pub(crate) fn connect(server: Ipv4Addr, port: u16, from: Option<&str>) -> Pop3 {
+        let mut line = Line::connect(server, port, from);
+        let greeting = line.read().unwrap_or_else(|why| why);
+        Pop3 { line, greeting }
+    }
+
+    /// Sends one command; the one line of its answer.
+    pub(crate) fn ask(&mut self, command: &str) -> Reply {
+        self.line.write(command);
+        match self.line.read() {
+            Ok(text) => Reply { yes: text.starts_with("+OK"), text },
+            Err(text) => Reply { yes: false, text },
+        }
+    }
+
+    pub(crate) fn login(&mut self, name: &str, password: &str) -> Reply {
+        let reply = self.ask(&format!("USER {name}"));
+        if reply.yes { self.ask(&format!("PASS {password}")) } else { reply }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests on real mail servers: Exim 4.96 with Dovecot 2.3, and Exim 4.98 with Dovecot 2.4.
+//!
+//! `scripts/test` builds what they need (Debian folders below `target/servers`, static programs in
+//! `target/static`) and runs them. They want root, stay on loopback, and fail where something is missing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod clients;
+mod rig;
+mod rig_itself;
+mod snippets;

@@ -1,0 +1,248 @@
+//! The rig: a pair of real servers in a Debian folder, started afresh for each scene.
+//!
+//! ```ignore
+//! let scene = Scene::on(Pair::Bookworm).doors(Doors::BOTH).start();
+//! let answer = scene.login(Way::Imap, "200.160.2.3", &ALICE);
+//! ```
+//!
+//! A scene has the folder for itself (a file lock; other scenes and other test runs wait), begins with empty
+//! mailboxes, queue and logs and no memory of Postern, and ends its servers when it is dropped. Clients
+//! arrive from any address by the PROXY protocol; nothing leaves loopback.
+
+// The tests and the story of scripts/try share this module and each uses its own part of it.
+#![allow(dead_code)]
+
+mod answers;
+mod inside;
+mod mail;
+mod postern;
+mod root;
+mod servers;
+mod syslog;
+
+pub(crate) use inside::{Ran, at_once, eventually};
+pub(crate) use root::Pair;
+
+use crate::clients::{Imap, Pop3, Reply, Smtp, Way};
+use root::Root;
+use servers::Servers;
+use std::path::{Path, PathBuf};
+use syslog::Syslog;
+
+/// A mailbox of the rig.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    /// The address, which is the login too.
+    pub(crate) name: &'static str,
+    pub(crate) password: &'static str,
+}
+
+pub(crate) const ALICE: Mailbox = Mailbox { name: "alice@example.test", password: "secret-of-alice" };
+pub(crate) const BOB: Mailbox = Mailbox { name: "bob@example.test", password: "secret-of-bob" };
+pub(crate) const CAROL: Mailbox = Mailbox { name: "carol@example.test", password: "secret-of-carol" };
+pub(crate) const DAVE: Mailbox = Mailbox { name: "dave@other.test", password: "secret-of-dave" };
+pub(crate) const ERIN: Mailbox = Mailbox { name: "erin@other.test", password: "secret-of-erin" };
+/// Receives the notices to the administrator, and the mail for root and postmaster.
+pub(crate) const ADMIN: Mailbox = Mailbox { name: "admin@example.test", password: "secret-of-admin" };
+pub(crate) const MAILBOXES: [&Mailbox; 6] = [&ALICE, &BOB, &CAROL, &DAVE, &ERIN, &ADMIN];
+
+/// How Dovecot 2.3 asks Postern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DovecotDoor {
+    /// A password stage before the real one.
+    Gate,
+    /// Around the panel's own password program.
+    Chain,
+}
+
+/// Which servers ask Postern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Doors {
+    pub(crate) exim: bool,
+    pub(crate) dovecot: Option<DovecotDoor>,
+}
+
+impl Doors {
+    pub(crate) const NONE: Doors = Doors { exim: false, dovecot: None };
+    pub(crate) const EXIM: Doors = Doors { exim: true, dovecot: None };
+    pub(crate) const DOVECOT: Doors = Doors { exim: false, dovecot: Some(DovecotDoor::Gate) };
+    pub(crate) const BOTH: Doors = Doors { exim: true, dovecot: Some(DovecotDoor::Gate) };
+    pub(crate) const EXIM_AND_CHAIN: Doors = Doors { exim: true, dovecot: Some(DovecotDoor::Chain) };
+
+    fn any(self) -> bool {
+        self != Doors::NONE
+    }
+}
+
+/// A scene that is being set.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pair: Pair,
+    doors: Doors,
+    data: bool,
+    answers: bool,
+    folder: Option<PathBuf>,
+}
+
+impl Setting {
+    /// Which servers ask Postern; none unless told.
+    pub(crate) fn doors(mut self, doors: Doors) -> Self {
+        self.doors = doors;
+        self
+    }
+
+    /// Without network data: no address has a country.
+    pub(crate) fn without_data(mut self) -> Self {
+        self.data = false;
+        self
+    }
+
+    /// In place of Exim's hook a program that answers what the test tells it; see `Scene::answer`.
+    pub(crate) fn with_told_answers(mut self) -> Self {
+        self.answers = true;
+        self
+    }
+
+    /// The Debian folder, where it is not the one below `target/servers`.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Starts the servers; with a door, Postern's programs are installed and initialised first.
+    pub(crate) fn start(self) -> Scene {
+        let Setting { pair, doors, data, answers, folder } = self;
+        assert!(
+            pair == Pair::Bookworm || doors.dovecot.is_none(),
+            "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
+        );
+        let root = Root::take(pair, folder);
+        root.sweep();
+        root.wipe();
+        let syslog = Syslog::listen(&root.path("/dev/log"));
+        servers::configure(&root, doors);
+        if answers {
+            answers::install(&root);
+        } else if doors.any() {
+            postern::install(&root, data);
+        }
+        let servers = Servers::start(&root);
+        Scene { servers, syslog, root }
+    }
+}
+
+/// A pair of servers that run. Dropped: they have ended.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    // Fields are dropped in this order: the servers end before their folder is given to the next scene.
+    servers: Servers,
+    syslog: Syslog,
+    root: Root,
+}
+
+impl Scene {
+    /// Sets a scene on this pair.
+    pub(crate) fn on(pair: Pair) -> Setting {
+        Setting { pair, doors: Doors::NONE, data: true, answers: false, folder: None }
+    }
+
+    /// The pair of servers.
+    pub(crate) fn pair(&self) -> Pair {
+        self.root.pair()
+    }
+
+    /// Where a file of the scene's system lies in ours: `/rig/clock` and so on.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.root.path(inside)
+    }
+
+    /// Moves the time that the hooks see: `+21601`, `-60`, or epoch seconds.
+    pub(crate) fn clock(&self, to: &str) {
+        // Renamed into place, so that no hook reads half a time.
+        std::fs::write(self.path("/rig/clock.new"), to).unwrap();
+        std::fs::rename(self.path("/rig/clock.new"), self.path("/rig/clock")).unwrap();
+    }
+
+    /// Ends both servers and starts them again; mail, queue, logs and Postern's memory stay.
+    pub(crate) fn restart_servers(&mut self) {
+        self.servers.restart(&self.root);
+    }
+
+    /// An SMTP session from this address, greeted.
+    pub(crate) fn smtp(&self, from: &str) -> Smtp {
+        Smtp::connect(self.root.address(), 10025, Some(from))
+    }
+
+    /// An SMTP session from the loopback address itself, without a PROXY line.
+    pub(crate) fn smtp_from_loopback(&self) -> Smtp {
+        Smtp::connect(self.root.address(), 10026, None)
+    }
+
+    /// An IMAP session from this address.
+    pub(crate) fn imap(&self, from: &str) -> Imap {
+        Imap::connect(self.root.address(), 10143, Some(from))
+    }
+
+    /// An IMAP session from the loopback address itself, without a PROXY line.
+    pub(crate) fn imap_from_loopback(&self) -> Imap {
+        Imap::connect(self.root.address(), 10144, None)
+    }
+
+    /// A POP3 session from this address.
+    pub(crate) fn pop3(&self, from: &str) -> Pop3 {
+        Pop3::connect(self.root.address(), 10110, Some(from))
+    }
+
+    /// A POP3 session from the loopback address itself, without a PROXY line.
+    pub(crate) fn pop3_from_loopback(&self) -> Pop3 {
+        Pop3::connect(self.root.address(), 10111, None)
+    }
+
+    /// One login with the mailbox's own password; what the server answered to it.
+    pub(crate) fn login(&self, way: Way, from: &str, who: &Mailbox) -> Reply {
+        self.login_as(way, from, who.name, who.password)
+    }
+
+    /// One login with any name and password; what the server answered to it.
+    pub(crate) fn login_as(&self, way: Way, from: &str, name: &str, password: &str) -> Reply {
+        match way {
+            Way::SmtpPlain => self.smtp(from).auth_plain(name, password),
+            Way::SmtpLogin => self.smtp(from).auth_login(name, password),
+            Way::SmtpCramMd5 => self.smtp(from).auth_cram_md5(name, password),
+            Way::Imap => self.imap(from).login(name, password),
+            Way::ImapCramMd5 => self.imap(from).authenticate_cram_md5(name, password),
+            Way::Pop3 => self.pop3(from).login(name, password),
+        }
+    }
+
+    /// Postern's log lines so far.
+    pub(crate) fn syslog(&self) -> Vec<String> {
+        self.syslog.lines()
+    }
+
+    /// Exim's main log so far.
+    pub(crate) fn exim_log(&self) -> String {
+        self.read("/rig/exim/log/mainlog")
+    }
+
+    /// Exim's panic log: empty while its configuration and snippets are sound.
+    pub(crate) fn exim_panic_log(&self) -> String {
+        self.read("/rig/exim/log/paniclog")
+    }
+
+    /// Dovecot's log so far.
+    pub(crate) fn dovecot_log(&self) -> String {
+        self.read("/rig/dovecot/log")
+    }
+
+    fn read(&self, inside: &str) -> String {
+        let bytes = std::fs::read(self.path(inside)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.root.sweep();
+    }
+}

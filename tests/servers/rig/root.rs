@@ -1,0 +1,135 @@
+//! A Debian folder that one scene at a time has for itself.
+
+use fs2::FileExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A pair of mail servers, called by the Debian release that brings them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pair {
+    /// Debian 12: Exim 4.96 with Dovecot 2.3.
+    Bookworm,
+    /// Debian 13: Exim 4.98 with Dovecot 2.4.
+    Trixie,
+}
+
+impl Pair {
+    pub(crate) const ALL: [Pair; 2] = [Pair::Bookworm, Pair::Trixie];
+
+    fn folder(self) -> PathBuf {
+        project().join("target/servers").join(match self {
+            Pair::Bookworm => "bookworm",
+            Pair::Trixie => "trixie",
+        })
+    }
+}
+
+/// The project's own folder.
+pub(super) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder, taken: nobody else's scene runs in it until this is dropped.
+#[derive(Debug)]
+pub(super) struct Root {
+    pair: Pair,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Root {
+    /// Takes the folder; waits while another scene has it.
+    pub(super) fn take(pair: Pair, folder: Option<PathBuf>) -> Root {
+        let folder = folder.unwrap_or_else(|| pair.folder());
+        assert!(
+            folder.join(".postern-rig").exists(),
+            "the mail servers' folder {} is missing: run scripts/test",
+            folder.display()
+        );
+        assert!(nix::unistd::geteuid().is_root(), "the mail servers need root: run scripts/test as root");
+        let folder = fs::canonicalize(folder).unwrap();
+        let lock = File::create(folder.with_extension("lock")).unwrap();
+        if lock.try_lock_exclusive().is_err() {
+            let kept = folder.join("rig/kept");
+            assert!(!kept.exists(), "a sandbox of scripts/try runs here: end it with scripts/try --stop");
+            lock.lock_exclusive().unwrap();
+        }
+        Root { pair, folder, _lock: lock }
+    }
+
+    pub(super) fn pair(&self) -> Pair {
+        self.pair
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a path of the folder's system lies in ours.
+    pub(super) fn path(&self, inside: &str) -> PathBuf {
+        self.folder.join(inside.trim_start_matches('/'))
+    }
+
+    /// The loopback address of this folder's servers. Made from the folder's name, so that two checkouts on
+    /// one machine can test at the same time on the same ports.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        let mut hash: u32 = 0x811c_9dc5;
+        for byte in self.folder.as_os_str().as_encoded_bytes() {
+            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+        let [a, b, c, _] = hash.to_be_bytes();
+        // Never 127.0.x.x, which other programs use, and never a last byte of 0 or 255.
+        Ipv4Addr::new(127, 1 + a % 254, b, 1 + c % 254)
+    }
+
+    /// Removes what a scene before this one left: mail, queue, logs, configuration, Postern's files.
+    pub(super) fn wipe(&self) {
+        for inside in ["/rig", "/etc/postern", "/var/lib/postern", "/run/postern", "/dev/log"] {
+            let path = self.path(inside);
+            let gone = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match gone {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    panic!("cannot remove {}: {error}", path.display())
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends every process that runs in this folder, at once: what they leave is wiped. Only a scene starts any there, so whatever is found
+    /// belongs to this scene, or to one whose test run was killed.
+    pub(super) fn sweep(&self) {
+        for _ in 0..200 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                // It may have ended meanwhile; that is what is wanted.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("processes in {} do not end: {:?}", self.folder.display(), self.processes());
+    }
+
+    /// The processes whose root folder is this one.
+    fn processes(&self) -> Vec<Pid> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|at| at == self.folder))
+            .map(Pid::from_raw)
+            .collect()
+    }
+}

@@ -1,0 +1,278 @@
+//! The snippets for Exim, with a program that answers what the test wants in the place of the hook: only an
+//! explicit word acts, and whatever else happens, mail goes on.
+
+use crate::clients::{Reply, Way};
+use crate::rig::{ALICE, BOB, Doors, Pair, Ran, Scene, eventually};
+
+const GERMAN: &str = "5.9.0.1";
+const OUTSIDE: &str = "friend@remote.test";
+const MESSAGE: &str = "To: friend@remote.test\nSubject: x\n\nhello\n";
+
+fn on_each_pair(test: impl Fn(&Scene)) {
+    for pair in Pair::ALL {
+        let scene = Scene::on(pair).doors(Doors::EXIM).with_told_answers().start();
+        test(&scene);
+        assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
+    }
+}
+
+/// One message of a login that was allowed, with this answer at its end.
+fn send_with(scene: &Scene, answer: &str) -> Reply {
+    scene.answer("echo allow");
+    let mut smtp = scene.smtp(GERMAN);
+    assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+    assert!(smtp.ask(&format!("MAIL FROM:<{}>", ALICE.name)).yes);
+    scene.answer(answer);
+    smtp.ask(&format!("RCPT TO:<{OUTSIDE}>"));
+    assert!(smtp.ask("DATA").says("354"));
+    smtp.ask("Subject: x\r\n\r\nhello\r\n.")
+}
+
+fn sendmail_with(scene: &Scene, answer: &str) -> Ran {
+    scene.answer(answer);
+    scene.sendmail("webuser", &["-t"], MESSAGE)
+}
+
+#[test]
+fn auth_refuses_with_the_hooks_own_code_and_text() {
+    on_each_pair(|scene| {
+        scene.answer("echo 'deny 535 5.7.8 Not from here (ref ab12)'; echo second line");
+        for way in Way::SMTP {
+            let reply = scene.login(way, GERMAN, &ALICE);
+            assert_eq!(reply.text, "535 5.7.8 Not from here (ref ab12)", "{way:?}");
+        }
+        scene.answer("echo 'defer 451 4.7.1 Come back later'");
+        assert_eq!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).text, "451 4.7.1 Come back later");
+        eventually("Exim says why", || {
+            let log = scene.exim_log();
+            log.contains("postern: refused: 535 5.7.8 Not from here")
+                && log.contains("postern: refused for now: 451 4.7.1 Come back later")
+        });
+    });
+}
+
+#[test]
+fn no_log_and_no_argument_holds_a_password() {
+    on_each_pair(|scene| {
+        scene.answer("echo 'deny 535 5.7.8 No'");
+        for way in Way::SMTP {
+            assert!(!scene.login(way, GERMAN, &ALICE).yes);
+        }
+        scene.answer("echo what");
+        assert!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).yes);
+        let rejected = std::fs::read_to_string(scene.path("/rig/exim/log/rejectlog")).unwrap();
+        let said = scene.exim_log() + &rejected + &scene.asked().join("\n");
+        // AUTH PLAIN carries the base64 of NUL alice NUL password; AUTH LOGIN that of the password alone.
+        for secret in [ALICE.password, "AGFsaWNl", "c2VjcmV0LW9mLWFsaWNl"] {
+            assert!(!said.contains(secret), "{secret} in\n{said}");
+        }
+    });
+}
+
+#[test]
+fn long_answers_are_cut_at_200_characters_and_odd_ones_stay_text() {
+    on_each_pair(|scene| {
+        let text = format!("535 5.7.8 {}", "x".repeat(500));
+        scene.answer(&format!("echo 'deny {text}'"));
+        assert_eq!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).text, text[..200]);
+        scene.answer("printf '%s\\n' 'deny 535 5.7.8 ${run{/bin/false}} $1 \"quoted\" \\t }'");
+        let reply = scene.login(Way::SmtpPlain, GERMAN, &ALICE);
+        assert_eq!(reply.text, "535 5.7.8 ${run{/bin/false}} $1 \"quoted\" \\t }");
+    });
+}
+
+#[test]
+fn whatever_is_no_explicit_word_lets_mail_go_on() {
+    const ANSWERS: [&str; 12] = [
+        "echo allow",
+        "echo undecided",
+        "printf allow",
+        "echo open state busy",
+        "true",
+        "echo",
+        "echo denying everything",
+        "echo ' deny 550 5.7.1 no'",
+        "printf 'allow\\ndeny 550 5.7.1 no\\n'",
+        "echo 'deny 550 5.7.1 no'; exit 1",
+        "echo 'hold it'; exit 111",
+        "head -c 100000 /dev/zero | tr '\\0' x",
+    ];
+    on_each_pair(|scene| {
+        for answer in ANSWERS {
+            let lines = |log: String| log.matches("postern: no decision on").count();
+            let before = lines(scene.exim_log());
+            let quiet = ["echo allow", "echo undecided", "printf allow"].contains(&answer);
+            scene.answer(answer);
+            assert!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).yes, "auth, {answer}");
+            let sent = send_with(scene, answer);
+            assert!(sent.yes, "data, {answer}: {sent}");
+            assert_eq!(sendmail_with(scene, answer).code(), Some(0), "not_smtp, {answer}");
+            let after = lines(scene.exim_log());
+            assert_eq!(after - before, if quiet { 0 } else { 3 }, "lines in Exim's log, {answer}");
+        }
+        scene.exim(&["-qff"]).succeeded();
+        eventually("all messages leave", || scene.mail_outside().len() == 2 * ANSWERS.len());
+    });
+}
+
+#[test]
+fn a_missing_program_lets_mail_go_on_by_every_acl() {
+    on_each_pair(|scene| {
+        for change in ["chmod 644", "rm"] {
+            let program = "/usr/libexec/postern/postern-exim";
+            scene.run_as("root", &["sh", "-c", &format!("{change} {program}")], "").succeeded();
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(smtp.auth_login(ALICE.name, ALICE.password).yes, "{change}");
+            assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes, "{change}");
+            assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(0), "{change}");
+        }
+        eventually("all messages leave", || scene.mail_outside().len() == 4);
+        let log = scene.exim_log();
+        for what in ["a login", "the use of a login", "a message"] {
+            let line = format!("postern: no decision on {what}, going on: exit status 127");
+            assert_eq!(log.matches(&line).count(), 2, "{what}:\n{log}");
+        }
+        // The shell tells in its own words.
+        let line = "postern: no decision on a message, going on: exit status 111";
+        assert_eq!(log.matches(line).count(), 2, "{log}");
+    });
+}
+
+#[test]
+fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
+    on_each_pair(|scene| {
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        assert_eq!(scene.asked().len(), 1, "auth");
+        for _ in 0..3 {
+            assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes);
+        }
+        let asked: Vec<_> = scene.asked().into_iter().filter(|line| line.contains("|mail|")).collect();
+        assert_eq!(asked, ["--now=+0|mail|--address=5.9.0.1|--account=alice@example.test"]);
+
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(BOB.name, BOB.password).yes);
+        scene.asked();
+        scene.answer("echo 'deny 550 5.7.1 Not from here'");
+        for _ in 0..3 {
+            assert_eq!(smtp.send(BOB.name, &[OUTSIDE], "x").text, "550 5.7.1 Not from here");
+        }
+        assert_eq!(scene.asked().len(), 1);
+    });
+}
+
+#[test]
+fn the_message_itself_is_refused_deferred_or_held() {
+    on_each_pair(|scene| {
+        assert_eq!(send_with(scene, "echo 'deny 550 5.7.1 No more'").text, "550 5.7.1 No more");
+        assert_eq!(send_with(scene, "echo 'defer 451 4.7.1 Later'").text, "451 4.7.1 Later");
+        assert!(send_with(scene, "echo 'hold Too many'").yes);
+        let queue = scene.exim(&["-bp"]).succeeded();
+        assert!(queue.contains("frozen"), "{queue}");
+        assert!(scene.exim_log().contains("postern: held"));
+        assert_eq!(scene.mail_outside().len(), 0);
+    });
+}
+
+#[test]
+fn local_messages_are_refused_for_good_or_held_and_the_bounce_of_a_refused_one_passes() {
+    on_each_pair(|scene| {
+        let only_users =
+            "case $* in *--account=webuser*) echo 'deny 550 5.7.1 No more';; *) echo allow;; esac";
+        let refused = sendmail_with(scene, only_users);
+        assert_eq!(refused.code(), Some(1), "{refused:?}");
+        eventually("the bounce arrives", || scene.mail_of_local("webuser").len() == 1);
+        assert!(scene.mail_of_local("webuser")[0].contains("No more"));
+        assert_eq!(
+            sendmail_with(scene, &only_users.replace("deny 550 5.7.1", "defer 451 4.7.1")).code(),
+            Some(1)
+        );
+
+        assert_eq!(sendmail_with(scene, "echo 'hold Too many'").code(), Some(0));
+        let queue = scene.exim(&["-bp"]).succeeded();
+        assert!(queue.contains("frozen"), "{queue}");
+        assert_eq!(scene.mail_outside().len(), 0);
+        scene.exim(&["-q"]).succeeded();
+        assert_eq!(scene.mail_outside().len(), 0, "an ordinary queue run leaves it");
+        let id = queue.split_whitespace().nth(2).unwrap();
+        scene.exim(&["-Mt", id]).succeeded();
+        scene.exim(&["-M", id]).succeeded();
+        eventually("the released message leaves", || scene.mail_outside().len() == 1);
+    });
+}
+
+#[test]
+fn a_hook_killed_by_a_signal_costs_a_login_one_try_and_a_local_message_nothing() {
+    on_each_pair(|scene| {
+        for signal in ["SEGV", "KILL"] {
+            let killed = format!("kill -{signal} $$");
+            scene.answer(&killed);
+            let reply = scene.login(Way::SmtpPlain, GERMAN, &ALICE);
+            assert!(reply.says("451"), "{signal}: {reply}");
+            assert!(send_with(scene, &killed).says("451"), "{signal}");
+            assert_eq!(sendmail_with(scene, &killed).code(), Some(0), "{signal}");
+        }
+        eventually("the local messages leave", || scene.mail_outside().len() == 2);
+    });
+}
+
+#[test]
+fn the_hook_is_told_what_the_contract_says() {
+    on_each_pair(|scene| {
+        send_with(scene, "echo allow");
+        let asked = scene.asked();
+        assert_eq!(asked[0], "--now=+0|auth|--address=5.9.0.1");
+        assert_eq!(asked[1], "--now=+0|mail|--address=5.9.0.1|--account=alice@example.test");
+        let send = "--now=+0|send|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
+        assert!(asked[2].starts_with(send) && asked[2].contains("|--recipients=1|--id="), "{}", asked[2]);
+
+        scene.clock("+21601");
+        let odd = r#""a b 'c' $(id) {x} \$1"@remote.test"#;
+        scene.sendmail("webuser", &["-f", "<>", OUTSIDE, BOB.name], "Subject: x\n\nhello\n").succeeded();
+        scene.sendmail("root", &["-f", odd, OUTSIDE], "Subject: x\n\nhello\n");
+        let asked = scene.asked();
+        let local = "--now=+21601|send|--from=local|--address=|--account=webuser|--uid=2001|--sender=|--recipients=2|--id=1";
+        assert!(asked[0].starts_with(local), "{}", asked[0]);
+        // Whom Exim trusts, it gives no name to where -f is used; the user's number stays.
+        let as_one_word = format!("|--account=|--uid=0|--sender={odd}|--recipients=1|");
+        assert!(asked[1].contains(&as_one_word), "{}", asked[1]);
+    });
+}
+
+#[test]
+fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
+    on_each_pair(|scene| {
+        let session = "HELO localhost\r\nMAIL FROM:<someone@else.test>\r\nRCPT TO:<bob@example.test>\r\n\
+                       DATA\r\nSubject: y\r\n\r\nhello\r\n.\r\nQUIT\r\n";
+        scene.sendmail("webuser", &["-bs"], session).succeeded();
+        let asked = scene.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        let start = "--now=+0|send|--from=data|--address=|--account=webuser|--uid=2001|--sender=webuser@";
+        assert!(asked[0].starts_with(start), "{}", asked[0]);
+
+        assert!(scene.smtp(GERMAN).send("stranger@remote.test", &[BOB.name], "x").yes);
+        assert_eq!(scene.asked(), Vec::<String>::new());
+
+        for loopback in ["127.0.0.1", "::1"] {
+            assert!(scene.smtp(loopback).send("script@remote.test", &[OUTSIDE], "x").yes);
+            let asked = scene.asked();
+            assert_eq!(asked.len(), 1, "{asked:?}");
+            assert!(asked[0].contains(&format!("|--address={loopback}|--account=|")), "{}", asked[0]);
+        }
+    });
+}
+
+#[test]
+fn the_snippets_for_exim_keep_to_what_panels_can_paste() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/exim")).unwrap() {
+        let file = entry.unwrap().path();
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
+            let shown = format!("{}: {line}", file.display());
+            // cPanel's builder reads a line that is only `word:` as a new ACL, and `[% %]` as a template; upper
+            // case after an underscore slows Exim's own reading.
+            assert!(!line.chars().any(char::is_uppercase), "{shown}");
+            assert!(!(line.trim_end().ends_with(':') && line.split_whitespace().count() == 1), "{shown}");
+            assert!(!line.contains("[%"), "{shown}");
+        }
+    }
+}
