@@ -224,3 +224,7 @@ pub(super) fn audit(db: &Connection, limit: i64) -> rusqlite::Result<Vec<Audit>>
         })?
         .collect()
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

@@ -256,3 +256,11 @@ fn set_aside(paths: &Paths, now: crate::clock::Seconds) -> Result<PathBuf> {
     }
     Ok(aside)
 }
+
+/// An empty state in memory.
+#[cfg(test)]
+fn in_memory() -> Connection {
+    let mut db = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut db, Path::new("memory"), SCHEMA).unwrap();
+    db
+}
