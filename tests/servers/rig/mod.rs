@@ -10,7 +10,7 @@
 //! arrive from any address by the PROXY protocol; nothing leaves loopback.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod answers;
 mod inside;
