@@ -10,6 +10,7 @@
 //! stack overflow finds its way out too.
 
 use crate::call::Call;
+use crate::hook;
 use crate::trouble::{CAP, SAY_AGAIN, Trouble};
 use nix::libc;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -213,6 +214,7 @@ unsafe fn become_next(prepared: &Prepared) {
         let none: libc::itimerval = std::mem::zeroed();
         libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
         libc::sigprocmask(libc::SIG_SETMASK, &prepared.mask, ptr::null_mut());
+        hook::open_files_as_before();
         libc::execve(prepared.argv[0], prepared.argv.as_ptr(), environ);
     }
 }
