@@ -114,7 +114,10 @@ fn chain(command: &CommandLine) -> c_int {
 /// Reads what Dovecot says in the environment and asks.
 fn refuses(call: &Call, door: Door) -> bool {
     match login(door, |name| std::env::var(name).unwrap_or_default()) {
-        Ok(login) => flow::answer(call, &Request::Login(login)).verdict == Verdict::Refuse,
+        Ok(login) => {
+            let refused = || wayout::register(call, WayOut::Say(4, Vec::new(), refusal()));
+            flow::answer(call, &Request::Login(login), &|_| refused()).verdict == Verdict::Refuse
+        }
         Err(error) => {
             trouble::mark(call, Trouble::Call, &error.to_string());
             false
