@@ -13,10 +13,10 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// How often a mark counts at most.
-const CAP: u64 = 100_000;
+pub(crate) const CAP: u64 = 100_000;
 
 /// After so many seconds a trouble that goes on is logged again.
-const SAY_AGAIN: i64 = 3600;
+pub(crate) const SAY_AGAIN: i64 = 3600;
 
 /// The kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
