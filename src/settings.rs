@@ -317,6 +317,22 @@ mod tests {
         }
     }
 
+    /// The table of README, made from this one.
+    fn readme_rows() -> String {
+        let defaults = Settings::default().pairs();
+        let row = |s: &Setting| {
+            let default = defaults[s.key].replace(',', ", ");
+            format!("| `{}` | {} | {} | {} |", s.key, default, s.accepts.words(), s.meaning)
+        };
+        TABLE.iter().map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn readme_shows_this_table() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        assert!(readme.contains(&readme_rows()), "README's settings must be:\n{}", readme_rows());
+    }
+
     #[test]
     fn bad_values_are_refused_with_value_and_what_is_accepted() {
         for (key, bad) in [

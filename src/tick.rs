@@ -64,9 +64,7 @@ fn work(call: &Call) -> Vec<String> {
             return vec![format!("The state cannot be worked on: {error}")];
         }
     }
-    let parts: [fn(&Call) -> Result<Vec<String>>; 4] =
-        [fold_tally, release_whitelisted, notify::send_waiting, tidy];
-    for part in parts {
+    for part in [fold_tally, release_whitelisted, notify::send_waiting, tidy] {
         match part(call) {
             Ok(lines) => told.extend(lines),
             Err(error) => told.push(error.to_string()),

@@ -6,9 +6,10 @@
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, Service};
-use crate::tally::{self, Entry};
+use crate::tally;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// Names that get a number of their own.
@@ -62,7 +63,7 @@ fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps
 }
 
 /// Only words that this program itself writes become rows.
-fn known_words(entry: &Entry) -> bool {
+fn known_words(entry: &tally::Entry) -> bool {
     let letters = |w: &str| w.len() <= 32 && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     Door::ALL.iter().any(|d| d.name() == entry.door)
         && Service::named(entry.service).name() == entry.service
@@ -72,7 +73,7 @@ fn known_words(entry: &Entry) -> bool {
 }
 
 impl Counts {
-    fn add(&mut self, entry: &Entry, now: Seconds) {
+    fn add(&mut self, entry: &tally::Entry, now: Seconds) {
         let at = if entry.at > now || entry.at < now - DAYS * 86_400 { now } else { entry.at };
         let seen = self.doors.entry((entry.door.into(), entry.service.into())).or_insert(at);
         *seen = at.max(*seen);
@@ -119,7 +120,7 @@ impl Counts {
 }
 
 /// Under which heads a line counts: direction and what happened. A refused try is a try too.
-fn columns(entry: &Entry) -> &'static [(&'static str, &'static str)] {
+fn columns(entry: &tally::Entry) -> &'static [(&'static str, &'static str)] {
     match (entry.kind, entry.verdict) {
         ("try", "refuse") => &[("login", "tried"), ("login", "refused")],
         ("try", "would_refuse") => &[("login", "tried"), ("login", "would_refuse")],
@@ -149,11 +150,14 @@ impl Accounts {
     }
 
     fn number(&mut self, t: &Transaction, name: &str, day: i64) -> Result<i64> {
-        if !self.rows.contains_key(&day) {
-            let n = t.query_row("SELECT count(*) FROM login_day WHERE day = ?1", [day], |row| row.get(0))?;
-            self.rows.insert(day, n);
-        }
-        let rows = self.rows.entry(day).or_default();
+        let rows = match self.rows.entry(day) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(
+                    t.query_row("SELECT count(*) FROM login_day WHERE day = ?1", [day], |row| row.get(0))?,
+                )
+            }
+        };
         *rows += 1;
         if name.is_empty() || *rows > self.rows_a_day {
             return Ok(0);
