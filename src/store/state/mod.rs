@@ -104,7 +104,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let failed = || Error::database("open", path);
     let missing = std::fs::symlink_metadata(path).map_err(Error::file("find", path))?;
     if !missing.is_file() {
-        return Err(Error::State(format!("{} is no ordinary file.", path.display())));
+        return Err(Error::Data(format!("{} is no ordinary file.", path.display())));
     }
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -164,7 +164,8 @@ pub fn mark_trouble(call: &Call, error: &Error) {
 /// damaged. For user `postern` (or in a sandbox, the folder's owner) only. Tells what it did, if anything.
 pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>> {
     let path = paths.state();
-    if !path.exists() {
+    // What lies there may be a link that leads nowhere: that is not a missing file, it is in the way.
+    if std::fs::symlink_metadata(&path).is_err() {
         create(paths)?;
         return Ok(Some(format!("A new state was begun: {}.", path.display())));
     }
