@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod clients;
+mod every_rule;
+mod logins;
 mod rig;
 mod rig_itself;
 mod snippets;
+mod told;
