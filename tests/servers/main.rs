@@ -6,6 +6,8 @@
 
 mod clients;
 mod every_rule;
+mod limiter;
+mod local;
 mod logins;
 mod rig;
 mod rig_itself;
