@@ -258,9 +258,11 @@ fn table_holds(pair: Pair, doors: Doors) {
             .collect();
         for some in tries.chunks(24) {
             for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
-                let case = format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
+                let case =
+                    format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
                 shows(&scene, &reply, login.expected(doors), login, &case);
-                let after = if login.out_at_mail(doors) { Seen::Refusal("550 5.7.1") } else { Seen::Words("250 OK") };
+                let after =
+                    if login.out_at_mail(doors) { Seen::Refusal("550 5.7.1") } else { Seen::Words("250 OK") };
                 mail.iter().for_each(|reply| shows(&scene, reply, after, login, &case));
                 expected.add(login, doors);
             }
@@ -320,7 +322,11 @@ fn explaining_says_what_the_servers_do() {
             match end {
                 In => assert_eq!(said["verdict"], "allow", "{case:?}: {said}"),
                 OutByAddress(_, reason) | OutByAccount(_, reason) => {
-                    assert_eq!((&said["verdict"], &said["reason"]), (&"refuse".into(), &(*reason).into()), "{case:?}");
+                    assert_eq!(
+                        (&said["verdict"], &said["reason"]),
+                        (&"refuse".into(), &(*reason).into()),
+                        "{case:?}"
+                    );
                 }
             }
         }

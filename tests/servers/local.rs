@@ -26,7 +26,11 @@ fn a_local_user_over_the_limit_is_held_listed_released_and_delivered() {
     for pair in Pair::ALL {
         let scene = scene(pair, "hold");
         for _ in 0..5 {
-            assert_eq!(send(&scene, "webuser", &["-t"]), Some(0), "{pair:?}: sendmail succeeds, also when held");
+            assert_eq!(
+                send(&scene, "webuser", &["-t"]),
+                Some(0),
+                "{pair:?}: sendmail succeeds, also when held"
+            );
         }
         eventually("three leave", || scene.mail_outside().len() == 3);
         assert_eq!(frozen(&scene), 2, "{pair:?}");
@@ -112,10 +116,9 @@ fn forty_local_processes_at_once_get_exactly_150_of_400_through() {
     let scene = scene(Pair::Bookworm, "refuse");
     scene.api(&["set_setting", "key=rate_limit_messages", "value=150"]);
     let processes: Vec<u32> = (0..40).collect();
-    let passed: usize = at_once(&processes, |_| {
-        (0..10).filter(|_| send(&scene, "webuser", &["-t"]) == Some(0)).count()
-    })
-    .iter()
-    .sum();
+    let passed: usize =
+        at_once(&processes, |_| (0..10).filter(|_| send(&scene, "webuser", &["-t"]) == Some(0)).count())
+            .iter()
+            .sum();
     assert_eq!(passed, 150);
 }

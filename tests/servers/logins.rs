@@ -2,7 +2,7 @@
 
 use crate::clients::{Reply, Way};
 use crate::rig::{
-    ALICE, BOB, CAROL, DAVE, DovecotDoor, Doors, ERIN, Mailbox, Pair, Scene, at_once, eventually,
+    ALICE, BOB, CAROL, DAVE, Doors, DovecotDoor, ERIN, Mailbox, Pair, Scene, at_once, eventually,
 };
 
 const GERMANY: &str = "5.9.0.1";
@@ -37,8 +37,7 @@ fn scene(pair: Pair, doors: Doors) -> Scene {
 /// All logins at the same time; each must end as it says.
 #[track_caller]
 fn check(scene: &Scene, logins: &[(&str, &Mailbox, bool)]) {
-    let each: Vec<_> =
-        logins.iter().flat_map(|login| Way::ALL.map(|way| (way, *login))).collect();
+    let each: Vec<_> = logins.iter().flat_map(|login| Way::ALL.map(|way| (way, *login))).collect();
     let replies = at_once(&each, |(way, (from, who, _))| scene.login(*way, from, who));
     for ((way, (from, who, wanted)), reply) in each.iter().zip(&replies) {
         assert_eq!(reply.yes, *wanted, "{} by {way:?} from {from}: {reply}", who.name);
@@ -123,9 +122,8 @@ fn wrong_passwords_get_in_by_no_door_whatever_the_rules_say() {
             .flat_map(|(way, from)| [ALICE.name, BOB.name, "nobody@example.test"].map(|who| (way, from, who)))
             .collect();
         for some in tries.chunks(45) {
-            for (reply, tried) in at_once(some, |(way, from, who)| scene.login_as(*way, from, who, "wrong"))
-                .iter()
-                .zip(some)
+            for (reply, tried) in
+                at_once(some, |(way, from, who)| scene.login_as(*way, from, who, "wrong")).iter().zip(some)
             {
                 assert!(!reply.yes, "{tried:?}: {reply}");
             }
@@ -142,7 +140,10 @@ fn exims_door_alone_refuses_at_auth_what_no_account_could_be_allowed() {
             assert!(scene.login(way, GERMANY_V6, &ALICE).yes, "{pair:?} {way:?}");
             for from in [BRAZIL, BRAZIL_MAPPED, CHINA_V6] {
                 let reply = scene.login(way, from, &ALICE);
-                assert!(!reply.yes && reply.says("535") && reply.says("Reference"), "{way:?} {from}: {reply}");
+                assert!(
+                    !reply.yes && reply.says("535") && reply.says("Reference"),
+                    "{way:?} {from}: {reply}"
+                );
             }
         }
         // Dovecot does not ask here: what has no door is not covered.
