@@ -1,7 +1,9 @@
 //! The one page that runs a request: gather, decide, record, answer.
 //!
 //! What must bind is written in the same immediate transaction in which the state is gathered and decided,
-//! so that two hooks can never both be the 150th. A record that cannot be written never softens a refusal.
+//! so that two hooks can never both be the 150th. A record that cannot be written never softens a refusal,
+//! nor does one that takes too long: who asks is told of a refusal as soon as it is decided, so that the
+//! program's way out is that refusal from then on.
 
 use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;
@@ -13,20 +15,30 @@ use crate::request::{Door, Login, Request, Send};
 use crate::settings::Settings;
 use crate::store::state::{self, State, senders};
 use crate::tally::Kind;
-use crate::verdict::{Answer, Missing, Reference, Verdict};
+use crate::verdict::{Answer, Missing, Reason, Reference, Verdict};
+
+/// Called with a refusal that is decided and not yet recorded.
+pub type Decided<'a> = &'a dyn Fn(&Answer);
 
 /// Answers one request of a mail server.
-pub fn answer(call: &Call, request: &Request) -> Answer {
+pub fn answer(call: &Call, request: &Request, decided: Decided) -> Answer {
     match request {
-        Request::Login(login) => answer_login(call, login, Kind::Try),
-        Request::Use(login) => answer_login(call, login, Kind::Use),
-        Request::Send(send) => answer_send(call, send),
+        Request::Login(login) => answer_login(call, login, Kind::Try, decided),
+        Request::Use(login) => answer_login(call, login, Kind::Use, decided),
+        Request::Send(send) => answer_send(call, send, decided),
     }
 }
 
-fn answer_login(call: &Call, login: &Login, kind: Kind) -> Answer {
+fn tell(decided: Decided, verdict: Verdict, reason: &Reason, reference: Option<&Reference>) {
+    if matches!(verdict, Verdict::Refuse | Verdict::Hold) {
+        decided(&Answer { verdict, reason: reason.clone(), reference: reference.cloned() });
+    }
+}
+
+fn answer_login(call: &Call, login: &Login, kind: Kind, decided: Decided) -> Answer {
     let facts = gather::login(call, login);
     let decision = rules::decide(login, &facts, call.now, &mut |_| {});
+    tell(decided, decision.verdict, &decision.reason, None);
     let noted = kind == Kind::Use && !decision.would_refuse.is_empty() && auth_door_noted(call, login);
     let kind = if noted { Kind::Success } else { kind };
     let reference = record::login(call, login, &facts, &decision, kind);
@@ -49,9 +61,10 @@ pub fn explain(call: &Call, login: &Login) -> (LoginFacts, Decision, Vec<Step>) 
     (facts, decision, steps)
 }
 
-fn answer_send(call: &Call, send: &Send) -> Answer {
+fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
     let policy = gather::send(call, send);
     if let Some(decision) = decide_without_state(send, &policy) {
+        tell(decided, decision.verdict, &decision.reason, None);
         let reference = record::send_without_state(call, send, &decision);
         return Answer { verdict: decision.verdict, reason: decision.reason, reference };
     }
@@ -60,7 +73,7 @@ fn answer_send(call: &Call, send: &Send) -> Answer {
         Fact::Missing(_) => Settings::default(),
     };
     let (decision, reference) = match State::open(&call.paths) {
-        Ok(mut state) => decide_and_record(call, send, &settings, &mut state),
+        Ok(mut state) => decide_and_record(call, send, &settings, &mut state, decided),
         Err(error) => {
             state::mark_trouble(call, &error);
             (decide_with_state(send, &settings, &Fact::Missing(Missing::State), call.now), None)
@@ -76,6 +89,7 @@ fn decide_and_record(
     send: &Send,
     settings: &Settings,
     state: &mut State,
+    decided: Decided,
 ) -> (SendDecision, Option<Reference>) {
     let missing = |error: crate::error::Error| {
         state::mark_trouble(call, &error);
@@ -95,6 +109,7 @@ fn decide_and_record(
     };
     let decision = decide_with_state(send, settings, &Fact::Known(facts), call.now);
     let reference = reference_of(&decision, stop.as_ref());
+    tell(decided, decision.verdict, &decision.reason, reference.as_ref());
     let written = record::send(&transaction, call, send, &decision, reference.as_ref())
         .and_then(|()| transaction.commit());
     if let Err(error) = written {

@@ -136,6 +136,30 @@ pub fn drop_root(paths: &Paths) {
     }
 }
 
+/// As [`drop_root`], for a program that stands in front of another which may need root's rights: only files
+/// are opened with the owner's rights, until [`open_files_as_before`].
+pub fn open_files_as_owner(paths: &Paths) {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    if let Ok(owner) = std::fs::metadata(paths.state_dir()) {
+        // SAFETY: plain numbers. The group goes first, as in every change of rights.
+        unsafe {
+            libc::setfsgid(owner.gid());
+            libc::setfsuid(owner.uid());
+        }
+    }
+}
+
+/// Takes [`open_files_as_owner`] back. Async-signal-safe.
+pub fn open_files_as_before() {
+    // SAFETY: plain system calls.
+    unsafe {
+        libc::setfsuid(libc::geteuid());
+        libc::setfsgid(libc::getegid());
+    }
+}
+
 /// Has the fault that a test asks for.
 pub fn have_fault(fault: Option<&[u8]>) {
     match fault {

@@ -186,7 +186,8 @@ impl Questions<'_> {
         })
     }
 
-    /// The narrowest network of this kind around the address that still holds.
+    /// The narrowest network of this kind around the address that still holds. A network of IPv6 that is
+    /// wide enough to span `::ffff:0:0/96` (as `::/0`) does not hold IPv4 addresses.
     pub fn network(
         &mut self,
         kind: &str,
@@ -199,7 +200,7 @@ impl Questions<'_> {
             let first = address.bits() & mask;
             if let Some(entry) = self.read::<Entry>(kind, &key_of(length, first))?
                 && entry.holds(now)
-                && let Some(network) = network_of(length, first)
+                && let Some(network) = network_of(length, first).filter(|net| net.contains(address))
             {
                 return Ok(Some((network, entry)));
             }

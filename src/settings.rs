@@ -144,6 +144,9 @@ settings! {
     unknown_countries: UnknownCountry = UnknownCountry::Allow, Accepts::Words(&["allow", "refuse"]),
         "Unknown countries",
         "What the country rule does with an address that the network data have no country for.";
+    cloud_mail_clients: bool = true, Accepts::Switch,
+        "Cloud mail clients",
+        "Whether mail services that log in for their users (Outlook, Gmail) skip the rules by country.";
     default_server_geoip: String = String::new(), Accepts::CountryOrNothing,
         "Default Server GeoIP",
         "The server's own country, where it cannot be found from the server's public address.";
@@ -315,6 +318,22 @@ mod tests {
         for (key, text) in &written {
             s.set(key, text).unwrap();
         }
+    }
+
+    /// The table of README, made from this one.
+    fn readme_rows() -> String {
+        let defaults = Settings::default().pairs();
+        let row = |s: &Setting| {
+            let default = defaults[s.key].replace(',', ", ");
+            format!("| `{}` | {} | {} | {} |", s.key, default, s.accepts.words(), s.meaning)
+        };
+        TABLE.iter().map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn readme_shows_this_table() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        assert!(readme.contains(&readme_rows()), "README's settings must be:\n{}", readme_rows());
     }
 
     #[test]

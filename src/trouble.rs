@@ -13,10 +13,10 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// How often a mark counts at most.
-const CAP: u64 = 100_000;
+pub(crate) const CAP: u64 = 100_000;
 
 /// After so many seconds a trouble that goes on is logged again.
-const SAY_AGAIN: i64 = 3600;
+pub(crate) const SAY_AGAIN: i64 = 3600;
 
 /// The kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,11 @@ impl Trouble {
 }
 
 /// Marks the trouble, and logs it where it is news. The detail goes to the log only.
+///
+/// Root leaves no mark: the folder belongs to others, and root writes nothing where they could have laid
+/// something.
 pub fn mark(call: &Call, trouble: Trouble, detail: &str) {
-    if append_mark(&call.paths, trouble).unwrap_or(true) {
+    if nix::unistd::geteuid().is_root() || append_mark(&call.paths, trouble).unwrap_or(true) {
         Line::new(Severity::Error, "trouble")
             .field("code", trouble.code())
             .field("detail", detail)
@@ -134,6 +137,13 @@ fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
         file.write_all(b".")?;
     }
     Ok(before.len() == 0 || age >= SAY_AGAIN)
+}
+
+/// Removes the marks: all of them, or those that nobody added to for so many seconds. For user `postern`.
+pub fn clear(paths: &Paths, quiet_for: i64) -> usize {
+    let now = crate::clock::Clock::System.now();
+    let old = marks(paths).into_iter().filter(|m| now - m.last >= quiet_for);
+    old.filter(|m| std::fs::remove_file(paths.trouble().join(m.trouble.code())).is_ok()).count()
 }
 
 /// A mark as found.

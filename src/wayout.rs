@@ -10,7 +10,8 @@
 //! stack overflow finds its way out too.
 
 use crate::call::Call;
-use crate::trouble::Trouble;
+use crate::hook;
+use crate::trouble::{CAP, SAY_AGAIN, Trouble};
 use nix::libc;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -63,9 +64,9 @@ pub fn register(call: &Call, way: WayOut) {
     PREPARED.store(prepared, Ordering::Release);
     if before.is_null() {
         own_signal_stack();
-        catch_signals();
-        start_deadline();
         std::panic::set_hook(Box::new(|_| leave(Trouble::Panic)));
+        start_deadline();
+        catch_signals();
     }
 }
 
@@ -134,6 +135,20 @@ const LEFT_ALONE: [c_int; 6] =
 /// set through it, so they are blocked instead.
 const LIBRARY_SIGNALS: std::ops::RangeInclusive<c_int> = 32..=34;
 
+/// Signals that end a process although it ignores them (faults, `abort`), and the deadline's own.
+const NEVER_IGNORED: [c_int; 8] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+    libc::SIGALRM,
+];
+
+/// A signal that the mail server lets us ignore stays ignored, for the next program of a chain too; one that
+/// it blocks is let through, or the deadline would never come.
 fn catch_signals() {
     // SAFETY: zeroed sigaction and sigset_t are valid; the handler is an `extern "C"` function of ours.
     unsafe {
@@ -142,8 +157,15 @@ fn catch_signals() {
         action.sa_flags = libc::SA_ONSTACK;
         libc::sigfillset(&mut action.sa_mask);
         for signal in (1..=64).filter(|s| !LEFT_ALONE.contains(s) && !LIBRARY_SIGNALS.contains(s)) {
-            libc::sigaction(signal, &action, ptr::null_mut());
+            let mut before: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, ptr::null(), &mut before);
+            if before.sa_sigaction != libc::SIG_IGN || NEVER_IGNORED.contains(&signal) {
+                libc::sigaction(signal, &action, ptr::null_mut());
+            }
         }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
         // The kernel's own form, since the library's refuses these numbers: bit n-1 is signal n.
         let blocked: u64 = LIBRARY_SIGNALS.map(|s| 1u64 << (s - 1)).sum();
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &blocked, ptr::null::<u64>(), 8usize);
@@ -192,6 +214,7 @@ unsafe fn become_next(prepared: &Prepared) {
         let none: libc::itimerval = std::mem::zeroed();
         libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
         libc::sigprocmask(libc::SIG_SETMASK, &prepared.mask, ptr::null_mut());
+        hook::open_files_as_before();
         libc::execve(prepared.argv[0], prepared.argv.as_ptr(), environ);
     }
 }
@@ -213,7 +236,8 @@ pub fn become_registered() -> std::io::Error {
     std::io::Error::last_os_error()
 }
 
-/// Appends to the mark; logs where the mark is new (or cannot be kept). Async-signal-safe.
+/// Appends to the mark; logs where the mark is new or an hour old (or cannot be kept), as
+/// [`trouble::mark`](crate::trouble::mark) does. Async-signal-safe.
 fn say_trouble(prepared: &Prepared, mark: &Mark) {
     // SAFETY: prepared memory, async-signal-safe calls only.
     unsafe {
@@ -221,8 +245,12 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
         let fd = libc::open(mark.path.as_ptr(), flags, 0o660);
         if fd >= 0 {
             let mut meta: libc::stat = std::mem::zeroed();
-            let news = libc::fstat(fd, &mut meta) == 0 && meta.st_size == 0;
-            libc::write(fd, c".".as_ptr().cast(), 1);
+            let examined = libc::fstat(fd, &mut meta) == 0;
+            let age = libc::time(ptr::null_mut()) - meta.st_mtime;
+            let news = examined && (meta.st_size == 0 || age >= SAY_AGAIN);
+            if u64::try_from(meta.st_size).is_ok_and(|size| size < CAP) {
+                libc::write(fd, c".".as_ptr().cast(), 1);
+            }
             libc::close(fd);
             if !news {
                 return;

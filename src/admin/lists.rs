@@ -49,15 +49,15 @@ pub fn remove(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcom
 
 /// Removes the administrator's blocks that the new exemption contradicts; names them.
 fn lift_blocks(change: &mut Change, list: ListName, value: &str) -> Result<Vec<String>> {
-    let (blocks, covered): (ListName, Box<dyn Fn(&str) -> bool>) = match list {
-        ListName::IpExemption => {
-            let exempt: Network = value.parse()?;
-            let inside = move |b: &str| b.parse::<Network>().is_ok_and(|b| exempt.net().contains(&b.net()));
-            (ListName::AddressBlock, Box::new(inside))
-        }
-        ListName::UserExemption => (ListName::AccountBlock, Box::new(|b: &str| b == value)),
+    let covers = |net: &Network, blocked: &str| {
+        blocked.parse::<Network>().is_ok_and(|blocked| net.net().contains(&blocked.net()))
+    };
+    let (blocks, exempt) = match list {
+        ListName::IpExemption => (ListName::AddressBlock, value.parse::<Network>().ok()),
+        ListName::UserExemption => (ListName::AccountBlock, None),
         _ => return Ok(Vec::new()),
     };
+    let covered = |blocked: &str| exempt.as_ref().map_or(blocked == value, |net| covers(net, blocked));
     let entries = entries::all(change.connection(), blocks).unwrap_or_default();
     let lifted: Vec<String> = entries.into_iter().map(|e| e.value).filter(|v| covered(v)).collect();
     lifted.iter().try_for_each(|v| change.remove(blocks, v))?;

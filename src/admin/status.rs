@@ -1,12 +1,13 @@
 //! What is in place, what is not covered, what is in trouble.
 
 use super::arguments::Arguments;
-use super::on_state::on_state;
-use super::{Admin, Outcome, data, server_country};
+use super::{Admin, Outcome, data};
 use crate::clock::{Seconds, readable};
 use crate::error::Result;
+use crate::on_state::on_state;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
+use crate::server_country;
 use crate::settings::{Mode, Settings, SmtpTries};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
@@ -14,6 +15,9 @@ use serde_json::{Value, json};
 
 /// After so long without a question a door counts as not asked.
 const QUIET: i64 = 7 * 86_400;
+
+/// Trouble that nobody met for so long is told as past; `postern trouble clear` forgets it.
+const FRESH: i64 = 3600;
 
 /// How a part fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +73,14 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     undecided(admin, &settings, &mut report);
     tally(admin, &mut report);
     for mark in trouble::marks(&admin.call.paths) {
+        let fresh = crate::clock::Clock::System.now() - mark.last < FRESH;
         let text =
             format!("{} ({} times, last {})", mark.trouble.sentence(), mark.count, readable(mark.last));
-        report.add(mark.trouble.code(), Level::Trouble, text);
+        let (level, text) = match fresh {
+            true => (Level::Trouble, text),
+            false => (Level::Warning, format!("It was so, and not lately: {text}")),
+        };
+        report.add(mark.trouble.code(), level, text);
     }
     let worst = match report.worst {
         Some(Level::Trouble) => "TROUBLE",
@@ -216,4 +225,10 @@ fn tally(admin: &Admin, report: &mut Report) {
             "The tally was not folded for ten minutes: is `postern tick` run each minute?",
         );
     }
+}
+
+/// Forgets the trouble that was marked so far.
+pub fn clear_trouble(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let n = crate::on_state::as_postern(&admin.call.paths, || Ok(trouble::clear(&admin.call.paths, 0)))?;
+    Ok(Outcome::said(format!("{n} kinds of trouble are forgotten; what goes on is marked again.")))
 }

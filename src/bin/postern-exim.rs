@@ -7,8 +7,11 @@
 use std::ffi::{c_char, c_int};
 
 /// Called by the C library.
+///
+/// # Safety
+/// The arguments must be those that the C library hands to `main`.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: the arguments are those that the C library hands to `main`.
+pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: promised by the C library.
     unsafe { postern::door::exim::main(argc, argv) }
 }

@@ -72,10 +72,9 @@ fn gate(command: &CommandLine) -> c_int {
     let passing = if is_lookup() { 2 } else { 0 };
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
+    hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
     if refuses(&call, Door::DovecotGate) {
-        // Decided: not even a late Dovecot softens it.
-        wayout::register(&call, WayOut::Say(4, Vec::new(), refusal()));
         wait_for_input();
         return refusal();
     }
@@ -95,18 +94,20 @@ fn wait_for_input() {
 fn chain(command: &CommandLine) -> c_int {
     // First of all: while a sibling still holds the other end of this one's pipe, its input has no end.
     hook::close_descriptors_from(5);
-    let input = Credentials::take_and_lay_back();
     let next: Vec<CString> = command.rest.iter().map(|a| (*a).to_owned()).collect();
     let call = command.call(PROGRAM);
     if next.is_empty() {
         trouble::mark(&call, Trouble::Call, "chain needs the next program");
         return TROUBLE;
     }
-    if let Err(error) = input {
+    // From here on every way out leads to the next program: with descriptor 3 as it came until it is read,
+    // as it was laid back from then on; in between, signals wait.
+    wayout::register(&call, WayOut::Become(next));
+    if let Err(error) = Credentials::take_and_lay_back() {
         trouble::mark(&call, Trouble::Call, &error.to_string());
         return TROUBLE;
     }
-    wayout::register(&call, WayOut::Become(next));
+    hook::open_files_as_owner(&call.paths);
     hook::have_fault(command.fault);
     if refuses(&call, Door::DovecotChain) {
         return refusal();
@@ -123,7 +124,10 @@ fn chain(command: &CommandLine) -> c_int {
 /// Reads what Dovecot says in the environment and asks.
 fn refuses(call: &Call, door: Door) -> bool {
     match login(door, |name| std::env::var(name).unwrap_or_default()) {
-        Ok(login) => flow::answer(call, &Request::Login(login)).verdict == Verdict::Refuse,
+        Ok(login) => {
+            let refused = || wayout::register(call, WayOut::Say(4, Vec::new(), refusal()));
+            flow::answer(call, &Request::Login(login), &|_| refused()).verdict == Verdict::Refuse
+        }
         Err(error) => {
             trouble::mark(call, Trouble::Call, &error.to_string());
             false

@@ -56,7 +56,11 @@ fn run(arguments: &[&CStr]) -> String {
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
     match request(&command) {
-        Ok(request) => spoken(&request, &flow::answer(&call, &request)),
+        Ok(request) => {
+            let say = |answer: &Answer| WayOut::Say(1, spoken(&request, answer).into_bytes(), 0);
+            let answer = flow::answer(&call, &request, &|answer| wayout::register(&call, say(answer)));
+            spoken(&request, &answer)
+        }
         Err(error) => {
             trouble::mark(&call, Trouble::Call, &error.to_string());
             format!("open {error}\n")

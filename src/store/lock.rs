@@ -13,7 +13,7 @@ use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a hook waits for the lock.
@@ -67,10 +67,19 @@ fn poll(limit: Duration, mut attempt: impl FnMut() -> std::io::Result<()>) -> bo
     }
 }
 
+/// An intent from the future is from before the clock was set back: it is stale too.
 fn somebody_intends(paths: &Paths) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(paths.state_intent()) else { return false };
-    let age = meta.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
-    age < STALE_INTENT
+    meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age < STALE_INTENT)
+}
+
+/// Leaves the intent file. Mail users can write this folder: what lies there under that name is taken away,
+/// never followed or emptied.
+fn intend(intent: &Path) -> Result<()> {
+    let _ = std::fs::remove_file(intent);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o660);
+    options.open(intent).map(|_| ()).map_err(Error::file("write", intent))
 }
 
 /// Takes the lock for working, waiting 0.3 seconds at most.
@@ -91,7 +100,7 @@ pub fn shared(paths: &Paths) -> Result<Shared> {
 /// Takes the lock for replacing: leaves the intent file, then waits for those who work to end.
 pub fn exclusive(paths: &Paths) -> Result<Exclusive> {
     let intent = paths.state_intent();
-    std::fs::write(&intent, b"").map_err(Error::file("write", &intent))?;
+    intend(&intent)?;
     let file = open(paths)?;
     if poll(REPLACER_WAITS, || FileExt::try_lock_exclusive(&file)) {
         return Ok(Exclusive { _file: file, intent });
@@ -134,6 +143,26 @@ mod tests {
         let long_ago = std::time::SystemTime::now() - STALE_INTENT * 2;
         File::options().write(true).open(paths.state_intent()).unwrap().set_modified(long_ago).unwrap();
         assert!(shared(&paths).is_ok());
+    }
+
+    #[test]
+    fn an_intent_from_the_future_is_stale() {
+        let (_dir, paths) = scene();
+        std::fs::write(paths.state_intent(), b"").unwrap();
+        let ahead = std::time::SystemTime::now() + Duration::from_secs(86_400);
+        File::options().write(true).open(paths.state_intent()).unwrap().set_modified(ahead).unwrap();
+        assert!(shared(&paths).is_ok());
+    }
+
+    #[test]
+    fn an_intent_that_is_a_link_is_replaced_and_its_target_is_not_touched() {
+        let (dir, paths) = scene();
+        let target = dir.path().join("elsewhere");
+        std::fs::write(&target, b"precious").unwrap();
+        std::os::unix::fs::symlink(&target, paths.state_intent()).unwrap();
+        drop(exclusive(&paths).unwrap());
+        assert_eq!(std::fs::read(&target).unwrap(), b"precious");
+        assert!(std::fs::symlink_metadata(paths.state_intent()).is_err());
     }
 
     #[test]

@@ -2,14 +2,13 @@
 //! right one is lost to no trouble of ours, and Dovecot's own tools go on working.
 
 use crate::clients::Way;
+use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone};
 use crate::rig::{ALICE, BOB, Doors, DovecotDoor, Pair, Scene, at_once};
 use crate::told;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-const GERMAN: &str = "5.9.0.1";
-const BRAZILIAN: &str = "200.160.2.3";
 const GATE: &str = "/usr/libexec/postern/postern-dovecot";
 
 /// Lines of shell in the place of the gate. Each first waits for name and password, as the gate does.
@@ -17,13 +16,15 @@ fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
     scene.put_program(GATE, &format!("#!/bin/sh\nhead -c 1 <&3 >/dev/null\n{script}\n"));
 }
 
-/// Every way with the right and with a wrong password, at once: the ways by which each got in.
+/// Every way with the right password, with a wrong one and with the name of nobody, at once: the ways by which
+/// the right one got in, and by which the others did.
 fn who_gets_in(scene: &Scene) -> [Vec<Way>; 2] {
-    let tries: Vec<_> = [ALICE.password, "guessed"].iter().flat_map(|p| Way::ALL.map(|w| (w, *p))).collect();
-    let replies = at_once(&tries, |(way, password)| scene.login_as(*way, GERMAN, ALICE.name, password).yes);
+    let names = [(ALICE.name, ALICE.password), (ALICE.name, "guessed"), ("nobody@example.test", ALICE.password)];
+    let tries: Vec<_> = names.iter().flat_map(|who| Way::ALL.map(|way| (way, *who))).collect();
+    let replies = at_once(&tries, |(way, (name, password))| scene.login_as(*way, GERMAN, name, password).yes);
     let of = |right: bool| {
         let all = tries.iter().zip(&replies);
-        all.filter(|((_, p), yes)| **yes && (*p == ALICE.password) == right).map(|((w, _), _)| *w).collect()
+        all.filter(|((_, who), yes)| **yes && (*who == names[0]) == right).map(|((way, _), _)| *way).collect()
     };
     [of(true), of(false)]
 }
@@ -45,7 +46,7 @@ fn no_trouble_of_the_gate_lets_a_wrong_password_in_or_keeps_a_right_one_out() {
         put_in_place_of_the_gate(&scene, trouble);
         assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "{trouble}");
     }
-    fs::set_permissions(scene.path(GATE), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(scene.path(GATE), Permissions::from_mode(0o644)).unwrap();
     assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "not executable");
     fs::remove_file(scene.path(GATE)).unwrap();
     assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "missing");
@@ -70,9 +71,7 @@ fn no_answer_of_the_gate_lets_a_wrong_password_in() {
 #[test]
 fn the_gate_stays_until_dovecot_has_written_name_and_password() {
     let scene = Scene::on(Pair::Bookworm).doors(Doors::DOVECOT).start();
-    scene.api(&["set_setting", "key=default_server_geoip", "value=DE"]);
-    scene.api(&["set_countries", "countries=DE"]);
-    scene.api(&["set_setting", "key=country_rule", "value=enforce"]);
+    allow_germany_alone(&scene);
     for (address, lookup, status, reply) in [
         (GERMAN, "", 0, "noauthenticate=y\t"),
         (GERMAN, "AUTHORIZED=1", 2, "noauthenticate=y\t"),
@@ -96,9 +95,7 @@ fn the_gate_stays_until_dovecot_has_written_name_and_password() {
 fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
     for door in [DovecotDoor::Gate, DovecotDoor::Chain] {
         let scene = Scene::on(Pair::Bookworm).doors(Doors { exim: false, dovecot: Some(door) }).start();
-        scene.api(&["set_setting", "key=default_server_geoip", "value=DE"]);
-        scene.api(&["set_countries", "countries=DE"]);
-        scene.api(&["set_setting", "key=country_rule", "value=enforce"]);
+        allow_germany_alone(&scene);
 
         let found = scene.doveadm(&["auth", "lookup", ALICE.name]).succeeded();
         assert!(found.contains("alice@example.test"), "{door:?}: {found}");

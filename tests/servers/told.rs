@@ -21,8 +21,10 @@ pub(crate) fn activity(scene: &Scene) -> BTreeMap<String, i64> {
 
 /// An SMTP answer as one line: Exim breaks long ones at a blank and repeats the codes.
 pub(crate) fn one_line(reply: &Reply) -> String {
-    let mut lines = reply.text.lines().map(|line| line.split_at_checked("535 5.7.8 ".len()).unwrap_or((line, "")));
-    let (codes, mut text) = lines.next_back().map_or((String::new(), String::new()), |(c, t)| (c.into(), t.into()));
+    let mut lines =
+        reply.text.lines().map(|line| line.split_at_checked("535 5.7.8 ".len()).unwrap_or((line, "")));
+    let (codes, mut text) =
+        lines.next_back().map_or((String::new(), String::new()), |(c, t)| (c.into(), t.into()));
     while let Some((_, before)) = lines.next_back() {
         text = format!("{before} {text}");
     }

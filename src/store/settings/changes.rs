@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// A change in the making; dropped without [`Change::commit`], it never was.
+/// A change in the making; dropped before it is committed, it never was.
 pub struct Change<'a> {
     transaction: Transaction<'a>,
     path: PathBuf,
@@ -224,3 +224,7 @@ pub(super) fn audit(db: &Connection, limit: i64) -> rusqlite::Result<Vec<Audit>>
         })?
         .collect()
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

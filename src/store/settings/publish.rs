@@ -165,3 +165,7 @@ fn running(list: &[ListEntry], now: Seconds) -> impl Iterator<Item = (&ListEntry
     let holds = move |e: &&ListEntry| e.until.is_none_or(|until| now < until);
     list.iter().filter(holds).map(|e| (e, Entry { until: e.until, sending: e.sending }))
 }
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

@@ -42,6 +42,10 @@ pub struct Event {
 
 /// Records the event; the reference under which it stands is the older one's where it joins a row.
 pub fn record(t: &Transaction, event: &Event) -> Result<Reference> {
+    record_within(t, event, MOST)
+}
+
+fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference> {
     let hour = event.last / 3600;
     let same = t
         .prepare(
@@ -64,6 +68,7 @@ pub fn record(t: &Transaction, event: &Event) -> Result<Reference> {
         Err(_) => Reference::from_bits(crate::call::random_bits()),
     };
     insert(t, event, hour, &reference)?;
+    t.execute("DELETE FROM activity WHERE id <= ?1", [t.last_insert_rowid() - most])?;
     Ok(reference)
 }
 
@@ -85,7 +90,6 @@ fn insert(t: &Transaction, event: &Event, hour: i64, reference: &Reference) -> R
             reference.to_string()
         ],
     )?;
-    t.execute("DELETE FROM activity WHERE id <= ?1", [t.last_insert_rowid() - MOST])?;
     Ok(())
 }
 
@@ -134,4 +138,134 @@ pub fn list(db: &Connection, filter: &Filter) -> Result<Vec<Event>> {
         },
     )?
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::state::in_memory;
+
+    const NOON: Seconds = 1_700_000_000;
+
+    fn refusal(account: &str, last: Seconds) -> Event {
+        Event {
+            last,
+            account: account.into(),
+            address: "192.0.2.7".into(),
+            country: "DE".into(),
+            service: "imap".into(),
+            door: "dovecot-gate".into(),
+            verdict: "refuse".into(),
+            reason: "country_not_allowed".into(),
+            detail: "Germany (DE) is not allowed.".into(),
+            ..Event::default()
+        }
+    }
+
+    fn all() -> Filter {
+        Filter { limit: 1000, ..Filter::default() }
+    }
+
+    fn record_one(db: &mut Connection, event: &Event, most: i64) -> Reference {
+        let t = db.transaction().unwrap();
+        let reference = record_within(&t, event, most).unwrap();
+        t.commit().unwrap();
+        reference
+    }
+
+    #[test]
+    fn an_event_reads_back_with_the_reference_that_the_client_was_told() {
+        let mut db = in_memory();
+        let reference = record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let found = list(&db, &Filter { reference: reference.to_string(), ..all() }).unwrap();
+        let expected = Event {
+            first: NOON,
+            n: 1,
+            reference: reference.to_string(),
+            ..refusal("alice@example.test", NOON)
+        };
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn equal_events_of_an_hour_share_a_row_and_a_reference() {
+        let mut db = in_memory();
+        let hour = NOON / 3600 * 3600;
+        let first = record_one(&mut db, &refusal("alice@example.test", hour), MOST);
+        let again = record_one(&mut db, &refusal("alice@example.test", hour + 3599), MOST);
+        assert_eq!(first, again);
+        let next = record_one(&mut db, &refusal("alice@example.test", hour + 3600), MOST);
+        assert_ne!(first, next);
+        let found = list(&db, &all()).unwrap();
+        assert_eq!(
+            found.iter().map(|e| (e.first, e.last, e.n)).collect::<Vec<_>>(),
+            [(hour + 3600, hour + 3600, 1), (hour, hour + 3599, 2)]
+        );
+    }
+
+    #[test]
+    fn what_differs_in_anything_that_matters_has_a_row_of_its_own() {
+        let mut db = in_memory();
+        let alice = refusal("alice@example.test", NOON);
+        for event in [
+            alice.clone(),
+            Event { account: String::new(), ..alice.clone() },
+            Event { address: "192.0.2.8".into(), ..alice.clone() },
+            Event { service: "pop3".into(), ..alice.clone() },
+            Event { verdict: "would_refuse".into(), ..alice.clone() },
+            Event { reason: "address_blocked".into(), ..alice },
+        ] {
+            record_one(&mut db, &event, MOST);
+        }
+        assert_eq!(list(&db, &all()).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_given_reference_is_kept_and_a_forged_one_is_replaced() {
+        let mut db = in_memory();
+        let given = Event { reference: "7K3M-92QX".into(), ..refusal("alice@example.test", NOON) };
+        assert_eq!(record_one(&mut db, &given, MOST).to_string(), "7K3M-92QX");
+        db.execute("UPDATE activity SET reference = 'x' || char(10) || 'Bcc: y'", []).unwrap();
+        let anew = record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let found = list(&db, &all()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].reference, anew.to_string());
+    }
+
+    #[test]
+    fn a_flood_of_names_and_addresses_pushes_out_the_oldest_and_never_goes_over_the_cap() {
+        let mut db = in_memory();
+        for n in 0..1000 {
+            let event = Event { address: format!("192.0.2.{n}"), ..refusal(&format!("user{n}"), NOON + n) };
+            record_one(&mut db, &event, 50);
+        }
+        let left = list(&db, &all()).unwrap();
+        assert_eq!(left.len(), 50);
+        assert_eq!((left[0].account.as_str(), left[49].account.as_str()), ("user999", "user950"));
+        // One that is seen again and again takes no room.
+        for n in 0..1000 {
+            record_one(&mut db, &refusal("user999", NOON + 1000 + n / 600), 50);
+        }
+        assert_eq!(list(&db, &all()).unwrap().len(), 50);
+    }
+
+    #[test]
+    fn the_list_is_searched_by_account_address_reason_and_time() {
+        let mut db = in_memory();
+        record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        record_one(
+            &mut db,
+            &Event { address: "2001:db8::1".into(), ..refusal("bob@example.test", NOON + 1) },
+            MOST,
+        );
+        let names = |filter: Filter| -> Vec<String> {
+            list(&db, &filter).unwrap().into_iter().map(|e| e.account).collect()
+        };
+        assert_eq!(names(all()), ["bob@example.test", "alice@example.test"]);
+        assert_eq!(names(Filter { limit: 1, ..all() }), ["bob@example.test"]);
+        assert_eq!(names(Filter { account: "alice@example.test".into(), ..all() }), ["alice@example.test"]);
+        assert_eq!(names(Filter { address: "2001:db8::1".into(), ..all() }), ["bob@example.test"]);
+        assert_eq!(names(Filter { since: NOON + 1, ..all() }), ["bob@example.test"]);
+        assert!(names(Filter { reason: "address_blocked".into(), ..all() }).is_empty());
+    }
 }

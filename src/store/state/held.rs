@@ -40,3 +40,38 @@ pub fn forget(t: &Transaction, message: &str) -> Result<()> {
     t.execute("DELETE FROM held WHERE message = ?1", [message])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::state::in_memory;
+
+    fn message(name: &str, account: &str, at: Seconds) -> Held {
+        Held { message: name.into(), account: account.into(), at, recipients: 1 }
+    }
+
+    #[test]
+    fn held_messages_are_listed_oldest_first_and_forgotten_one_by_one() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        for held in [message("b-b-b", "web", 2), message("a-a-a", "web", 1), message("c-c-c", "shop", 3)] {
+            keep(&t, &held).unwrap();
+        }
+        let names =
+            |account: &str| list(&t, account).unwrap().into_iter().map(|h| h.message).collect::<Vec<_>>();
+        assert_eq!(names(""), ["a-a-a", "b-b-b", "c-c-c"]);
+        assert_eq!(names("web"), ["a-a-a", "b-b-b"]);
+        forget(&t, "a-a-a").unwrap();
+        forget(&t, "no-such-one").unwrap();
+        assert_eq!(names("web"), ["b-b-b"]);
+    }
+
+    #[test]
+    fn a_message_that_is_held_twice_is_one_message() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        keep(&t, &message("a-a-a", "web", 1)).unwrap();
+        keep(&t, &message("a-a-a", "web", 9)).unwrap();
+        assert_eq!(list(&t, "").unwrap(), [message("a-a-a", "web", 9)]);
+    }
+}

@@ -32,6 +32,9 @@ use std::time::Duration;
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// Damage that a hook met within so many seconds makes the next `tick` read the whole file.
+const MET_LATELY: i64 = 600;
+
 /// The version of this program as `min_version` counts.
 pub const VERSION: i64 = 1;
 
@@ -101,7 +104,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let failed = || Error::database("open", path);
     let missing = std::fs::symlink_metadata(path).map_err(Error::file("find", path))?;
     if !missing.is_file() {
-        return Err(Error::State(format!("{} is no ordinary file.", path.display())));
+        return Err(Error::Data(format!("{} is no ordinary file.", path.display())));
     }
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -161,11 +164,12 @@ pub fn mark_trouble(call: &Call, error: &Error) {
 /// damaged. For user `postern` (or in a sandbox, the folder's owner) only. Tells what it did, if anything.
 pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>> {
     let path = paths.state();
-    if !path.exists() {
+    // What lies there may be a link that leads nowhere: that is not a missing file, it is in the way.
+    if std::fs::symlink_metadata(&path).is_err() {
         create(paths)?;
         return Ok(Some(format!("A new state was begun: {}.", path.display())));
     }
-    match upgrade(paths).and_then(|()| quick_check(paths)) {
+    match upgrade(paths).and_then(|()| check_where_due(paths, now)) {
         Ok(()) => Ok(None),
         Err(error) if trouble_of(&error) == Trouble::StateBroken => {
             let aside = set_aside(paths, now)?;
@@ -201,8 +205,31 @@ fn upgrade(paths: &Paths) -> Result<()> {
     schema::migrate(&mut connection, &path, SCHEMA)
 }
 
-fn quick_check(paths: &Paths) -> Result<()> {
-    let state = State::open(paths)?;
+/// Reading the whole file each minute would be too much: it is done once a day, and where a hook lately met
+/// damage.
+fn check_where_due(paths: &Paths, now: crate::clock::Seconds) -> Result<()> {
+    let mut state = State::open(paths)?;
+    let day = now / 86_400;
+    let checked: Option<i64> = state
+        .connection
+        .query_row("SELECT value FROM meta WHERE key = 'checked_day'", [], |row| row.get(0))
+        .optional()
+        .map_err(state.failed("read"))?;
+    let system_now = crate::clock::Clock::System.now();
+    let met_damage = trouble::marks(paths)
+        .iter()
+        .any(|m| m.trouble == Trouble::StateBroken && system_now - m.last < MET_LATELY);
+    if checked == Some(day) && !met_damage {
+        return Ok(());
+    }
+    quick_check(&state)?;
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    transaction.execute("INSERT OR REPLACE INTO meta VALUES ('checked_day', ?1)", [day]).map_err(failed)?;
+    transaction.commit().map_err(failed_too)
+}
+
+fn quick_check(state: &State) -> Result<()> {
     let mut statement = state.connection.prepare("PRAGMA quick_check(1)").map_err(state.failed("check"))?;
     let said: String = statement.query_row([], |row| row.get(0)).map_err(state.failed("check"))?;
     if said == "ok" {
@@ -229,4 +256,12 @@ fn set_aside(paths: &Paths, now: crate::clock::Seconds) -> Result<PathBuf> {
         }
     }
     Ok(aside)
+}
+
+/// An empty state in memory.
+#[cfg(test)]
+fn in_memory() -> Connection {
+    let mut db = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut db, Path::new("memory"), SCHEMA).unwrap();
+    db
 }

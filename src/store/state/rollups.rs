@@ -6,9 +6,10 @@
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, Service};
-use crate::tally::{self, Entry};
+use crate::tally;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
 use serde::{Deserialize, Serialize};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// Names that get a number of their own.
@@ -16,6 +17,15 @@ pub const MOST_ACCOUNTS: i64 = 200_000;
 
 /// Rows of one day after which names are no longer told apart.
 pub const MOST_ROWS_A_DAY: i64 = 200_000;
+
+/// How much outsiders' choice of names can make it grow.
+#[derive(Clone, Copy)]
+struct Caps {
+    accounts: i64,
+    rows_a_day: i64,
+}
+
+const CAPS: Caps = Caps { accounts: MOST_ACCOUNTS, rows_a_day: MOST_ROWS_A_DAY };
 
 /// Days that `login_day` keeps.
 const DAYS: i64 = 35;
@@ -37,6 +47,10 @@ struct Counts {
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
 /// taken for now.
 pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds) -> Result<()> {
+    fold_within(t, file, text, now, CAPS)
+}
+
+fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps) -> Result<()> {
     let fresh = t.execute("INSERT OR IGNORE INTO folded(file, at) VALUES (?1, ?2)", params![file, now])?;
     if fresh == 0 {
         return Ok(());
@@ -45,11 +59,11 @@ pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds) -> Result<()>
     for entry in text.lines().filter_map(tally::parse).filter(known_words) {
         counts.add(&entry, now);
     }
-    counts.write(t)
+    counts.write(t, caps)
 }
 
 /// Only words that this program itself writes become rows.
-fn known_words(entry: &Entry) -> bool {
+fn known_words(entry: &tally::Entry) -> bool {
     let letters = |w: &str| w.len() <= 32 && w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     Door::ALL.iter().any(|d| d.name() == entry.door)
         && Service::named(entry.service).name() == entry.service
@@ -59,7 +73,7 @@ fn known_words(entry: &Entry) -> bool {
 }
 
 impl Counts {
-    fn add(&mut self, entry: &Entry, now: Seconds) {
+    fn add(&mut self, entry: &tally::Entry, now: Seconds) {
         let at = if entry.at > now || entry.at < now - DAYS * 86_400 { now } else { entry.at };
         let seen = self.doors.entry((entry.door.into(), entry.service.into())).or_insert(at);
         *seen = at.max(*seen);
@@ -78,8 +92,8 @@ impl Counts {
         }
     }
 
-    fn write(self, t: &Transaction) -> Result<()> {
-        let mut accounts = Accounts::load(t)?;
+    fn write(self, t: &Transaction, caps: Caps) -> Result<()> {
+        let mut accounts = Accounts::load(t, caps)?;
         let mut upsert = t.prepare(
             "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT DO UPDATE SET n = n + excluded.n",
@@ -106,7 +120,7 @@ impl Counts {
 }
 
 /// Under which heads a line counts: direction and what happened. A refused try is a try too.
-fn columns(entry: &Entry) -> &'static [(&'static str, &'static str)] {
+fn columns(entry: &tally::Entry) -> &'static [(&'static str, &'static str)] {
     match (entry.kind, entry.verdict) {
         ("try", "refuse") => &[("login", "tried"), ("login", "refused")],
         ("try", "would_refuse") => &[("login", "tried"), ("login", "would_refuse")],
@@ -125,23 +139,27 @@ fn columns(entry: &Entry) -> &'static [(&'static str, &'static str)] {
 /// Numbers of accounts, with the caps.
 struct Accounts {
     left: i64,
+    rows_a_day: i64,
     rows: HashMap<i64, i64>,
 }
 
 impl Accounts {
-    fn load(t: &Transaction) -> Result<Accounts> {
+    fn load(t: &Transaction, caps: Caps) -> Result<Accounts> {
         let known: i64 = t.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?;
-        Ok(Accounts { left: MOST_ACCOUNTS - known, rows: HashMap::new() })
+        Ok(Accounts { left: caps.accounts - known, rows_a_day: caps.rows_a_day, rows: HashMap::new() })
     }
 
     fn number(&mut self, t: &Transaction, name: &str, day: i64) -> Result<i64> {
-        if !self.rows.contains_key(&day) {
-            let n = t.query_row("SELECT count(*) FROM login_day WHERE day = ?1", [day], |row| row.get(0))?;
-            self.rows.insert(day, n);
-        }
-        let rows = self.rows.entry(day).or_default();
+        let rows = match self.rows.entry(day) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(
+                    t.query_row("SELECT count(*) FROM login_day WHERE day = ?1", [day], |row| row.get(0))?,
+                )
+            }
+        };
         *rows += 1;
-        if name.is_empty() || *rows > MOST_ROWS_A_DAY {
+        if name.is_empty() || *rows > self.rows_a_day {
             return Ok(0);
         }
         let known = t
@@ -209,4 +227,182 @@ pub fn doors(db: &Connection) -> Result<Vec<(String, String, Seconds)>> {
     db.prepare("SELECT name, service, last FROM door ORDER BY name, service")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::state::in_memory;
+
+    const NOON: Seconds = 1_700_000_000;
+
+    /// A line of the tally, as `tally` writes it.
+    fn line(at: Seconds, rest: &str) -> String {
+        format!("1 {at} {rest}\n")
+    }
+
+    fn login(account: &str) -> String {
+        line(NOON, &format!("try dovecot-gate imap DE allow country_allowed {account}"))
+    }
+
+    fn fold_one(db: &mut Connection, file: &str, text: &str, caps: Caps) {
+        let t = db.transaction().unwrap();
+        fold_within(&t, file, text, NOON, caps).unwrap();
+        t.commit().unwrap();
+    }
+
+    fn figures(db: &Connection) -> Vec<(String, String, String, String, i64)> {
+        let all = by_country(db, 0).unwrap().into_iter();
+        all.map(|f| (f.direction, f.service, f.country, f.verdict, f.n)).collect()
+    }
+
+    fn figure(
+        direction: &str,
+        service: &str,
+        country: &str,
+        verdict: &str,
+        n: i64,
+    ) -> (String, String, String, String, i64) {
+        (direction.into(), service.into(), country.into(), verdict.into(), n)
+    }
+
+    fn number(db: &Connection, sql: &str) -> i64 {
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn tried_refused_and_succeeded_are_told_apart() {
+        let mut db = in_memory();
+        let lines = [
+            "try dovecot-gate imap DE allow country_allowed alice@example.test",
+            "try dovecot-gate imap US refuse country_not_allowed alice@example.test",
+            "try dovecot-gate imap FR would_refuse country_not_allowed alice@example.test",
+            "use exim-mail smtp US refuse country_not_allowed alice@example.test",
+            "use exim-mail smtp FR would_refuse country_not_allowed alice@example.test",
+            "success exim-mail smtp DE allow country_allowed alice@example.test",
+            "send exim-data smtp DE allow within_limit alice@example.test",
+            "send exim-local local - hold sending_stopped web",
+            "send exim-data smtp DE refuse over_limit alice@example.test",
+            "send exim-data smtp DE would_refuse would_stop alice@example.test",
+        ];
+        let text: String = lines.iter().map(|l| line(NOON, l)).collect();
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        assert_eq!(
+            figures(&db),
+            [
+                figure("login", "imap", "DE", "tried", 1),
+                figure("login", "smtp", "DE", "succeeded", 1),
+                figure("login", "imap", "FR", "tried", 1),
+                figure("login", "imap", "FR", "would_refuse", 1),
+                figure("login", "smtp", "FR", "succeeded", 1),
+                figure("login", "smtp", "FR", "would_refuse", 1),
+                figure("login", "imap", "US", "refused", 1),
+                figure("login", "imap", "US", "tried", 1),
+                figure("login", "smtp", "US", "refused", 1),
+                figure("outbound", "local", "", "held", 1),
+                figure("outbound", "smtp", "DE", "refused", 1),
+                figure("outbound", "smtp", "DE", "sent", 2),
+                figure("outbound", "smtp", "DE", "would_refuse", 1),
+            ]
+        );
+        let doors: Vec<_> =
+            doors(&db).unwrap().into_iter().map(|(name, service, _)| (name, service)).collect();
+        let expected =
+            [("dovecot-gate", "imap"), ("exim-data", "smtp"), ("exim-local", "local"), ("exim-mail", "smtp")];
+        assert_eq!(doors, expected.map(|(name, service)| (name.to_string(), service.to_string())));
+    }
+
+    #[test]
+    fn a_file_is_folded_once_however_often_it_is_met() {
+        let mut db = in_memory();
+        for _ in 0..3 {
+            fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
+        }
+        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 1)]);
+        fold_one(&mut db, "fold-2", &login("alice@example.test"), CAPS);
+        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 2)]);
+    }
+
+    #[test]
+    fn half_lines_and_foreign_lines_are_left_out_and_the_rest_counts() {
+        let mut db = in_memory();
+        let good = login("alice@example.test");
+        let broken = [
+            &good[..good.len() / 2],
+            "",
+            "1",
+            "\0\0\0",
+            "2 1700000000 try dovecot-gate imap DE allow country_allowed alice",
+            "1 soon try dovecot-gate imap DE allow country_allowed alice",
+            "1 1700000000 try thiefs-door imap DE allow country_allowed alice",
+            "1 1700000000 try dovecot-gate gopher DE allow country_allowed alice",
+            "1 1700000000 try dovecot-gate imap DEU allow country_allowed alice",
+            "1 1700000000 try dovecot-gate imap DE ALLOW country_allowed alice",
+            "1 1700000000 try dovecot-gate imap DE allow <script> alice",
+            "1 1700000000 try dovecot-gate imap DE allow country_allowed alice and bob",
+            "1 1700000000 fly dovecot-gate imap DE allow country_allowed alice",
+            &format!("1 1700000000 try dovecot-gate imap DE allow country_allowed {}", "a".repeat(600)),
+        ];
+        let text: String = broken.iter().map(|l| format!("{l}\n{good}")).collect();
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", broken.len() as i64)]);
+    }
+
+    #[test]
+    fn a_time_outside_of_what_is_kept_counts_as_now() {
+        let mut db = in_memory();
+        let at = |at| line(at, "try dovecot-gate imap DE allow country_allowed alice");
+        let text = [at(0), at(-5), at(i64::MAX), at(NOON + 1), at(NOON - 36 * 86_400), at(NOON)].concat();
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        assert_eq!(number(&db, "SELECT count(DISTINCT day) FROM login_day"), 1);
+        assert_eq!(number(&db, "SELECT n FROM login_day"), 6);
+    }
+
+    #[test]
+    fn a_flood_of_names_is_counted_under_everybody_else() {
+        let mut db = in_memory();
+        let caps = Caps { accounts: 10, rows_a_day: 1_000_000 };
+        let names = |from: i64, to: i64| (from..to).map(|n| login(&format!("user{n}"))).collect::<String>();
+        fold_one(&mut db, "fold-1", &names(0, 300), caps);
+        fold_one(&mut db, "fold-2", &names(300, 600), caps);
+        assert_eq!(number(&db, "SELECT count(*) FROM account"), 10);
+        assert_eq!(number(&db, "SELECT count(*) FROM login_day"), 11);
+        assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
+        // Whoever has a number keeps it.
+        let known: String = db.query_row("SELECT name FROM account LIMIT 1", [], |row| row.get(0)).unwrap();
+        fold_one(&mut db, "fold-3", &login(&known), caps);
+        assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
+    }
+
+    #[test]
+    fn a_flood_of_rows_is_counted_under_everybody_else() {
+        let mut db = in_memory();
+        let caps = Caps { accounts: 1_000_000, rows_a_day: 25 };
+        for file in 0..4 {
+            let text: String = (0..100).map(|n| login(&format!("user{file}x{n}"))).collect();
+            fold_one(&mut db, &format!("fold-{file}"), &text, caps);
+        }
+        assert!(number(&db, "SELECT count(*) FROM login_day") <= 26);
+        assert_eq!(number(&db, "SELECT sum(n) FROM login_day"), 400);
+    }
+
+    #[test]
+    fn what_is_older_than_it_is_kept_for_is_forgotten_with_the_names_that_only_it_knew() {
+        let mut db = in_memory();
+        fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
+        let later = |days: i64| NOON + days * 86_400;
+        let t = db.transaction().unwrap();
+        prune(&t, later(35)).unwrap();
+        assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
+        fold(&t, "fold-2", &line(later(36), "try dovecot-gate imap DE allow country_allowed bob"), later(36))
+            .unwrap();
+        prune(&t, later(36)).unwrap();
+        assert_eq!(number(&t, "SELECT count(*) FROM account WHERE name = 'bob'"), 1);
+        assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
+        assert_eq!(number(&t, "SELECT count(*) FROM login_day"), 1);
+        assert_eq!(number(&t, "SELECT count(*) FROM traffic_hour"), 2);
+        prune(&t, later(401)).unwrap();
+        assert_eq!(number(&t, "SELECT count(*) FROM traffic_hour"), 1);
+        assert_eq!(number(&t, "SELECT count(*) FROM folded"), 0);
+    }
 }

@@ -128,14 +128,40 @@ pub fn release(t: &Transaction, account: &Account) -> Result<bool> {
     Ok(t.execute("DELETE FROM stop WHERE account = ?1", [account.name()])? > 0)
 }
 
+/// Lifts the stops of every account that matches; gives how many.
+pub fn release_matching(
+    state: &mut super::State,
+    matches: &dyn Fn(&str) -> bool,
+) -> crate::error::Result<usize> {
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    let released = || -> Result<usize> {
+        let stops = stops(&transaction, 0)?;
+        let accounts =
+            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
+        let mut n = 0;
+        for account in accounts {
+            n += usize::from(release(&transaction, &account)?);
+        }
+        Ok(n)
+    };
+    let n = released().map_err(failed)?;
+    transaction.commit().map_err(failed_too)?;
+    Ok(n)
+}
+
 /// Forgets senders that were quiet for two days, stops that ended a month ago, and what is over the cap.
 pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
+    prune_to(t, now, MOST_SENDERS)
+}
+
+fn prune_to(t: &Transaction, now: Seconds, most: i64) -> Result<()> {
     t.execute(
         "DELETE FROM sender WHERE last < ?1 AND coalesce(told_until, 0) < ?2",
         [now - 2 * 86_400, now],
     )?;
     t.execute("DELETE FROM stop WHERE until < ?1", [now - 30 * 86_400])?;
-    let over: i64 = t.query_row("SELECT count(*) - ?1 FROM sender", [MOST_SENDERS], |row| row.get(0))?;
+    let over: i64 = t.query_row("SELECT count(*) - ?1 FROM sender", [most], |row| row.get(0))?;
     if over > 0 {
         t.execute(
             "DELETE FROM sender WHERE account IN (SELECT account FROM sender ORDER BY last LIMIT ?1)",
@@ -143,4 +169,167 @@ pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::state::{held, in_memory};
+
+    const NOON: Seconds = 1_700_000_000;
+
+    fn alice() -> Account {
+        "alice@example.test".parse().unwrap()
+    }
+
+    fn stop(account: &str, until: Seconds) -> Stop {
+        Stop {
+            account: account.into(),
+            since: NOON,
+            until,
+            reason: "over_limit".into(),
+            detail: "More than 150 messages.".into(),
+            reference: "7K3M-92QX".into(),
+            refused: 1,
+            last: NOON,
+        }
+    }
+
+    fn window_of(n: u32) -> Window {
+        let mut window = Window::default();
+        window.add(NOON, n);
+        window
+    }
+
+    #[test]
+    fn a_sender_of_whom_nothing_is_known_has_sent_nothing() {
+        let (sender, stop) = gather(&in_memory(), &alice()).unwrap();
+        assert_eq!(
+            (sender.stopped_until, sender.window.count(), sender.told_until, sender.held),
+            (None, 0, None, 0)
+        );
+        assert!(stop.is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_sender_is_what_is_gathered() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        keep_window(&t, &alice(), &window_of(3), NOON).unwrap();
+        keep_told(&t, &alice(), NOON + 60).unwrap();
+        keep_window(&t, &alice(), &window_of(4), NOON).unwrap();
+        keep_stop(&t, &stop("alice@example.test", NOON + 600)).unwrap();
+        let message = |n: i64| format!("a-b-{n}");
+        for n in 0..3 {
+            let account = if n < 2 { "alice@example.test" } else { "bob@example.test" };
+            held::keep(
+                &t,
+                &held::Held { message: message(n), account: account.into(), at: NOON, recipients: 1 },
+            )
+            .unwrap();
+        }
+        let (sender, found) = gather(&t, &alice()).unwrap();
+        assert_eq!(sender.stopped_until, Some(NOON + 600));
+        assert_eq!((sender.window.count(), sender.told_until, sender.held), (4, Some(NOON + 60), 2));
+        assert_eq!(found.unwrap().reference, "7K3M-92QX");
+        let (bob, none) = gather(&t, &"bob@example.test".parse().unwrap()).unwrap();
+        assert!(none.is_none() && bob.window.count() == 0);
+    }
+
+    #[test]
+    fn a_refused_message_is_counted_and_moves_the_end_nearer_or_not_at_all() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        keep_stop(&t, &stop("alice@example.test", NOON + 600)).unwrap();
+        let end = || stop_of(&t, &alice()).unwrap().map(|s| (s.until, s.refused, s.last)).unwrap();
+        count_refused(&t, &alice(), NOON + 9999, NOON + 1).unwrap();
+        assert_eq!(end(), (NOON + 600, 2, NOON + 1));
+        count_refused(&t, &alice(), NOON + 300, NOON + 2).unwrap();
+        assert_eq!(end(), (NOON + 300, 3, NOON + 2));
+    }
+
+    #[test]
+    fn a_release_leaves_the_whole_limit_and_touches_nobody_else() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        for account in ["alice@example.test", "bob@example.test"] {
+            let account: Account = account.parse().unwrap();
+            keep_window(&t, &account, &window_of(150), NOON).unwrap();
+            keep_told(&t, &account, NOON + 600).unwrap();
+            keep_stop(&t, &stop(account.name(), NOON + 600)).unwrap();
+        }
+        assert!(release(&t, &alice()).unwrap());
+        assert!(!release(&t, &alice()).unwrap());
+        let (sender, none) = gather(&t, &alice()).unwrap();
+        assert!(none.is_none());
+        assert_eq!((sender.stopped_until, sender.window.count(), sender.told_until), (None, 0, None));
+        let stopped: Vec<_> = stops(&t, NOON).unwrap().into_iter().map(|s| s.account).collect();
+        assert_eq!(stopped, ["bob@example.test"]);
+    }
+
+    #[test]
+    fn only_stops_in_force_are_listed_newest_first() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        keep_stop(&t, &stop("over", NOON)).unwrap();
+        keep_stop(&t, &Stop { since: NOON - 9, ..stop("older", NOON + 1) }).unwrap();
+        keep_stop(&t, &stop("newer", NOON + 1)).unwrap();
+        let names: Vec<_> = stops(&t, NOON).unwrap().into_iter().map(|s| s.account).collect();
+        assert_eq!(names, ["newer", "older"]);
+    }
+
+    #[test]
+    fn what_is_quiet_for_long_is_forgotten_and_what_still_binds_is_not() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        let two_days = 2 * 86_400;
+        for (name, last) in [("quiet", NOON), ("lately", NOON + 1), ("told", NOON)] {
+            let account: Account = name.parse().unwrap();
+            keep_window(&t, &account, &window_of(1), last).unwrap();
+        }
+        keep_told(&t, &"told".parse().unwrap(), NOON + two_days + 2).unwrap();
+        keep_stop(&t, &stop("ended", NOON - 30 * 86_400)).unwrap();
+        keep_stop(&t, &stop("runs", NOON + two_days + 9)).unwrap();
+        prune(&t, NOON + two_days + 1).unwrap();
+        let names = |sql: &str| -> Vec<String> {
+            let mut statement = t.prepare(sql).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(names("SELECT account FROM sender ORDER BY account"), ["lately", "told"]);
+        assert_eq!(names("SELECT account FROM stop"), ["runs"]);
+    }
+
+    #[test]
+    fn a_flood_of_senders_is_cut_to_the_cap_and_the_latest_stay() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        for n in 0..500 {
+            let account: Account = format!("user{n}").parse().unwrap();
+            keep_window(&t, &account, &window_of(1), NOON + n).unwrap();
+        }
+        prune_to(&t, NOON + 500, 40).unwrap();
+        let (left, oldest): (i64, i64) = t
+            .query_row("SELECT count(*), min(last) FROM sender", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!((left, oldest), (40, NOON + 460));
+    }
+
+    #[test]
+    fn a_forged_row_is_an_error_or_a_value_and_never_a_panic() {
+        let mut db = in_memory();
+        for forged in [
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 'text', 'never', x'00')",
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', zeroblob(99999), 0, NULL)",
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 17, 1e300, 9223372036854775807)",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', 'x', 'y', 1, 2, 3, 'z', x'')",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0)",
+        ] {
+            db.execute(forged, []).unwrap();
+            let t = db.transaction().unwrap();
+            let _ = gather(&t, &alice());
+            let _ = count_refused(&t, &alice(), NOON, NOON);
+            let _ = stops(&t, NOON);
+            let _ = prune(&t, NOON);
+        }
+    }
 }

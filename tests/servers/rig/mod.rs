@@ -10,7 +10,7 @@
 //! arrive from any address by the PROXY protocol; nothing leaves loopback.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod answers;
 mod inside;
@@ -26,7 +26,8 @@ pub(crate) use root::Pair;
 use crate::clients::{Imap, Pop3, Reply, Smtp, Way};
 use root::Root;
 use servers::Servers;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use syslog::Syslog;
 
 /// A mailbox of the rig.
@@ -81,7 +82,6 @@ pub(crate) struct Setting {
     doors: Doors,
     data: bool,
     answers: bool,
-    folder: Option<PathBuf>,
 }
 
 impl Setting {
@@ -103,20 +103,14 @@ impl Setting {
         self
     }
 
-    /// The Debian folder, where it is not the one below `target/servers`.
-    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
-        self.folder = Some(folder.to_owned());
-        self
-    }
-
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
-        let Setting { pair, doors, data, answers, folder } = self;
+        let Setting { pair, doors, data, answers } = self;
         assert!(
             pair == Pair::Bookworm || doors.dovecot.is_none(),
             "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
         );
-        let root = Root::take(pair, folder);
+        let root = Root::take(pair);
         root.sweep();
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
@@ -127,23 +121,28 @@ impl Setting {
             postern::install(&root, data);
         }
         let servers = Servers::start(&root);
-        Scene { servers, syslog, root }
+        Scene { running: Some((servers, syslog)), root }
     }
 }
 
 /// A pair of servers that run. Dropped: they have ended.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    // Fields are dropped in this order: the servers end before their folder is given to the next scene.
-    servers: Servers,
-    syslog: Syslog,
+    // Dropped in this order: the servers end before their folder is given to the next scene. None where
+    // another process keeps them.
+    running: Option<(Servers, Syslog)>,
     root: Root,
 }
 
 impl Scene {
     /// Sets a scene on this pair.
     pub(crate) fn on(pair: Pair) -> Setting {
-        Setting { pair, doors: Doors::NONE, data: true, answers: false, folder: None }
+        Setting { pair, doors: Doors::NONE, data: true, answers: false }
+    }
+
+    /// The sandbox that another process keeps running on this pair, if one does.
+    pub(crate) fn visit(pair: Pair) -> Option<Scene> {
+        Root::visit(pair).map(|root| Scene { running: None, root })
     }
 
     /// The pair of servers.
@@ -165,7 +164,9 @@ impl Scene {
 
     /// Ends both servers and starts them again; mail, queue, logs and Postern's memory stay.
     pub(crate) fn restart_servers(&mut self) {
-        self.servers.restart(&self.root);
+        if let Some((servers, _)) = &mut self.running {
+            servers.restart(&self.root);
+        }
     }
 
     /// An SMTP session from this address, greeted.
@@ -217,7 +218,36 @@ impl Scene {
 
     /// Postern's log lines so far.
     pub(crate) fn syslog(&self) -> Vec<String> {
-        self.syslog.lines()
+        self.running.as_ref().map_or_else(Vec::new, |(_, syslog)| syslog.lines())
+    }
+
+    /// The same, and forgets them.
+    pub(crate) fn take_syslog(&self) -> Vec<String> {
+        self.running.as_ref().map_or_else(Vec::new, |(_, syslog)| syslog.take())
+    }
+
+    /// The loopback address of this scene's servers.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.root.address()
+    }
+
+    /// Tells other processes that this scene is kept running by this one, until `released`.
+    pub(crate) fn keep(&self) {
+        std::fs::write(self.root.kept(), std::process::id().to_string()).unwrap();
+    }
+
+    /// Has somebody asked this scene to end?
+    pub(crate) fn released(&self) -> bool {
+        !self.root.kept().exists()
+    }
+
+    /// Asks the process that keeps this scene to end it, and waits until it has.
+    pub(crate) fn release(self) {
+        std::fs::remove_file(self.root.kept()).unwrap();
+        let pair = self.pair();
+        drop(self);
+        // Taken when the other process is gone; swept in case it had died.
+        Root::take(pair).sweep();
     }
 
     /// Exim's main log so far.
@@ -243,6 +273,8 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        self.root.sweep();
+        if self.running.is_some() {
+            self.root.sweep();
+        }
     }
 }

@@ -30,37 +30,53 @@ impl Pair {
     }
 }
 
+fn found(folder: &Path) -> PathBuf {
+    assert!(
+        folder.join(".postern-rig").exists(),
+        "the mail servers' folder {} is missing: run scripts/test",
+        folder.display()
+    );
+    fs::canonicalize(folder).unwrap()
+}
+
 /// The project's own folder.
 pub(super) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder, taken: nobody else's scene runs in it until this is dropped.
+/// The folder. Taken: nobody else's scene runs in it until this is dropped.
 #[derive(Debug)]
 pub(super) struct Root {
     pair: Pair,
     folder: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Root {
     /// Takes the folder; waits while another scene has it.
-    pub(super) fn take(pair: Pair, folder: Option<PathBuf>) -> Root {
-        let folder = folder.unwrap_or_else(|| pair.folder());
-        assert!(
-            folder.join(".postern-rig").exists(),
-            "the mail servers' folder {} is missing: run scripts/test",
-            folder.display()
-        );
+    pub(super) fn take(pair: Pair) -> Root {
         assert!(nix::unistd::geteuid().is_root(), "the mail servers need root: run scripts/test as root");
-        let folder = fs::canonicalize(folder).unwrap();
-        let lock = File::create(folder.with_extension("lock")).unwrap();
+        let root = Root { pair, folder: found(&pair.folder()), _lock: None };
+        let lock = File::create(root.folder.with_extension("lock")).unwrap();
         if lock.try_lock_exclusive().is_err() {
-            let kept = folder.join("rig/kept");
-            assert!(!kept.exists(), "a sandbox of scripts/try runs here: end it with scripts/try --stop");
+            assert!(
+                !root.kept().exists(),
+                "a sandbox of scripts/try runs here: end it with scripts/try --stop"
+            );
             lock.lock_exclusive().unwrap();
         }
-        Root { pair, folder, _lock: lock }
+        Root { _lock: Some(lock), ..root }
+    }
+
+    /// The folder of a sandbox that another process keeps running; none if there is no such sandbox.
+    pub(super) fn visit(pair: Pair) -> Option<Root> {
+        let root = Root { pair, folder: found(&pair.folder()), _lock: None };
+        root.kept().exists().then_some(root)
+    }
+
+    /// Is there while a sandbox is kept running; holds the number of the process that keeps it.
+    pub(super) fn kept(&self) -> PathBuf {
+        self.path("/rig/kept")
     }
 
     pub(super) fn pair(&self) -> Pair {

@@ -258,9 +258,11 @@ fn table_holds(pair: Pair, doors: Doors) {
             .collect();
         for some in tries.chunks(66) {
             for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
-                let case = format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
+                let case =
+                    format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
                 shows(&scene, &reply, login.expected(doors), login, &case);
-                let after = if login.out_at_mail(doors) { Seen::Refusal("550 5.7.1") } else { Seen::Words("250 OK") };
+                let after =
+                    if login.out_at_mail(doors) { Seen::Refusal("550 5.7.1") } else { Seen::Words("250 OK") };
                 mail.iter().for_each(|reply| shows(&scene, reply, after, login, &case));
                 expected.add(login, doors);
             }
@@ -269,6 +271,10 @@ fn table_holds(pair: Pair, doors: Doors) {
     let told = Account { activity: told::activity(&scene), statistics: told::statistics(&scene) };
     assert_eq!(told, expected, "{pair:?} {doors:?}");
     assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?} {doors:?}");
+    let log = scene.syslog();
+    let lines = log.iter().filter(|line| line.contains("event=refuse")).count();
+    assert_eq!(lines, usize::try_from(told.activity.values().sum::<i64>()).unwrap(), "one line for each refusal");
+    assert!(!log.concat().contains("secret-of") && !log.concat().contains("guessed"), "a password in the log");
 }
 
 /// Compares; a reference leads to the refusal in Activity.
@@ -320,7 +326,11 @@ fn explaining_says_what_the_servers_do() {
             match end {
                 In => assert_eq!(said["verdict"], "allow", "{case:?}: {said}"),
                 OutByAddress(_, reason) | OutByAccount(_, reason) => {
-                    assert_eq!((&said["verdict"], &said["reason"]), (&"refuse".into(), &(*reason).into()), "{case:?}");
+                    assert_eq!(
+                        (&said["verdict"], &said["reason"]),
+                        (&"refuse".into(), &(*reason).into()),
+                        "{case:?}"
+                    );
                 }
             }
         }
