@@ -10,7 +10,7 @@ use crate::decide::Fact;
 use crate::decide::login::{LoginFacts, LoginPolicy};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
-use crate::networks::Networks;
+use crate::networks::{NetworkInfo, Networks, Tag};
 use crate::policy::{Policy, Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::Settings;
@@ -19,13 +19,16 @@ use crate::verdict::Missing;
 
 /// What is known about a login.
 pub fn login(call: &Call, login: &Login) -> LoginFacts {
-    let country = country(call, login.address);
+    let network = network(call, login.address);
+    let country = country_of(&network);
     let known = match &country {
         Fact::Known(country) => *country,
         Fact::Missing(_) => None,
     };
     let policy = ask(call, |questions| login_policy(questions, call, login, known));
-    LoginFacts { policy, country }
+    let cloud_mail_client =
+        matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
+    LoginFacts { policy, country, cloud_mail_client }
 }
 
 /// What is known about a message, the state apart.
@@ -33,14 +36,25 @@ pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
     ask(call, |questions| send_policy(questions, call, send))
 }
 
-/// The country of the address. Only public addresses have one.
+/// The country of the address.
 pub fn country(call: &Call, address: Option<Address>) -> Fact<Option<Country>> {
+    country_of(&network(call, address))
+}
+
+fn country_of(network: &Fact<Option<NetworkInfo>>) -> Fact<Option<Country>> {
+    match network {
+        Fact::Known(info) => Fact::Known(info.as_ref().and_then(|i| i.country)),
+        Fact::Missing(what) => Fact::Missing(*what),
+    }
+}
+
+/// What the data say of the address. Only public addresses are looked up.
+fn network(call: &Call, address: Option<Address>) -> Fact<Option<NetworkInfo>> {
     let Some(address) = address.filter(|a| a.class() == AddressClass::Public) else {
         return Fact::Known(None);
     };
-    let found = Networks::open(&call.paths.networks()).and_then(|networks| networks.look_up(address));
-    match found {
-        Ok(info) => Fact::Known(info.and_then(|i| i.country)),
+    match Networks::open(&call.paths.networks()).and_then(|networks| networks.look_up(address)) {
+        Ok(info) => Fact::Known(info),
         Err(error) => {
             trouble::mark(call, Trouble::Networks, &error.to_string());
             Fact::Missing(Missing::Networks)

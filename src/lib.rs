@@ -32,7 +32,10 @@ pub mod verdict;
 
 pub mod admin;
 pub mod authority;
+pub mod folders;
 pub mod notify;
+pub mod on_state;
+pub mod server_country;
 pub mod settings;
 pub mod tick;
 

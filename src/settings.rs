@@ -144,6 +144,9 @@ settings! {
     unknown_countries: UnknownCountry = UnknownCountry::Allow, Accepts::Words(&["allow", "refuse"]),
         "Unknown countries",
         "What the country rule does with an address that the network data have no country for.";
+    cloud_mail_clients: bool = true, Accepts::Switch,
+        "Cloud mail clients",
+        "Whether mail services that log in for their users (Outlook, Gmail) skip the rules by country.";
     default_server_geoip: String = String::new(), Accepts::CountryOrNothing,
         "Default Server GeoIP",
         "The server's own country, where it cannot be found from the server's public address.";

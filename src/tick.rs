@@ -4,15 +4,17 @@
 //! Root's part is small: it makes `/run/postern` and publishes the policy where that is missing. All the rest
 //! is done by a child that has become user `postern`.
 
-use crate::admin::on_state::as_postern;
-use crate::admin::{Admin, blocks, init};
 use crate::call::Call;
 use crate::decide::Fact;
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::gather;
 use crate::notify;
+use crate::on_state::as_postern;
 use crate::policy::Policy;
 use crate::request::{Door, Send};
+use crate::server_country;
+use crate::store::settings::SettingsStore;
 use crate::store::state::{self, State, notices, rollups, senders};
 use crate::tally;
 use crate::trouble;
@@ -30,26 +32,26 @@ const FORGET_TROUBLE: i64 = 7 * 86_400;
 const LARGEST: u64 = 512 * 1024 * 1024;
 
 /// Does it all; gives what is worth telling. Each part is tried although another failed.
-pub fn tick(admin: &Admin) -> Result<Vec<String>> {
+pub fn tick(call: &Call) -> Result<Vec<String>> {
     let mut told = Vec::new();
     if geteuid().is_root() {
-        let host = admin.settings()?.host()?;
-        init::make_run(&admin.call.paths, &host)?;
-        publish_where_needed(admin, &mut told)?;
+        let host = SettingsStore::open(&call.paths)?.host()?;
+        folders::make_run(&call.paths, &host)?;
+        publish_where_needed(call, &mut told)?;
     }
-    let call = &admin.call;
     let done: Vec<String> = as_postern(&call.paths, || Ok(work(call)))?;
     told.extend(done);
     Ok(told)
 }
 
-fn publish_where_needed(admin: &Admin, told: &mut Vec<String>) -> Result<()> {
-    let published = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
-    let current = admin.settings()?.generation()?;
+fn publish_where_needed(call: &Call, told: &mut Vec<String>) -> Result<()> {
+    let published = Policy::open(&call.paths.policy()).and_then(|policy| policy.ask()?.head());
+    let store = SettingsStore::open(&call.paths)?;
+    let current = store.generation()?;
     if published.is_ok_and(|head| head.generation == current) {
         return Ok(());
     }
-    let generation = admin.publish()?;
+    let generation = server_country::publish(call, &store)?;
     told.push(format!("The policy was published anew (generation {generation})."));
     Ok(())
 }
@@ -132,7 +134,7 @@ fn release_whitelisted(call: &Call) -> Result<Vec<String>> {
     if !stops.iter().any(|stop| is_whitelisted(&stop.account)) {
         return Ok(Vec::new());
     }
-    let n = blocks::release_all(&mut state, &is_whitelisted)?;
+    let n = senders::release_matching(&mut state, &is_whitelisted)?;
     Ok(vec![format!("{n} stops were lifted, since their accounts are on the whitelist.")])
 }
 

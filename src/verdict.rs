@@ -99,6 +99,8 @@ pub enum Reason {
     FactMissing(Missing),
     /// Loopback, an own address or a trusted proxy.
     LocalAddress,
+    /// A mail service that logs in for its users: rules by country and kind of network are skipped.
+    CloudMailClient,
     /// The address is on the IP Authentication list.
     AddressExempt(Network),
     /// The mailbox or its domain is on the User Authentication list.
@@ -160,6 +162,7 @@ impl Reason {
             Reason::FactMissing(Missing::Networks) => "networks_missing",
             Reason::FactMissing(Missing::State) => "state_missing",
             Reason::LocalAddress => "local_address",
+            Reason::CloudMailClient => "cloud_mail_client",
             Reason::AddressExempt(_) => "ip_exempt",
             Reason::AccountExempt(_) => "user_exempt",
             Reason::AccountUnknown(_) => "account_unknown",
@@ -190,6 +193,10 @@ impl Reason {
             Reason::FactMissing(what) => format!("The rule cannot be asked: {} is missing.", what.words()),
             Reason::LocalAddress => {
                 "The address is this server itself or a trusted proxy; rules by address are skipped.".into()
+            }
+            Reason::CloudMailClient => {
+                "The address is of a mail service that logs in for its users; rules by place are skipped."
+                    .into()
             }
             Reason::AddressExempt(net) => format!("IP Authentication exemption: {net}."),
             Reason::AccountExempt(entry) => format!("User Authentication exemption: {entry}."),

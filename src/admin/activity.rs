@@ -1,11 +1,11 @@
 //! Activity, the trail of changes, and statistics.
 
 use super::arguments::Arguments;
-use super::on_state::on_state;
 use super::{Admin, Outcome};
 use crate::address::Address;
 use crate::country::Country;
 use crate::error::Result;
+use crate::on_state::on_state;
 use crate::store::state::activity::{self, Filter};
 use crate::store::state::rollups::{self, Figure};
 use crate::verdict::Reference;

@@ -1,6 +1,5 @@
 //! Arguments of a function: from `key=value` words, from a JSON object, or from the command line.
 
-use crate::admin::table::Function;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -44,26 +43,9 @@ impl Arguments {
         self.0.insert(key.into(), value.into());
     }
 
-    /// Refuses arguments that the function does not know, and missing ones that it needs.
-    pub fn check(&self, function: &Function) -> Result<()> {
-        let known = |key: &String| function.arguments.iter().any(|a| a.name == key) || key == "generation";
-        if let Some(unknown) = self.0.keys().find(|key| !known(key)) {
-            let names: Vec<_> = function.arguments.iter().map(|a| a.name).collect();
-            let accepted = format!(
-                "{} takes {}",
-                function.name,
-                if names.is_empty() { "none".into() } else { names.join(", ") }
-            );
-            return Err(Error::bad_value("The argument", unknown, accepted));
-        }
-        match function.arguments.iter().find(|a| a.required && self.text(a.name).is_empty()) {
-            Some(missing) => Err(Error::bad_value(
-                format!("The argument {} of {}", missing.name, function.name),
-                "",
-                missing.meaning,
-            )),
-            None => Ok(()),
-        }
+    /// The names that were given.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// The value of this name; empty where it was not given.

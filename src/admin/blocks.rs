@@ -1,12 +1,12 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
-use super::on_state::on_state;
 use super::{Admin, Outcome, looks_like_network};
 use crate::account::{Account, Subject};
 use crate::error::{Error, Result};
+use crate::on_state::on_state;
 use crate::store::settings::entries::{ListEntry, ListName};
-use crate::store::state::{State, senders};
+use crate::store::state::senders;
 use serde_json::{Value, json};
 
 /// Everything that is blocked now: by the limiter first, then by the administrator.
@@ -102,7 +102,9 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 }
 
 fn release_stop(admin: &Admin, account: &Account) -> Result<bool> {
-    on_state(&admin.call.paths, |state| release_all(state, &|name| name == account.name()).map(|n| n > 0))
+    on_state(&admin.call.paths, |state| {
+        senders::release_matching(state, &|name| name == account.name()).map(|n| n > 0)
+    })
 }
 
 /// Lifts the limiter's stops that a new whitelist entry makes pointless. The entry is a list's key.
@@ -110,24 +112,5 @@ pub fn release_stops_of(admin: &Admin, key: &str) -> Result<usize> {
     let matches = |name: &str| {
         Account::from_server(name).is_some_and(|account| Subject::keys_of(&account).any(|k| k == key))
     };
-    on_state(&admin.call.paths, |state| release_all(state, &matches))
-}
-
-/// Lifts the stops of every account that matches; gives how many.
-pub fn release_all(state: &mut State, matches: &dyn Fn(&str) -> bool) -> Result<usize> {
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    let released = || -> rusqlite::Result<usize> {
-        let stops = senders::stops(&transaction, 0)?;
-        let accounts =
-            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
-        let mut n = 0;
-        for account in accounts {
-            n += usize::from(senders::release(&transaction, &account)?);
-        }
-        Ok(n)
-    };
-    let n = released().map_err(failed)?;
-    transaction.commit().map_err(failed_too)?;
-    Ok(n)
+    on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
 }

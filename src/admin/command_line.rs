@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::envelope::envelope;
-use super::table::{Argument, FUNCTIONS, Function, GROUPS};
+use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
 use super::{Admin, Outcome, render};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -157,7 +157,7 @@ fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
     let words: Vec<&str> =
         matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
     let given = if words == ["-"] { from_input()? } else { Arguments::from_words(words)? };
-    super::call(admin, function, &given)
+    table::call(admin, function, &given)
 }
 
 fn from_input() -> Result<Arguments> {
@@ -189,7 +189,7 @@ fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
     {
         given.set("generation", generation);
     }
-    super::call(admin, function.name, &given)
+    table::call(admin, function.name, &given)
 }
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {

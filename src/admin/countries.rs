@@ -1,10 +1,11 @@
 //! Allowed countries of the server, a domain or a mailbox.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, server_country, settings};
+use super::{Admin, Outcome, settings};
 use crate::account::Subject;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::server_country;
 use crate::settings::Mode;
 use crate::store::settings::entries::{self, codes};
 use serde_json::{Value, json};

@@ -41,9 +41,11 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 fn step_row(step: &Step) -> Value {
     let (found, why) = match &step.finding {
         None if step.mode == Mode::Off => ("not asked", "The rule is off.".into()),
-        None => ("not asked", "Rules by address are skipped for this server's own addresses.".into()),
+        None => ("not asked", "An earlier rule skips it.".into()),
         Some(Finding::Pass(reason)) => ("passes on", reason.for_admin()),
-        Some(Finding::SkipAddressRules(reason)) => ("passes on", reason.for_admin()),
+        Some(Finding::SkipAddressRules(reason) | Finding::SkipPlaceRules(reason)) => {
+            ("passes on", reason.for_admin())
+        }
         Some(Finding::Allow(reason)) => ("allows", reason.for_admin()),
         Some(Finding::Refuse(reason)) if step.mode == Mode::Monitor => ("would refuse", reason.for_admin()),
         Some(Finding::Refuse(reason)) => ("refuses", reason.for_admin()),

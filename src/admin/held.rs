@@ -4,9 +4,9 @@
 //! the caller, never from the state, and has the shape of a message identification.
 
 use super::arguments::Arguments;
-use super::on_state::on_state;
 use super::{Admin, Outcome};
 use crate::error::{Error, Result};
+use crate::on_state::on_state;
 use crate::request::MessageId;
 use crate::store::state::held;
 use serde_json::json;

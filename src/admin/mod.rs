@@ -16,17 +16,16 @@ pub mod explain;
 pub mod held;
 pub mod init;
 pub mod lists;
-pub mod on_state;
 pub mod render;
-pub mod server_country;
 pub mod settings;
 pub mod status;
 pub mod table;
 
 use crate::address::Network;
 use crate::call::Call;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::log::{Line, Severity};
+use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
 use arguments::Arguments;
 use serde_json::Value;
@@ -82,7 +81,7 @@ impl Admin {
     pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
         let mut store = self.settings()?;
         let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
-        self.publish_from(&store)?;
+        server_country::publish(&self.call, &store)?;
         for audit in store.audit(1)? {
             Line::new(Severity::Info, "change")
                 .field("who", audit.who)
@@ -96,22 +95,8 @@ impl Admin {
 
     /// Publishes the policy as the settings are now.
     pub fn publish(&self) -> Result<i64> {
-        self.publish_from(&self.settings()?)
+        server_country::publish(&self.call, &self.settings()?)
     }
-
-    fn publish_from(&self, store: &SettingsStore) -> Result<i64> {
-        let own = server_country::find(&self.call.paths, &store.settings()?);
-        store.publish(self.call.now, own.country)
-    }
-}
-
-/// Calls a function of the table.
-pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {
-    let found = table::FUNCTIONS.iter().find(|f| f.name == function).ok_or_else(|| {
-        Error::bad_value("The function", function, "a name from `postern api list_functions`")
-    })?;
-    given.check(found)?;
-    (found.run)(admin, given)
 }
 
 /// Whether the text is an address or a network rather than an account.

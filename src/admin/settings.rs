@@ -1,8 +1,9 @@
 //! Settings: show and change.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, server_country};
+use super::{Admin, Outcome};
 use crate::error::{Error, Result};
+use crate::server_country;
 use crate::settings::{Mode, Settings, TABLE};
 use crate::store::settings::entries::{self, codes};
 use serde_json::{Value, json};

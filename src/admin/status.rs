@@ -1,12 +1,13 @@
 //! What is in place, what is not covered, what is in trouble.
 
 use super::arguments::Arguments;
-use super::on_state::on_state;
-use super::{Admin, Outcome, data, server_country};
+use super::{Admin, Outcome, data};
 use crate::clock::{Seconds, readable};
 use crate::error::Result;
+use crate::on_state::on_state;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
+use crate::server_country;
 use crate::settings::{Mode, Settings, SmtpTries};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
@@ -228,6 +229,6 @@ fn tally(admin: &Admin, report: &mut Report) {
 
 /// Forgets the trouble that was marked so far.
 pub fn clear_trouble(admin: &Admin, _: &Arguments) -> Result<Outcome> {
-    let n = super::on_state::as_postern(&admin.call.paths, || Ok(trouble::clear(&admin.call.paths, 0)))?;
+    let n = crate::on_state::as_postern(&admin.call.paths, || Ok(trouble::clear(&admin.call.paths, 0)))?;
     Ok(Outcome::said(format!("{n} kinds of trouble are forgotten; what goes on is marked again.")))
 }

@@ -5,7 +5,7 @@ use super::{
     Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status,
 };
 use crate::admin::data;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::settings::entries::ListName;
 use serde_json::{Value, json};
 
@@ -38,6 +38,34 @@ pub struct Function {
     pub changes: bool,
     /// The function.
     pub run: fn(&Admin, &Arguments) -> Result<Outcome>,
+}
+
+impl Function {
+    /// Refuses arguments that the function does not know, and missing ones that it needs.
+    fn check(&self, given: &Arguments) -> Result<()> {
+        let known = |name: &str| self.arguments.iter().any(|a| a.name == name) || name == "generation";
+        if let Some(unknown) = given.names().find(|name| !known(name)) {
+            let names: Vec<_> = self.arguments.iter().map(|a| a.name).collect();
+            let takes = if names.is_empty() { "no argument".into() } else { names.join(", ") };
+            return Err(Error::bad_value("The argument", unknown, format!("{} takes {takes}", self.name)));
+        }
+        match self.arguments.iter().find(|a| a.required && given.text(a.name).is_empty()) {
+            Some(missing) => {
+                let what = format!("The argument {} of {}", missing.name, self.name);
+                Err(Error::bad_value(what, "", missing.meaning))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Calls a function of the table.
+pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {
+    let found = FUNCTIONS.iter().find(|f| f.name == function).ok_or_else(|| {
+        Error::bad_value("The function", function, "a name from `postern api list_functions`")
+    })?;
+    found.check(given)?;
+    (found.run)(admin, given)
 }
 
 /// Groups of the command line, with what they are about.
@@ -359,7 +387,7 @@ pub const FUNCTIONS: &[Function] = &[
         &["tick"],
         "The minute's work: fold the tally, send notices, prune; run it each minute",
         &[],
-        |a, _| crate::tick::tick(a).map(|messages| Outcome { messages, ..Outcome::default() }),
+        |a, _| crate::tick::tick(&a.call).map(|messages| Outcome { messages, ..Outcome::default() }),
     ),
     changes(
         "clear_trouble",
@@ -382,7 +410,7 @@ fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         given.text("asn").split(',').map(str::trim).filter(|f| !f.is_empty()).map(Into::into).collect();
     let (country, small) = (given.text("country"), given.is_on("allow_small")?);
     let call = &admin.call;
-    super::on_state::in_child(|| data::build(&call.paths, country.as_ref(), &asn, small, call.now)).map(
+    crate::on_state::in_child(|| data::build(&call.paths, country.as_ref(), &asn, small, call.now)).map(
         |report| Outcome { data: report, ..Outcome::said("The network data were built and are in use.") },
     )
 }

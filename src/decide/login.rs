@@ -17,6 +17,8 @@ pub struct LoginFacts {
     pub policy: Fact<LoginPolicy>,
     /// The country of the address: none where good data have none.
     pub country: Fact<Option<Country>>,
+    /// Whether the address belongs to a mail service that logs in for its users; not where data are missing.
+    pub cloud_mail_client: bool,
 }
 
 /// The part of the policy that concerns one login.
@@ -52,12 +54,23 @@ struct Case<'a> {
     now: Seconds,
 }
 
+/// What a rule looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LooksAt {
+    /// The account: never skipped.
+    Account,
+    /// The address itself: skipped for local addresses.
+    Address,
+    /// The country or kind of network of the address: skipped for local addresses and cloud mail clients.
+    Place,
+}
+
 /// One rule.
 struct Rule {
     number: u8,
     name: &'static str,
-    /// Whether it looks at the address: local addresses skip those that do.
-    by_address: bool,
+    /// What it looks at, which says who skips it.
+    looks_at: LooksAt,
     mode: fn(&Settings) -> Mode,
     ask: fn(&Case) -> Finding,
 }
@@ -71,36 +84,43 @@ const RULES: &[Rule] = &[
     Rule {
         number: 1,
         name: "administrator's block of the account",
-        by_address: false,
+        looks_at: LooksAt::Account,
         mode: always,
         ask: account_block,
     },
     Rule {
         number: 1,
         name: "administrator's block of the address",
-        by_address: true,
+        looks_at: LooksAt::Address,
         mode: always,
         ask: address_block,
     },
-    Rule { number: 2, name: "local address", by_address: true, mode: always, ask: local_address },
+    Rule { number: 2, name: "local address", looks_at: LooksAt::Address, mode: always, ask: local_address },
     Rule {
         number: 3,
         name: "IP Authentication exemption",
-        by_address: true,
+        looks_at: LooksAt::Address,
         mode: always,
         ask: address_exemption,
     },
     Rule {
         number: 4,
         name: "User Authentication exemption",
-        by_address: false,
+        looks_at: LooksAt::Account,
         mode: always,
         ask: account_exemption,
     },
     Rule {
+        number: 5,
+        name: "cloud mail client",
+        looks_at: LooksAt::Place,
+        mode: |s| if s.cloud_mail_clients { Mode::Enforce } else { Mode::Off },
+        ask: cloud_mail_client,
+    },
+    Rule {
         number: 6,
         name: "Country Authentication Restriction",
-        by_address: true,
+        looks_at: LooksAt::Place,
         mode: |s| s.country_rule,
         ask: country,
     },
@@ -113,15 +133,21 @@ pub fn decide(login: &Login, facts: &LoginFacts, now: Seconds, explain: &mut dyn
         Fact::Missing(what) => return go_on(login.account.as_ref(), Reason::FactMissing(*what), Vec::new()),
     };
     let case = Case { login, facts, policy, now };
-    let (mut skip_address_rules, mut would_refuse) = (false, Vec::new());
+    let (mut local, mut cloud_mail_client, mut would_refuse) = (false, false, Vec::new());
     for rule in RULES {
         let mode = (rule.mode)(&policy.settings);
-        let asked = mode != Mode::Off && !(skip_address_rules && rule.by_address);
+        let skipped = match rule.looks_at {
+            LooksAt::Account => false,
+            LooksAt::Address => local,
+            LooksAt::Place => local || cloud_mail_client,
+        };
+        let asked = mode != Mode::Off && !skipped;
         let finding = asked.then(|| (rule.ask)(&case));
         explain(Step { number: rule.number, rule: rule.name, mode, finding: finding.clone() });
         match finding {
             None | Some(Finding::Pass(_)) => {}
-            Some(Finding::SkipAddressRules(_)) => skip_address_rules = true,
+            Some(Finding::SkipAddressRules(_)) => local = true,
+            Some(Finding::SkipPlaceRules(_)) => cloud_mail_client = true,
             Some(Finding::Refuse(reason)) if mode == Mode::Monitor => would_refuse.push(reason),
             Some(Finding::Refuse(reason)) => {
                 return Decision { verdict: Verdict::Refuse, reason, would_refuse };
@@ -184,6 +210,13 @@ fn account_exemption(case: &Case) -> Finding {
             Finding::Undecided(Reason::AccountUnknown("a User Authentication exemption"))
         }
         None => Finding::Pass(Reason::NotConcerned("neither the account nor its domain is exempt")),
+    }
+}
+
+fn cloud_mail_client(case: &Case) -> Finding {
+    match case.facts.cloud_mail_client {
+        true => Finding::SkipPlaceRules(Reason::CloudMailClient),
+        false => Finding::Pass(Reason::NotConcerned("no mail service that logs in for its users")),
     }
 }
 

@@ -32,6 +32,7 @@ struct Scene {
     country: Option<Country>,
     no_policy: bool,
     no_networks: bool,
+    cloud_mail_client: bool,
     settings: Settings,
     own: Vec<Network>,
     blocked_accounts: BTreeSet<String>,
@@ -51,6 +52,7 @@ impl Scene {
             country: Some(c("DE")),
             no_policy: false,
             no_networks: false,
+            cloud_mail_client: false,
             settings: Settings { country_rule: Mode::Enforce, ..Settings::default() },
             own: Vec::new(),
             blocked_accounts: BTreeSet::new(),
@@ -129,6 +131,12 @@ impl Scene {
         self
     }
 
+    /// From a mail service that logs in for its users.
+    fn from_cloud_mail_client(mut self) -> Scene {
+        self.cloud_mail_client = true;
+        self
+    }
+
     fn user_exempt(self) -> Scene {
         self.exempting("alice@example.test")
     }
@@ -158,7 +166,7 @@ impl Scene {
             true => Fact::Missing(Missing::Policy),
             false => Fact::Known(self.policy()),
         };
-        LoginFacts { policy, country }
+        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client }
     }
 
     fn policy(&self) -> LoginPolicy {
@@ -345,11 +353,12 @@ fn monitor_and_off_hold_at_doors_that_do_not_know_the_account_too() {
 fn every_rule_is_explained_until_one_answers() {
     let told =
         |scene: Scene| scene.steps().iter().map(|s| (s.number, s.finding.is_some())).collect::<Vec<_>>();
-    assert_eq!(told(Scene::new()), [(1, true), (1, true), (2, true), (3, true), (4, true), (6, true)]);
+    let all = [(1, true), (1, true), (2, true), (3, true), (4, true), (5, true), (6, true)];
+    assert_eq!(told(Scene::new()), all);
     assert_eq!(told(Scene::from_abroad().ip_exempt()), [(1, true), (1, true), (2, true), (3, true)]);
     assert_eq!(told(Scene::new().account_blocked()), [(1, true)]);
     let local = told(Scene::new().own_address());
-    assert_eq!(local, [(1, true), (1, true), (2, true), (3, false), (4, true), (6, false)]);
+    assert_eq!(local, [(1, true), (1, true), (2, true), (3, false), (4, true), (5, false), (6, false)]);
     let off = Scene::new().mode(Mode::Off).steps().pop().unwrap();
     assert_eq!((off.mode, off.finding), (Mode::Off, None));
 }
@@ -568,6 +577,19 @@ fn a_door_that_does_not_know_the_account_never_says_allow() {
 }
 
 #[test]
+fn a_cloud_mail_client_skips_the_country_rule_and_nothing_before_it() {
+    let abroad = || Scene::from_abroad().from_cloud_mail_client();
+    assert_eq!(abroad().decide().verdict, Verdict::Allow);
+    assert_eq!(abroad().nobody_known().decide().verdict, Verdict::Undecided);
+    let mut switched_off = abroad();
+    switched_off.settings.cloud_mail_clients = false;
+    assert_eq!(switched_off.decide().verdict, Verdict::Refuse);
+    let mut blocked = abroad();
+    blocked.blocked_accounts.insert("alice@example.test".into());
+    assert_eq!(blocked.decide().reason, Reason::AccountBlocked(None));
+}
+
+#[test]
 fn an_answer_of_refusal_names_what_refused() {
     let decision = Scene::from_abroad().decide();
     assert_eq!(decision.reason, Reason::CountryNotAllowed(c("US"), Level::Server));
@@ -597,6 +619,9 @@ impl Scene {
         let is_exempt =
             lies_in(&self.exempt_networks) || names.iter().any(|n| self.exempt_subjects.contains(n));
         if at_home || lies_in(&self.own) || is_exempt {
+            return None;
+        }
+        if self.cloud_mail_client && self.settings.cloud_mail_clients {
             return None;
         }
         if !country_rule || nearby || self.no_networks || self.has_allowance(&names) {
@@ -701,9 +726,11 @@ fn any_allowances() -> impl Strategy<Value = Vec<(String, Allowance)>> {
 fn any_settings() -> impl Strategy<Value = Settings> {
     let mode = proptest::sample::select(vec![Mode::Off, Mode::Monitor, Mode::Enforce, Mode::Enforce]);
     let unknown = proptest::sample::select(vec![UnknownCountry::Allow, UnknownCountry::Refuse]);
-    (mode, unknown).prop_map(|(country_rule, unknown_countries)| Settings {
+    let switch = proptest::bool::ANY;
+    (mode, unknown, switch).prop_map(|(country_rule, unknown_countries, cloud_mail_clients)| Settings {
         country_rule,
         unknown_countries,
+        cloud_mail_clients,
         ..Settings::default()
     })
 }
@@ -715,10 +742,12 @@ fn any_scene() -> impl Strategy<Value = Scene> {
         proptest::option::weighted(0.8, proptest::sample::select(vec!["DE", "US", "FR"])),
         proptest::bool::weighted(0.05),
         proptest::bool::weighted(0.1),
+        proptest::bool::weighted(0.2),
     );
     let lists = (networks(), names(&ACCOUNTS), networks(), networks(), names(&SUBJECTS));
     (who, lists, any_countries(), any_allowances(), any_settings()).prop_map(
-        |((account, address, country, no_policy, no_networks), lists, countries, allowances, settings)| {
+        |(who, lists, countries, allowances, settings)| {
+            let (account, address, country, no_policy, no_networks, cloud) = who;
             let address: Option<Address> = address.map(|a| a.parse().unwrap());
             let public = address.filter(|a| a.class() == AddressClass::Public);
             let (own, blocked_accounts, blocked_networks, exempt_networks, exempt_subjects) = lists;
@@ -728,6 +757,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 country: country.filter(|_| public.is_some()).map(c),
                 no_policy,
                 no_networks: no_networks && public.is_some(),
+                cloud_mail_client: cloud && public.is_some() && !no_networks,
                 settings,
                 own,
                 blocked_accounts,

@@ -27,6 +27,8 @@ pub enum Finding {
     Pass(Reason),
     /// Nothing, and no further rule by address is asked.
     SkipAddressRules(Reason),
+    /// Nothing, and no further rule by country or kind of network is asked.
+    SkipPlaceRules(Reason),
     /// The request may go on; no further rule is asked.
     Allow(Reason),
     /// The request may not go on.

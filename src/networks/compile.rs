@@ -7,7 +7,9 @@
 //! The format is MaxMind's (MMDB 2.0), so that other tools read the file too. In the writer used here the
 //! last insert wins, not the most specific, so only disjoint prefixes are ever inserted.
 
+use super::Tags;
 use super::lookup::Networks;
+use super::marked;
 use super::ranges::{Overlay, Range, address_of, prefixes, push_joined};
 use super::record::{DATABASE_TYPE, Record};
 use super::report::Report;
@@ -27,8 +29,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What both layers say of a range.
-type Answer = (Option<Country>, Option<OwnerId>);
+/// What the layers say of a range: country, owner, and how we mark it.
+type Answer = (Option<Country>, Option<OwnerId>, Tags);
 
 /// Compiles the sources and publishes the result as `out`, mode 0644.
 ///
@@ -40,7 +42,7 @@ pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let _locked = lock(out)?;
     let mut countries = country::read(&sources.country, sources.allow_small, now)?;
     let mut owners = asn::read(&sources.asn, sources.allow_small)?;
-    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges));
+    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges), marked::ranges()?);
     let mut report = blank_report(&countries, &owners, ranges.len());
     let database = filled(&ranges, &owners, &mut report)?;
     let database = described(database, sources, &countries);
@@ -76,11 +78,18 @@ fn beside(out: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-/// Takes both layers, so that their memory is free again before the tree is built.
-fn laid_over(countries: Vec<Range<Country>>, owners: Vec<Range<OwnerId>>) -> Vec<Range<Answer>> {
+/// Takes the layers, so that their memory is free again before the tree is built.
+fn laid_over(
+    countries: Vec<Range<Country>>,
+    owners: Vec<Range<OwnerId>>,
+    marked: Vec<Range<Tags>>,
+) -> Vec<Range<Answer>> {
     let mut ranges = Vec::new();
-    for range in Overlay::new(countries.into_iter(), owners.into_iter()) {
-        push_joined(&mut ranges, range);
+    let sources = Overlay::new(countries.into_iter(), owners.into_iter());
+    for range in Overlay::new(sources, marked.into_iter()) {
+        let (country, owner) = range.value.0.unwrap_or_default();
+        let value = (country, owner, range.value.1.unwrap_or_default());
+        push_joined(&mut ranges, Range { first: range.first, last: range.last, value });
     }
     ranges
 }
@@ -99,14 +108,13 @@ fn blank_report(countries: &Countries, owners: &AsnTable, ranges: usize) -> Repo
     }
 }
 
-/// No source gives tags yet; reader and form have their place already.
-fn record_of<'a>((country, owner): &'a Answer, owners: &'a AsnTable) -> Record<'a> {
+fn record_of<'a>((country, owner, tags): &'a Answer, owners: &'a AsnTable) -> Record<'a> {
     let (asn, name) = owner.map(|id| owners.owner(id)).unzip();
     Record {
         country: country.as_ref().map(Country::as_str),
         asn,
         name: name.filter(|n| !n.is_empty()),
-        tags: 0,
+        tags: tags.bits(),
     }
 }
 
@@ -254,7 +262,7 @@ mod tests {
 
         let countries = country::read(&sources.country, true, NOW).unwrap();
         let owners = asn::read(&sources.asn, true).unwrap();
-        let right = laid_over(countries.ranges, owners.ranges.clone());
+        let right = laid_over(countries.ranges, owners.ranges.clone(), marked::ranges().unwrap());
         let check = |ranges: &[Range<Answer>]| {
             let written = ranges.iter().map(|range| prefixes(range.first, range.last).count() as u64).sum();
             check(&out, ranges, &owners, written)

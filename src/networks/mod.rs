@@ -6,6 +6,7 @@
 
 mod compile;
 mod lookup;
+mod marked;
 mod ranges;
 mod record;
 mod report;

@@ -5,6 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod clients;
+mod every_rule;
+mod limiter;
+mod local;
+mod logins;
 mod rig;
 mod rig_itself;
 mod snippets;
+mod told;

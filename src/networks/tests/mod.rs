@@ -44,7 +44,10 @@ fn country_and_owner_are_laid_over_each_other() {
     ] {
         assert_eq!(ask(&networks, address), expected, "{address}");
     }
-    assert_eq!((report.ranges, report.records), (6, 6));
+    let marked = super::marked::ranges().unwrap().len() as u64;
+    assert_eq!((report.ranges, report.records), (6 + marked, 7));
+    let outlook = networks.look_up("52.125.3.4".parse().unwrap()).unwrap().unwrap();
+    assert!(outlook.tags.contains(super::Tag::CloudMailClient) && outlook.country.is_none());
     assert_eq!(report.bytes, scene.path("networks.mmdb").metadata().unwrap().len());
     assert_eq!(networks.built_at(), NOW - 86_400);
     assert!(networks.description().contains("country.mmdb"), "{}", networks.description());

@@ -128,6 +128,28 @@ pub fn release(t: &Transaction, account: &Account) -> Result<bool> {
     Ok(t.execute("DELETE FROM stop WHERE account = ?1", [account.name()])? > 0)
 }
 
+/// Lifts the stops of every account that matches; gives how many.
+pub fn release_matching(
+    state: &mut super::State,
+    matches: &dyn Fn(&str) -> bool,
+) -> crate::error::Result<usize> {
+    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
+    let transaction = state.begin()?;
+    let released = || -> Result<usize> {
+        let stops = stops(&transaction, 0)?;
+        let accounts =
+            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
+        let mut n = 0;
+        for account in accounts {
+            n += usize::from(release(&transaction, &account)?);
+        }
+        Ok(n)
+    };
+    let n = released().map_err(failed)?;
+    transaction.commit().map_err(failed_too)?;
+    Ok(n)
+}
+
 /// Forgets senders that were quiet for two days, stops that ended a month ago, and what is over the cap.
 pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
     prune_to(t, now, MOST_SENDERS)

@@ -1,10 +1,14 @@
-//! The server's own country: from its public addresses, else from the setting *Default Server GeoIP*.
+//! The server's own country: from the setting *Default Server GeoIP*, else from its public addresses; and the
+//! publishing of the policy, which allows it.
 
 use crate::address::{Address, AddressClass};
+use crate::call::Call;
 use crate::country::Country;
+use crate::error::Result;
 use crate::networks::Networks;
 use crate::paths::Paths;
 use crate::settings::Settings;
+use crate::store::settings::SettingsStore;
 use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,6 +43,12 @@ pub fn find(paths: &Paths, settings: &Settings) -> ServerCountry {
         (Some(_), Some(_)) => uncertain("the server's addresses lie in different countries"),
         (None, _) => uncertain("the server has no public address of its own that the data know"),
     }
+}
+
+/// Publishes the policy as the settings are now; gives its generation.
+pub fn publish(call: &Call, store: &SettingsStore) -> Result<i64> {
+    let own = find(&call.paths, &store.settings()?);
+    store.publish(call.now, own.country)
 }
 
 fn uncertain(why: &str) -> ServerCountry {

@@ -1,0 +1,335 @@
+//! Who gets in from where: every login rule through every door, by every way to log in, with the right
+//! password and with a wrong one; and what Postern says of it afterwards.
+
+use crate::clients::{Reply, Way};
+use crate::rig::{ADMIN, ALICE, BOB, CAROL, DAVE, Doors, DovecotDoor, ERIN, Mailbox, Pair, Scene, at_once};
+use crate::told;
+use std::collections::BTreeMap;
+
+const GERMAN: &str = "5.9.0.1";
+const GERMAN_V6: &str = "2a01:4f8::1";
+const BRAZILIAN: &str = "200.160.2.3";
+const BRAZILIAN_V6: &str = "2001:12ff::1";
+const AMERICAN: &str = "8.8.8.8";
+const JAPANESE: &str = "133.11.0.1";
+/// The try-out data have no country for this network, which is set aside for documentation.
+const NOWHERE: &str = "192.0.2.1";
+
+/// What becomes of a login with the right password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    In,
+    /// Whoever it is: a door that knows the address alone refuses too. With country and reason.
+    OutByAddress(&'static str, &'static str),
+    /// Somebody else might be let in from there: a door that knows the address alone cannot tell.
+    OutByAccount(&'static str, &'static str),
+}
+use End::{In, OutByAccount, OutByAddress};
+
+type Case = (&'static str, &'static str, &'static Mailbox, End);
+
+/// What the administrator says, and who gets in then.
+struct Part {
+    says: &'static [&'static [&'static str]],
+    clock: &'static str,
+    cases: &'static [Case],
+}
+
+const NOT_ALLOWED: &str = "country_not_allowed";
+
+const PARTS: [Part; 5] = [
+    Part {
+        says: &[
+            &["set_setting", "key=default_server_geoip", "value=DE"],
+            &["set_countries", "countries=Germany,AT"],
+            &["set_setting", "key=country_rule", "value=enforce"],
+            &["add_ip_exemption", "value=200.160.2.77"],
+            &["add_ip_exemption", "value=2001:12ff:7::/48"],
+        ],
+        clock: "+0",
+        cases: &[
+            ("allowed country", GERMAN, &ALICE, In),
+            ("allowed country, IPv6", GERMAN_V6, &ALICE, In),
+            ("allowed country, mapped", "::ffff:5.9.0.1", &ALICE, In),
+            ("forbidden country", BRAZILIAN, &ALICE, OutByAddress("BR", NOT_ALLOWED)),
+            ("forbidden country, IPv6", BRAZILIAN_V6, &ALICE, OutByAddress("BR", NOT_ALLOWED)),
+            ("forbidden country, mapped", "::ffff:200.160.2.4", &ALICE, OutByAddress("BR", NOT_ALLOWED)),
+            ("unknown country", NOWHERE, &ALICE, In),
+            ("exempt address", "200.160.2.77", &ALICE, In),
+            ("beside the exempt address", "200.160.2.78", &ALICE, OutByAddress("BR", NOT_ALLOWED)),
+            ("exempt network, IPv6", "2001:12ff:7::9", &ALICE, In),
+            ("beside the exempt network", "2001:12ff:8::9", &ALICE, OutByAddress("BR", NOT_ALLOWED)),
+            ("loopback", "127.0.0.1", &ALICE, In),
+            ("loopback, IPv6", "::1", &ALICE, In),
+            ("private", "10.1.2.3", &ALICE, In),
+        ],
+    },
+    Part {
+        says: &[&["set_setting", "key=unknown_countries", "value=refuse"]],
+        clock: "+0",
+        cases: &[
+            ("unknown country", NOWHERE, &BOB, OutByAddress("-", "unknown_country")),
+            ("private", "10.1.2.3", &BOB, In),
+            ("loopback", "127.0.0.1", &BOB, In),
+        ],
+    },
+    Part {
+        says: &[
+            &["set_countries", "countries=JP", "for=erin@other.test"],
+            &["set_countries", "countries=US", "for=other.test"],
+            &["add_allowance", "for=carol@example.test", "from=United States of America", "until=7d"],
+            &["add_allowance", "for=carol@example.test", "from=200.160.3.0/24", "until=7d"],
+            &["add_allowance", "for=admin@example.test", "from=BR", "until=60s"],
+        ],
+        // The last allowance has ended, and no policy was published since.
+        clock: "+61",
+        cases: &[
+            ("own list of the mailbox", JAPANESE, &ERIN, In),
+            ("not on the mailbox's list", AMERICAN, &ERIN, OutByAccount("US", NOT_ALLOWED)),
+            ("own list of the domain", AMERICAN, &DAVE, In),
+            ("on the mailbox's list of another", JAPANESE, &DAVE, OutByAccount("JP", NOT_ALLOWED)),
+            ("the server's list does not hold", GERMAN, &DAVE, OutByAccount("DE", NOT_ALLOWED)),
+            ("allowance of a country", AMERICAN, &CAROL, In),
+            ("allowance of a network", "200.160.3.9", &CAROL, In),
+            ("beside the network", "200.160.4.9", &CAROL, OutByAddress("BR", NOT_ALLOWED)),
+            ("the allowance of another", "200.160.3.10", &ALICE, OutByAccount("BR", NOT_ALLOWED)),
+            ("an allowance that has ended", BRAZILIAN, &ADMIN, OutByAddress("BR", NOT_ALLOWED)),
+        ],
+    },
+    Part {
+        says: &[&["add_user_exemption", "value=bob@example.test"]],
+        clock: "+61",
+        cases: &[
+            ("exempt mailbox", "200.160.2.5", &BOB, In),
+            ("exempt mailbox, IPv6", "2001:12ff::5", &BOB, In),
+            ("somebody is exempt, not this one", "200.160.2.5", &ALICE, OutByAccount("BR", NOT_ALLOWED)),
+        ],
+    },
+    Part {
+        says: &[
+            &["remove_user_exemption", "value=bob@example.test"],
+            &["add_user_exemption", "value=other.test"],
+        ],
+        clock: "+61",
+        cases: &[
+            ("exempt domain", "200.160.2.6", &DAVE, In),
+            ("exempt domain, with an own list", "200.160.2.6", &ERIN, In),
+            ("exempt no more", "200.160.2.6", &BOB, OutByAccount("BR", NOT_ALLOWED)),
+        ],
+    },
+];
+
+/// One login of the table.
+struct Try {
+    case: &'static Case,
+    way: Way,
+    right: bool,
+}
+
+/// What a client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Welcome,
+    /// These words of the server's own.
+    Words(&'static str),
+    /// This code of Postern's, its sentence and a reference.
+    Refusal(&'static str),
+}
+
+const SENTENCE: &str = "Logins from this country are not allowed here.";
+
+impl Try {
+    /// Country and reason, where the login is to be refused.
+    fn refused(&self) -> Option<(&'static str, &'static str)> {
+        match self.case.3 {
+            In => None,
+            OutByAddress(country, reason) | OutByAccount(country, reason) => Some((country, reason)),
+        }
+    }
+
+    /// Whether Exim's AUTH door refuses it, which looks at the address alone.
+    fn out_at_auth(&self, doors: Doors) -> bool {
+        doors.exim && self.way.is_smtp() && matches!(self.case.3, OutByAddress(..))
+    }
+
+    /// Whether Dovecot's door refuses it.
+    fn out_at_dovecot(&self, doors: Doors) -> bool {
+        doors.dovecot.is_some() && self.refused().is_some() && !self.out_at_auth(doors)
+    }
+
+    /// Whether the login works, and the message that follows is refused.
+    fn out_at_mail(&self, doors: Doors) -> bool {
+        let logged_in = self.right && !self.out_at_auth(doors) && !self.out_at_dovecot(doors);
+        doors.exim && self.way.is_smtp() && logged_in && self.refused().is_some()
+    }
+
+    fn expected(&self, doors: Doors) -> Seen {
+        if self.out_at_auth(doors) {
+            return Seen::Refusal("535 5.7.8");
+        }
+        match self.way {
+            _ if self.right && !self.out_at_dovecot(doors) => Seen::Welcome,
+            way if way.is_smtp() => Seen::Words("535 Incorrect authentication data"),
+            Way::Pop3 => Seen::Words("-ERR [AUTH] Authentication failed."),
+            _ => Seen::Words("a NO [AUTHENTICATIONFAILED] Authentication failed."),
+        }
+    }
+
+    /// Logs in, and begins a message where that is possible.
+    fn play(&self, scene: &Scene) -> (Reply, Option<Reply>) {
+        let (_, from, who, _) = self.case;
+        let password = if self.right { who.password } else { "guessed" };
+        if !self.way.is_smtp() {
+            return (scene.login_as(self.way, from, who.name, password), None);
+        }
+        let mut smtp = scene.smtp(from);
+        let login = match self.way {
+            Way::SmtpLogin => smtp.auth_login(who.name, password),
+            Way::SmtpCramMd5 => smtp.auth_cram_md5(who.name, password),
+            _ => smtp.auth_plain(who.name, password),
+        };
+        let mail = login.yes.then(|| smtp.ask(&format!("MAIL FROM:<{}>", who.name)));
+        (login, mail)
+    }
+}
+
+/// What Postern is to say at the end: Activity and statistics, as `told` reads them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Account {
+    activity: BTreeMap<String, i64>,
+    statistics: BTreeMap<String, i64>,
+}
+
+impl Account {
+    fn add(&mut self, login: &Try, doors: Doors) {
+        let (_, from, who, end) = *login.case;
+        let address: postern::address::Address = from.parse().unwrap();
+        let mut count = |column: &str| {
+            *self.statistics.entry(format!("{} {column}", country_of(from))).or_default() += 1;
+        };
+        if doors.dovecot.is_some() || (doors.exim && login.way.is_smtp()) {
+            count("tried");
+        }
+        let account = match () {
+            () if login.out_at_auth(doors) => "-",
+            () if login.out_at_dovecot(doors) || login.out_at_mail(doors) => who.name,
+            () => {
+                if login.right && doors.exim && login.way.is_smtp() {
+                    count("succeeded");
+                }
+                return;
+            }
+        };
+        count("refused");
+        let (OutByAddress(country, reason) | OutByAccount(country, reason)) = end else { unreachable!() };
+        let service = match login.way {
+            Way::Imap | Way::ImapCramMd5 => "imap",
+            Way::Pop3 => "pop3",
+            _ => "smtp",
+        };
+        let event = format!("{account} {address} {country} {service} refuse {reason}");
+        *self.activity.entry(event).or_default() += 1;
+    }
+}
+
+fn country_of(address: &str) -> &'static str {
+    match address {
+        GERMAN | GERMAN_V6 | "::ffff:5.9.0.1" => "DE",
+        AMERICAN => "US",
+        JAPANESE => "JP",
+        NOWHERE | "10.1.2.3" | "127.0.0.1" | "::1" => "-",
+        _ => "BR",
+    }
+}
+
+fn table_holds(pair: Pair, doors: Doors) {
+    let scene = Scene::on(pair).doors(doors).start();
+    let counted_by = if doors.dovecot.is_some() { "dovecot" } else { "exim" };
+    scene.api(&["set_setting", "key=smtp_tries_from", &format!("value={counted_by}")]);
+    let mut expected = Account::default();
+    for part in &PARTS {
+        part.says.iter().for_each(|words| drop(scene.api(words)));
+        scene.clock(part.clock);
+        let tries: Vec<Try> = part
+            .cases
+            .iter()
+            .flat_map(|case| Way::ALL.map(|way| (case, way)))
+            .flat_map(|(case, way)| [true, false].map(|right| Try { case, way, right }))
+            .collect();
+        for some in tries.chunks(24) {
+            for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
+                let case =
+                    format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
+                shows(&scene, &reply, login.expected(doors), login, &case);
+                let after =
+                    if login.out_at_mail(doors) { Seen::Refusal("550 5.7.1") } else { Seen::Words("250 OK") };
+                mail.iter().for_each(|reply| shows(&scene, reply, after, login, &case));
+                expected.add(login, doors);
+            }
+        }
+    }
+    let told = Account { activity: told::activity(&scene), statistics: told::statistics(&scene) };
+    assert_eq!(told, expected, "{pair:?} {doors:?}");
+    assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?} {doors:?}");
+}
+
+/// Compares; a reference leads to the refusal in Activity.
+#[track_caller]
+fn shows(scene: &Scene, reply: &Reply, expected: Seen, login: &Try, case: &str) {
+    match expected {
+        Seen::Welcome => assert!(reply.yes, "{case}: {reply}"),
+        Seen::Words(words) => assert_eq!(reply.text, words, "{case}"),
+        Seen::Refusal(code) => {
+            let text = told::one_line(reply);
+            let reference = told::reference(&text).unwrap_or_else(|| panic!("{case}: {reply}"));
+            assert_eq!(text, format!("{code} {SENTENCE} Reference {reference}."), "{case}");
+            let event = told::under_reference(scene, reference);
+            assert_eq!(event["reason"], login.refused().unwrap().1, "{case}: {event}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_holds_with_both_doors() {
+    table_holds(Pair::Bookworm, Doors::BOTH);
+}
+
+#[test]
+fn every_rule_holds_with_dovecots_gate_alone() {
+    table_holds(Pair::Bookworm, Doors::DOVECOT);
+}
+
+#[test]
+fn every_rule_holds_with_the_chain_around_a_password_program() {
+    table_holds(Pair::Bookworm, Doors { exim: false, dovecot: Some(DovecotDoor::Chain) });
+    table_holds(Pair::Bookworm, Doors::EXIM_AND_CHAIN);
+}
+
+#[test]
+fn with_exims_door_alone_smtp_is_guarded_and_reading_is_not() {
+    Pair::ALL.into_iter().for_each(|pair| table_holds(pair, Doors::EXIM));
+}
+
+#[test]
+fn explaining_says_what_the_servers_do() {
+    let scene = Scene::on(Pair::Bookworm).doors(Doors::BOTH).start();
+    for part in &PARTS {
+        part.says.iter().for_each(|words| drop(scene.api(words)));
+        scene.clock(part.clock);
+        for case in part.cases {
+            let (_, from, who, end) = case;
+            let said = scene.api(&["explain", &format!("account={}", who.name), &format!("address={from}")]);
+            match end {
+                In => assert_eq!(said["verdict"], "allow", "{case:?}: {said}"),
+                OutByAddress(_, reason) | OutByAccount(_, reason) => {
+                    assert_eq!(
+                        (&said["verdict"], &said["reason"]),
+                        (&"refuse".into(), &(*reason).into()),
+                        "{case:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(told::activity(&scene), BTreeMap::new(), "explaining records nothing");
+}
