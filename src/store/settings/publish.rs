@@ -48,7 +48,7 @@ impl SettingsStore {
         if nix::unistd::geteuid().is_root() {
             chown(path, Some(0), Some(host.postern_gid)).map_err(Error::file("give away", path))?;
         }
-        acl::set_readers(path, &host.mail_uids)?;
+        acl::set_readers(&file, path, &host.mail_uids)?;
         file.sync_all().map_err(Error::file("write", path))?;
         Ok(generation)
     }
