@@ -7,8 +7,8 @@
 
 use crate::error::{Error, Result};
 use nix::libc;
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 const VERSION: u32 = 2;
@@ -23,15 +23,15 @@ const READ: u16 = 4;
 const READ_WRITE_ENTER: u16 = 7;
 
 /// Lets these users read the file; owner reads and writes, its group reads, others nothing.
-pub fn set_readers(path: &Path, uids: &[u32]) -> Result<()> {
-    set(path, c"system.posix_acl_access", &list(6, READ, READ, uids))
+pub fn set_readers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
+    set(file, path, c"system.posix_acl_access", &list(6, READ, READ, uids))
 }
 
 /// Lets these users work in the folder, and gives every file that is made there the same rights.
-pub fn set_shared_folder(path: &Path, uids: &[u32]) -> Result<()> {
+pub fn set_shared_folder(folder: &File, path: &Path, uids: &[u32]) -> Result<()> {
     let list = list(READ_WRITE_ENTER, READ_WRITE_ENTER, READ_WRITE_ENTER, uids);
-    set(path, c"system.posix_acl_access", &list)?;
-    set(path, c"system.posix_acl_default", &list)
+    set(folder, path, c"system.posix_acl_access", &list)?;
+    set(folder, path, c"system.posix_acl_default", &list)
 }
 
 /// Owner, named users (ascending, as the kernel demands), group, mask, others.
@@ -53,11 +53,12 @@ fn list(owner: u16, group: u16, named: u16, uids: &[u32]) -> Vec<u8> {
     bytes
 }
 
-fn set(path: &Path, attribute: &std::ffi::CStr, value: &[u8]) -> Result<()> {
-    let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-    // SAFETY: C strings of our own, and a buffer as long as we say.
-    let done =
-        unsafe { libc::setxattr(name.as_ptr(), attribute.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+/// On the open file, so that nobody can lay another one under its name; the path is for the error.
+fn set(file: &File, path: &Path, attribute: &std::ffi::CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: an open descriptor, a C string of our own, and a buffer as long as we say.
+    let done = unsafe {
+        libc::fsetxattr(file.as_raw_fd(), attribute.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
     if done == 0 {
         return Ok(());
     }
@@ -80,10 +81,12 @@ mod tests {
     #[test]
     fn the_kernel_takes_it() {
         let dir = tempfile::tempdir().unwrap();
-        set_shared_folder(dir.path(), &[1, 2]).unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, b"").unwrap();
-        set_readers(&file, &[3]).unwrap();
-        assert!(set_readers(&dir.path().join("none"), &[3]).is_err());
+        set_shared_folder(&File::open(dir.path()).unwrap(), dir.path(), &[1, 2]).unwrap();
+        let path = dir.path().join("file");
+        set_readers(&File::create(&path).unwrap(), &path, &[3]).unwrap();
+        assert!(
+            set_shared_folder(&File::open(&path).unwrap(), &path, &[3]).is_err(),
+            "a file has no default list"
+        );
     }
 }

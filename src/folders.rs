@@ -4,8 +4,9 @@ use crate::acl;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::store::settings::Host;
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use nix::libc;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 /// Makes every folder, and puts right what it finds wrong. For root.
@@ -16,8 +17,8 @@ pub fn make_all(paths: &Paths, host: &Host) -> Result<()> {
     let postern = Some((host.postern_uid, host.postern_gid));
     folder(&paths.data(), 0o755, postern)?;
     for path in [paths.state_dir(), paths.tally_dir()] {
-        folder(&path, 0o2770, postern)?;
-        acl::set_shared_folder(&path, &host.mail_uids)?;
+        let made = folder(&path, 0o2770, postern)?;
+        acl::set_shared_folder(&made, &path, &host.mail_uids)?;
     }
     make_run(paths, host)
 }
@@ -25,23 +26,28 @@ pub fn make_all(paths: &Paths, host: &Host) -> Result<()> {
 /// `/run/postern`, which is gone after each start of the machine.
 pub fn make_run(paths: &Paths, host: &Host) -> Result<()> {
     folder(&paths.run(), 0o755, Some((0, 0)))?;
-    folder(&paths.trouble(), 0o2770, Some((host.postern_uid, host.postern_gid)))?;
-    acl::set_shared_folder(&paths.trouble(), &host.mail_uids)
+    let path = paths.trouble();
+    let made = folder(&path, 0o2770, Some((host.postern_uid, host.postern_gid)))?;
+    acl::set_shared_folder(&made, &path, &host.mail_uids)
 }
 
-fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
-    let found = std::fs::symlink_metadata(path);
-    match found {
-        Ok(meta) if !meta.is_dir() => {
-            return Err(Error::State(format!("{} is in the way: it is no folder.", path.display())));
-        }
-        Ok(_) => {}
-        Err(_) => {
-            DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::file("make", path))?
-        }
+/// Opened without following a link, and only then changed: mail users can write the folder above the tally's,
+/// and must not be able to lay a link there for root to work on.
+fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<File> {
+    if std::fs::symlink_metadata(path).is_err() {
+        DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::file("make", path))?;
     }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let folder =
+        OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| match e.raw_os_error() {
+            Some(libc::ENOTDIR | libc::ELOOP) => {
+                Error::State(format!("{} is in the way: it is no folder.", path.display()))
+            }
+            _ => Error::file("open", path)(e),
+        })?;
     if let Some((uid, gid)) = owner {
-        chown(path, Some(uid), Some(gid)).map_err(Error::file("give away", path))?;
+        fchown(&folder, Some(uid), Some(gid)).map_err(Error::file("give away", path))?;
     }
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::file("set the mode of", path))
+    folder.set_permissions(Permissions::from_mode(mode)).map_err(Error::file("set the mode of", path))?;
+    Ok(folder)
 }

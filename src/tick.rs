@@ -18,8 +18,12 @@ use crate::store::settings::SettingsStore;
 use crate::store::state::{self, State, notices, rollups, senders};
 use crate::tally;
 use crate::trouble;
+use nix::libc;
 use nix::unistd::geteuid;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a hook may go on writing into a tally that was renamed.
@@ -35,25 +39,24 @@ const LARGEST: u64 = 512 * 1024 * 1024;
 pub fn tick(call: &Call) -> Result<Vec<String>> {
     let mut told = Vec::new();
     if geteuid().is_root() {
-        let host = SettingsStore::open(&call.paths)?.host()?;
-        folders::make_run(&call.paths, &host)?;
-        publish_where_needed(call, &mut told)?;
+        told.extend(as_root(call).unwrap_or_else(|error| vec![error.to_string()]));
     }
     let done: Vec<String> = as_postern(&call.paths, || Ok(work(call)))?;
     told.extend(done);
     Ok(told)
 }
 
-fn publish_where_needed(call: &Call, told: &mut Vec<String>) -> Result<()> {
-    let published = Policy::open(&call.paths.policy()).and_then(|policy| policy.ask()?.head());
+/// What only root can do.
+fn as_root(call: &Call) -> Result<Vec<String>> {
     let store = SettingsStore::open(&call.paths)?;
+    folders::make_run(&call.paths, &store.host()?)?;
+    let published = Policy::open(&call.paths.policy()).and_then(|policy| policy.ask()?.head());
     let current = store.generation()?;
     if published.is_ok_and(|head| head.generation == current) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let generation = server_country::publish(call, &store)?;
-    told.push(format!("The policy was published anew (generation {generation})."));
-    Ok(())
+    Ok(vec![format!("The policy was published anew (generation {generation}).")])
 }
 
 /// As user `postern`.
@@ -78,17 +81,15 @@ fn work(call: &Call) -> Vec<String> {
 /// Renames the current tally, waits for late writers, folds it and what earlier calls left.
 fn fold_tally(call: &Call) -> Result<Vec<String>> {
     let current = tally::current(&call.paths);
-    if current.exists() {
+    if std::fs::symlink_metadata(&current).is_ok() {
         let name = format!("fold-{}-{:04x}", call.now, crate::call::random_bits() & 0xffff);
         let aside = current.with_file_name(name);
         std::fs::rename(&current, &aside).map_err(Error::file("rename", &current))?;
         std::thread::sleep(LATE_WRITERS);
     }
     let mut state = State::open(&call.paths)?;
-    for file in waiting(call)? {
-        fold_file(call, &mut state, &file)?;
-    }
-    Ok(Vec::new())
+    let failed = |file: PathBuf| fold_file(call, &mut state, &file).err().map(|e| e.to_string());
+    Ok(waiting(call)?.into_iter().filter_map(failed).collect())
 }
 
 fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
@@ -100,11 +101,8 @@ fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn fold_file(call: &Call, state: &mut State, file: &PathBuf) -> Result<()> {
-    let meta = std::fs::symlink_metadata(file).map_err(Error::file("examine", file))?;
-    // Mail users can put anything here: only plain files of a sane size are read.
-    if meta.is_file() && meta.len() <= LARGEST {
-        let bytes = std::fs::read(file).map_err(Error::file("read", file))?;
+fn fold_file(call: &Call, state: &mut State, file: &Path) -> Result<()> {
+    if let Some(bytes) = read_plain(file)? {
         let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let transaction = state.begin()?;
@@ -112,6 +110,20 @@ fn fold_file(call: &Call, state: &mut State, file: &PathBuf) -> Result<()> {
         transaction.commit().map_err(failed_too)?;
     }
     std::fs::remove_file(file).map_err(Error::file("remove", file))
+}
+
+/// Mail users can put anything here: only plain files of a sane size are read, no link is followed, and no
+/// pipe is waited for.
+fn read_plain(path: &Path) -> Result<Option<Vec<u8>>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let Ok(mut file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return Ok(None) };
+    let meta = file.metadata().map_err(Error::file("examine", path))?;
+    if !meta.is_file() || meta.len() > LARGEST {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    Ok(Some(bytes))
 }
 
 /// A whitelist entry lifts the stop of its accounts; where that failed when it was saved, it is done here.

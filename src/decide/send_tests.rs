@@ -3,6 +3,7 @@
 //! A [`Sender`] sends and waits; what is recorded is kept as the state keeps it.
 
 use super::*;
+use crate::account::Account;
 use crate::request::Door;
 use crate::verdict::Missing;
 use proptest::prelude::*;

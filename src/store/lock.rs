@@ -101,7 +101,11 @@ pub fn shared(paths: &Paths) -> Result<Shared> {
 pub fn exclusive(paths: &Paths) -> Result<Exclusive> {
     let intent = paths.state_intent();
     intend(&intent)?;
-    let file = open(paths)?;
+    // A lock that cannot be opened (a link, another owner's) locks nobody: it is laid anew.
+    let file = open(paths).or_else(|_| {
+        let _ = std::fs::remove_file(paths.state_lock());
+        open(paths)
+    })?;
     if poll(REPLACER_WAITS, || FileExt::try_lock_exclusive(&file)) {
         return Ok(Exclusive { _file: file, intent });
     }

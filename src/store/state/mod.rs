@@ -161,7 +161,7 @@ pub fn mark_trouble(call: &Call, error: &Error) {
 }
 
 /// Makes the state ready: begins it where it is missing, brings its schema up, sets it aside where it is
-/// damaged. For user `postern` (or in a sandbox, the folder's owner) only. Tells what it did, if anything.
+/// damaged or denied. For user `postern` (or in a sandbox, the folder's owner) only. Tells what it did, if anything.
 pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>> {
     let path = paths.state();
     // What lies there may be a link that leads nowhere: that is not a missing file, it is in the way.
@@ -171,11 +171,12 @@ pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>
     }
     match upgrade(paths).and_then(|()| check_where_due(paths, now)) {
         Ok(()) => Ok(None),
-        Err(error) if trouble_of(&error) == Trouble::StateBroken => {
+        // Denied to its own user is as good as damaged: owner, mode or a link in its place are wrong.
+        Err(error) if matches!(trouble_of(&error), Trouble::StateBroken | Trouble::StateDenied) => {
             let aside = set_aside(paths, now)?;
             create(paths)?;
             Ok(Some(format!(
-                "The state was damaged ({error}) and was set aside as {}; a new one was begun. Settings are not touched by this.",
+                "The state could not be used ({error}) and was set aside as {}; a new one was begun. Settings are not touched by this.",
                 aside.display()
             )))
         }

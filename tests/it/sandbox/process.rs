@@ -1,0 +1,74 @@
+//! Starting programs and hearing what they said.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// No program of ours may take longer, whatever happens to it. A net for the test, not a promise.
+pub(crate) const FOREVER: Duration = Duration::from_secs(60);
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Ran {
+        Ran {
+            status: output.status.code(),
+            signal: output.status.signal(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What it said, if it ended well.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> String {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        self.out
+    }
+
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        assert_eq!(self.status, Some(1), "{self:?}");
+        format!("{}{}", self.out, self.err)
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// As this user, in its own group alone (root's further groups go with root).
+pub(crate) fn become_user(command: &mut Command, user: u32) {
+    if user != 0 {
+        command.uid(user).gid(user);
+    }
+}
+
+/// Runs it to its end.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> Ran {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    finish(child.unwrap_or_else(|e| panic!("{command:?}: {e}")))
+}
+
+/// Waits for its end; a program that does not come to one is a failure.
+#[track_caller]
+pub(crate) fn finish(mut child: Child) -> Ran {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > FOREVER {
+            child.kill().unwrap();
+            panic!("a program did not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ran::of(child.wait_with_output().unwrap())
+}
