@@ -197,15 +197,16 @@ fn in_json(outcome: &Result<Outcome>) -> Spoken {
     Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
 }
 
+/// Sentences may hold names from the state, which mail users can write: each stays one line.
 fn in_words(outcome: Result<Outcome>) -> Spoken {
     match outcome {
         Ok(outcome) => {
-            let messages: String = outcome.messages.iter().map(|m| format!("{m}\n")).collect();
-            let warnings = outcome.warnings.iter().map(|w| format!("Warning: {w}\n")).collect();
+            let messages: String = outcome.messages.iter().map(|m| render::line(m)).collect();
+            let warnings = outcome.warnings.iter().map(|w| render::line(&format!("Warning: {w}"))).collect();
             let out = if outcome.messages.is_empty() { render::text(&outcome.data) } else { messages };
             Spoken { out, err: warnings, status: 0 }
         }
-        Err(error) => Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+        Err(error) => Spoken { err: render::line(&error.to_string()), status: 1, ..Spoken::default() },
     }
 }
 
