@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | `auth` | `acl_smtp_auth` | address |
 //! | `mail` | `acl_smtp_mail`, once for each login | address, account |
-//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, uid, sender, recipients, id; from (data or local) |
+//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, uid, recipients, id; from (data or local) |
 
 use crate::account::Account;
 use crate::address::Address;
@@ -40,6 +40,7 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: promised by the caller.
     let arguments = unsafe { hook::arguments(argc, argv) };
     hook::close_descriptors_from(3);
+    hook::fill_descriptors_below(3);
     let line = run(&arguments);
     let _ = nix::unistd::write(std::io::stdout(), line.as_bytes());
     0
