@@ -211,6 +211,7 @@ fn in_json(outcome: &Result<Outcome>) -> Spoken {
     Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
 }
 
+/// Sentences may hold names from the state, which mail users can write: each stays one line.
 fn in_words(outcome: Result<Outcome>) -> Spoken {
     match outcome {
         Ok(outcome) => {
