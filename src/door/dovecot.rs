@@ -2,9 +2,9 @@
 //! passdb (Dovecot 2.3).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
-//! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and throws it away:
-//! it stands in front of the real passdb and either passes on or refuses. It must never answer a plain success, which would let
-//! any password in; it answers `noauthenticate`, so that the real passdb still checks.
+//! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
+//! it stands in front of the real passdb and either passes on or refuses. It must never answer a plain
+//! success, which would let any password in; it answers `noauthenticate`, so that the real passdb still checks.
 //!
 //! | | password login | credentials lookup (`AUTHORIZED=1`: CRAM-MD5, `doveadm auth lookup`) |
 //! |---|---|---|
@@ -76,20 +76,27 @@ fn gate(command: &CommandLine) -> c_int {
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
     if refuses(&call, Door::DovecotGate) {
-        wait_for_input();
         return refusal();
     }
-    wait_for_input();
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
     unsafe { libc::write(4, PASS_ON.as_ptr().cast(), PASS_ON.len()) };
     passing
 }
 
+<<<<<<< HEAD
 /// Waits until name and password lie in the pipe, within the deadline; reads neither.
 ///
 /// A gate that ends before Dovecot has written them breaks Dovecot's pipe: Dovecot then takes whatever the gate
 /// answered for an internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine).
 fn wait_for_input() {
+=======
+/// Waits until name and password lie in the pipe; they stay there unread.
+///
+/// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
+/// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
+/// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
+fn await_credentials() {
+>>>>>>> srv
     let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
     unsafe { libc::poll(&mut input, 1, -1) };

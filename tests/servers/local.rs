@@ -59,7 +59,7 @@ fn every_way_in_counts_for_the_user_and_none_escapes() {
         assert!(said.contains("\n451-4.7.1 Sending from this account is stopped until "), "{said}");
         // Nobody else is concerned.
         assert_eq!(script(scene, "shopuser").code(), Some(0));
-        assert_eq!(scene.mail_outside().len(), 5);
+        eventually("a fifth leaves", || scene.mail_outside().len() == 5);
     });
 }
 
@@ -108,7 +108,8 @@ fn no_more_are_held_than_the_ceiling_allows() {
         scene.api(&["set_setting", "key=held_ceiling", "value=2"]);
         let codes: Vec<_> = (0..5).map(|_| sendmail(scene, "webuser", &["-t"]).code().unwrap()).collect();
         assert_eq!(codes, [0, 0, 0, 1, 1]);
-        assert_eq!((queue(scene), held(scene).len()), ((2, 2), 2));
+        eventually("the two bounces arrived", || scene.mail_of_local("webuser").len() == 2);
+        eventually("two are left, both held", || (queue(scene), held(scene).len()) == ((2, 2), 2));
     });
 }
 
@@ -120,7 +121,8 @@ fn a_refused_message_comes_back_to_its_sender_and_its_bounce_counts_for_nobody()
         let codes: Vec<_> = (0..4).map(|_| sendmail(scene, "webuser", &["-t"]).code().unwrap()).collect();
         assert_eq!(codes, [0, 0, 1, 1]);
         eventually("both bounces arrive", || scene.mail_of_local("webuser").len() == 2);
-        let bounce = &scene.mail_of_local("webuser")[0];
+        // Exim breaks long lines at blanks.
+        let bounce = scene.mail_of_local("webuser")[0].replace(['\r', '\n'], " ");
         assert!(bounce.contains("More than 2 messages in 5 minutes: sending is stopped until "), "{bounce}");
         assert!(bounce.contains("Reference "), "{bounce}");
 
@@ -144,11 +146,15 @@ fn a_user_whom_the_administrator_blocked_sends_nothing() {
         let refused = sendmail(scene, "webuser", &["-t"]);
         assert_eq!(refused.code(), Some(1), "refused for good, not held: {refused:?}");
         let said = session(scene, "webuser", "x@example.test");
+<<<<<<< HEAD
         assert!(
             said.contains("\n550-5.7.1 This account is closed")
                 || said.contains("\n550 5.7.1 This account is closed"),
             "{said}"
         );
+=======
+        assert!(said.replace("550-", "550 ").contains("\n550 5.7.1 This account is closed"), "{said}");
+>>>>>>> srv
         assert_eq!((queue(scene), scene.mail_outside().len()), ((0, 0), 0));
         assert_eq!(sendmail(scene, "shopuser", &["-t"]).code(), Some(0));
     });
