@@ -75,7 +75,9 @@ fn gate(command: &CommandLine) -> c_int {
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
-    if refuses(&call, Door::DovecotGate) {
+    let refused = refuses(&call, Door::DovecotGate);
+    wait_for_input();
+    if refused {
         return refusal();
     }
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
@@ -83,20 +85,12 @@ fn gate(command: &CommandLine) -> c_int {
     passing
 }
 
-<<<<<<< HEAD
-/// Waits until name and password lie in the pipe, within the deadline; reads neither.
-///
-/// A gate that ends before Dovecot has written them breaks Dovecot's pipe: Dovecot then takes whatever the gate
-/// answered for an internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine).
-fn wait_for_input() {
-=======
 /// Waits until name and password lie in the pipe; they stay there unread.
 ///
 /// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
 /// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
 /// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
-fn await_credentials() {
->>>>>>> srv
+fn wait_for_input() {
     let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
     unsafe { libc::poll(&mut input, 1, -1) };
