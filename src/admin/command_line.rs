@@ -211,17 +211,23 @@ fn in_json(outcome: &Result<Outcome>) -> Spoken {
     Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
 }
 
+/// Sentences may hold names from the state, which mail users can write: each stays one line.
 fn in_words(outcome: Result<Outcome>) -> Spoken {
     match outcome {
         Ok(outcome) => {
-            let messages: String = outcome.messages.iter().map(|m| format!("{m}\n")).collect();
-            let warnings = outcome.warnings.iter().map(|w| format!("Warning: {w}\n")).collect();
+            let messages: String = outcome.messages.iter().map(|m| line(m)).collect();
+            let warnings = outcome.warnings.iter().map(|w| line(&format!("Warning: {w}"))).collect();
             let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
             let out = messages + &if shown { render::text(&outcome.data) } else { String::new() };
             Spoken { out, err: warnings, status: 0 }
         }
-        Err(error) => Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+        Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },
     }
+}
+
+/// A sentence as one line: a name in it cannot begin another.
+fn line(sentence: &str) -> String {
+    format!("{}\n", sentence.replace(['\n', '\r'], " "))
 }
 
 #[cfg(test)]

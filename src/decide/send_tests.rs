@@ -367,6 +367,14 @@ fn a_shared_user_is_told_about_again_after_the_clock_was_set_back() {
 }
 
 #[test]
+fn a_login_by_the_name_of_a_shared_user_is_stopped_like_any_other() {
+    let mut login = Sender::new();
+    login.send.account = Account::from_server("www-data");
+    login.sends_freely(150);
+    assert_eq!(login.verdict(), Verdict::Refuse);
+}
+
+#[test]
 fn who_is_shared_is_a_setting_and_a_mailbox_of_that_name_is_not() {
     let mut web = Sender::local("webuser").with(|s| s.shared_users = "webuser".into());
     web.sends_freely(500);

@@ -74,9 +74,10 @@ fn gate(command: &CommandLine) -> c_int {
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
     hook::drop_root(&call.paths);
-    await_credentials();
     hook::have_fault(command.fault);
-    if refuses(&call, Door::DovecotGate) {
+    let refused = refuses(&call, Door::DovecotGate);
+    wait_for_input();
+    if refused {
         return refusal();
     }
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
@@ -89,7 +90,7 @@ fn gate(command: &CommandLine) -> c_int {
 /// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
 /// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
 /// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
-fn await_credentials() {
+fn wait_for_input() {
     let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
     unsafe { libc::poll(&mut input, 1, -1) };

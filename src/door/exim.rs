@@ -96,8 +96,7 @@ fn message(command: &CommandLine, address: Option<Address>, account: Option<Acco
     let by_mail_server = account.is_none() && uid.is_some_and(|uid| uid == nix::unistd::getuid().as_raw());
     let caller = || {
         let uid = uid.filter(|_| !by_mail_server)?;
-        Account::from_server(&command.value("caller"))
-            .or_else(|| Account::from_server(&format!("uid-{uid}")))
+        Account::from_server(&command.value("caller")).or_else(|| Account::from_server(&format!("uid-{uid}")))
     };
     let final_answer = command.value("from") == "local";
     Send {
@@ -164,7 +163,8 @@ mod tests {
         assert_eq!((named.account.unwrap().name(), named.local), ("web", true));
         let nameless = message_of(&[c"send", c"--from=local", c"--address=", c"--account=", c"--uid=994"]);
         assert_eq!(nameless.account.unwrap().name(), "uid-994");
-        let trusted = [c"send", c"--from=local", c"--address=", c"--account=", c"--caller=list", c"--uid=994"];
+        let trusted =
+            [c"send", c"--from=local", c"--address=", c"--account=", c"--caller=list", c"--uid=994"];
         assert_eq!(message_of(&trusted).account.unwrap().name(), "list");
     }
 

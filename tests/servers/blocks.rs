@@ -63,7 +63,8 @@ fn a_blocked_account_gets_in_from_nowhere_not_even_loopback() {
         // Real loopback clients, not only those that say so.
         let imap = scene.imap_from_loopback().login(ALICE.name, ALICE.password).yes;
         let mut smtp = scene.smtp_from_loopback();
-        let smtp = smtp.auth_plain(ALICE.name, ALICE.password).yes && smtp.ask("MAIL FROM:<x@example.test>").yes;
+        let smtp =
+            smtp.auth_plain(ALICE.name, ALICE.password).yes && smtp.ask("MAIL FROM:<x@example.test>").yes;
         assert_eq!((imap, smtp), (doors.dovecot.is_none(), false), "{pair:?} {doors:?}");
 
         scene.api(&["release_block", "value=alice@example.test"]);
@@ -79,12 +80,18 @@ fn a_client_of_a_blocked_account_is_told_so_where_the_server_can_tell_it() {
         let reply = log_in_and_begin_a_message(&scene, Way::SmtpPlain, GERMAN, &ALICE);
         let text = told::one_line(&reply);
         let reference = told::reference(&text).unwrap_or_else(|| panic!("{text}"));
-        assert_eq!(text, format!("550 5.7.1 This account is closed for the time being. Reference {reference}."));
+        assert_eq!(
+            text,
+            format!("550 5.7.1 This account is closed for the time being. Reference {reference}.")
+        );
         let event = told::under_reference(&scene, reference);
         assert_eq!((&event["account"], &event["door"]), (&ALICE.name.into(), &"exim-mail".into()));
 
         scene.clock("+3601");
-        assert!(log_in_and_begin_a_message(&scene, Way::SmtpPlain, GERMAN, &ALICE).yes, "the block has ended");
+        assert!(
+            log_in_and_begin_a_message(&scene, Way::SmtpPlain, GERMAN, &ALICE).yes,
+            "the block has ended"
+        );
     }
 }
 
@@ -125,9 +132,14 @@ fn monitor_lets_in_and_notes_what_it_would_have_refused() {
         let said = scene.api(&["explain", "account=alice@example.test", &format!("address={BRAZILIAN}")]);
         assert_eq!(said["verdict"], "allow", "{said}");
         assert_eq!(said["would_refuse"].as_array().unwrap().len(), 1, "{said}");
-        assert!(said["steps"].as_array().unwrap().iter().any(|step| step["found"] == "would refuse"), "{said}");
+        assert!(
+            said["steps"].as_array().unwrap().iter().any(|step| step["found"] == "would refuse"),
+            "{said}"
+        );
 
-        let event = |who: &str, service: &str| format!("{who} {BRAZILIAN} BR {service} would_refuse country_not_allowed");
+        let event = |who: &str, service: &str| {
+            format!("{who} {BRAZILIAN} BR {service} would_refuse country_not_allowed")
+        };
         let mut events = BTreeMap::new();
         if doors.dovecot.is_some() {
             events.insert(event(ALICE.name, "imap"), 2);
@@ -142,7 +154,15 @@ fn monitor_lets_in_and_notes_what_it_would_have_refused() {
         let figures = told::statistics(&scene);
         let of = |key: &str| figures.get(key).copied().unwrap_or(0);
         let tried = if doors.dovecot.is_some() { 6 } else { 3 };
-        assert_eq!((of("BR tried"), of("BR would_refuse")), (tried, tried), "{pair:?} {doors:?}: {figures:?}");
-        assert_eq!((of("BR refused"), of("BR succeeded")), (0, if doors.exim { 3 } else { 0 }), "{figures:?}");
+        assert_eq!(
+            (of("BR tried"), of("BR would_refuse")),
+            (tried, tried),
+            "{pair:?} {doors:?}: {figures:?}"
+        );
+        assert_eq!(
+            (of("BR refused"), of("BR succeeded")),
+            (0, if doors.exim { 3 } else { 0 }),
+            "{figures:?}"
+        );
     }
 }

@@ -32,7 +32,8 @@ fn forty_hooks_at_once_admit_exactly_150_of_400() {
              done",
             BOB.name
         );
-        let said = at_once(&SESSIONS, |_| scene.run_as("Debian-exim", &["sh", "-c", &script], "").succeeded());
+        let said =
+            at_once(&SESSIONS, |_| scene.run_as("Debian-exim", &["sh", "-c", &script], "").succeeded());
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         for line in said.concat().lines() {
             *answers.entry(line.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_default() += 1;

@@ -273,8 +273,15 @@ fn table_holds(pair: Pair, doors: Doors) {
     assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?} {doors:?}");
     let log = scene.syslog();
     let lines = log.iter().filter(|line| line.contains("event=refuse")).count();
-    assert_eq!(lines, usize::try_from(told.activity.values().sum::<i64>()).unwrap(), "one line for each refusal");
-    assert!(!log.concat().contains("secret-of") && !log.concat().contains("guessed"), "a password in the log");
+    assert_eq!(
+        lines,
+        usize::try_from(told.activity.values().sum::<i64>()).unwrap(),
+        "one line for each refusal"
+    );
+    assert!(
+        !log.concat().contains("secret-of") && !log.concat().contains("guessed"),
+        "a password in the log"
+    );
 }
 
 /// Compares; a reference leads to the refusal in Activity.

@@ -156,7 +156,9 @@ fn a_user_whom_the_administrator_blocked_sends_nothing() {
 fn forty_local_processes_at_once_send_exactly_150_of_400() {
     on_each_pair(|scene| {
         scene.api(&["set_setting", "key=local_over_limit", "value=refuse"]);
-        let sent = at_once(&[10; 40], |n| (0..*n).filter(|_| sendmail(scene, "webuser", &["-t"]).code() == Some(0)).count());
+        let sent = at_once(&[10; 40], |n| {
+            (0..*n).filter(|_| sendmail(scene, "webuser", &["-t"]).code() == Some(0)).count()
+        });
         assert_eq!(sent.iter().sum::<usize>(), 150, "{:?}: {:?}", scene.pair(), told::troubles(scene));
     });
 }

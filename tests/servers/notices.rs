@@ -40,7 +40,9 @@ fn exactly_one_notice_arrives_and_what_it_advises_works() {
         let advised: Vec<_> = notice.lines().filter_map(|line| line.strip_prefix("    postern ")).collect();
         assert_eq!(advised.len(), 2, "{notice}");
         for command in &advised {
-            scene.run_as("root", &["sh", "-c", &format!("/rig/at-clock /usr/sbin/postern {command}")], "").succeeded();
+            scene
+                .run_as("root", &["sh", "-c", &format!("/rig/at-clock /usr/sbin/postern {command}")], "")
+                .succeeded();
         }
         send_many(scene, &ALICE, 5);
         let figures = told::statistics(scene);

@@ -19,7 +19,8 @@ fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
 /// Every way with the right password, with a wrong one and with the name of nobody, at once: the ways by which
 /// the right one got in, and by which the others did.
 fn who_gets_in(scene: &Scene) -> [Vec<Way>; 2] {
-    let names = [(ALICE.name, ALICE.password), (ALICE.name, "guessed"), ("nobody@example.test", ALICE.password)];
+    let names =
+        [(ALICE.name, ALICE.password), (ALICE.name, "guessed"), ("nobody@example.test", ALICE.password)];
     let tries: Vec<_> = names.iter().flat_map(|who| Way::ALL.map(|way| (way, *who))).collect();
     let replies = at_once(&tries, |(way, (name, password))| scene.login_as(*way, GERMAN, name, password).yes);
     let of = |right: bool| {
@@ -99,9 +100,13 @@ fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
 
         let found = scene.doveadm(&["auth", "lookup", ALICE.name]).succeeded();
         assert!(found.contains("alice@example.test"), "{door:?}: {found}");
-        for (address, right, code) in
-            [(None, true, 0), (Some(GERMAN), true, 0), (Some(BRAZILIAN), true, 77), (None, false, 77), (Some(GERMAN), false, 77)]
-        {
+        for (address, right, code) in [
+            (None, true, 0),
+            (Some(GERMAN), true, 0),
+            (Some(BRAZILIAN), true, 77),
+            (None, false, 77),
+            (Some(GERMAN), false, 77),
+        ] {
             let rip = address.map(|a| format!("rip={a}"));
             let mut words = vec!["auth", "test"];
             words.extend(rip.iter().flat_map(|rip| ["-x", rip]));

@@ -180,7 +180,9 @@ fn mail_that_strangers_bring_in_is_neither_counted_nor_stopped() {
                 assert!(reply.yes, "{sender}: {reply}");
             }
         }
-        eventually("the messages arrive", || scene.mail_of(&ALICE).len() == 9 && scene.mail_of(&BOB).len() == 9);
+        eventually("the messages arrive", || {
+            scene.mail_of(&ALICE).len() == 9 && scene.mail_of(&BOB).len() == 9
+        });
         let figures = told::statistics(scene);
         assert!(!figures.keys().any(|row| row.starts_with("BR")), "{figures:?}");
         assert_eq!((figures["DE messages_sent"], figures["DE messages_refused"]), (1, 1), "{figures:?}");
