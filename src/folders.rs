@@ -6,7 +6,7 @@ use crate::paths::Paths;
 use crate::store::settings::Host;
 use nix::libc;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 /// Makes every folder, and puts right what it finds wrong. For root.
@@ -21,6 +21,27 @@ pub fn make_all(paths: &Paths, host: &Host) -> Result<()> {
         acl::set_shared_folder(&made, &path, &host.mail_uids)?;
     }
     make_run(paths, host)
+}
+
+/// Puts owner and rights of the state's files right, where they are there. For root, while this process has
+/// none of them open.
+///
+/// Mail users can write their folder, so only what cannot be somebody else's file is given away: a plain file
+/// that is opened without following a link and has no other name.
+pub fn mend_state(paths: &Paths, host: &Host) -> Result<()> {
+    let mut files = vec![paths.state(), paths.state_lock(), crate::tally::current(paths)];
+    files.extend(["-wal", "-shm"].map(|side| paths.state_dir().join(format!("state.db{side}"))));
+    for path in files {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&path) else { continue };
+        let found = file.metadata().map_err(Error::file("examine", &path))?;
+        if found.is_file() && found.nlink() == 1 {
+            fchown(&file, Some(host.postern_uid), Some(host.postern_gid))
+                .map_err(Error::file("give away", &path))?;
+            acl::set_shared_file(&file, &path, &host.mail_uids)?;
+        }
+    }
+    Ok(())
 }
 
 /// `/run/postern`, which is gone after each start of the machine.

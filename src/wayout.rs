@@ -213,9 +213,23 @@ unsafe fn become_next(prepared: &Prepared) {
     unsafe {
         let none: libc::itimerval = std::mem::zeroed();
         libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
+        forget_library_signals();
         libc::sigprocmask(libc::SIG_SETMASK, &prepared.mask, ptr::null_mut());
         hook::open_files_as_before();
         libc::execve(prepared.argv[0], prepared.argv.as_ptr(), environ);
+    }
+}
+
+/// A signal that was blocked and came waits across `execve` and would end the next program: ignoring it for a
+/// moment makes the kernel forget it. Async-signal-safe.
+fn forget_library_signals() {
+    // The kernel's own form (handler, flags, restorer, mask), since the library's refuses these numbers.
+    let (ignored, as_before) = ([libc::SIG_IGN, 0, 0, 0], [libc::SIG_DFL, 0, 0, 0]);
+    for signal in LIBRARY_SIGNALS {
+        for action in [&ignored, &as_before] {
+            // SAFETY: the kernel reads four words at most of what is ours, and writes nothing.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), 8usize) };
+        }
     }
 }
 

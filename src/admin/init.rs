@@ -26,6 +26,7 @@ pub fn init(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     };
     let host = Host { postern_uid, postern_gid, mail_uids };
     folders::make_all(paths, &host)?;
+    folders::mend_state(paths, &host)?;
     SettingsStore::begin(paths)?.set_host(&host)?;
     let now = admin.call.now;
     let begun = as_postern(paths, || state::begin(paths, now))?;
