@@ -21,11 +21,6 @@ pub fn text(data: &Value) -> String {
     }
 }
 
-/// A sentence as one line without control characters.
-pub fn line(sentence: &str) -> String {
-    format!("{}\n", sentence.replace(char::is_control, " "))
-}
-
 fn object(map: &Map<String, Value>) -> String {
     let mut out = String::new();
     let width = map.iter().filter(|(_, v)| !is_list(v)).map(|(k, _)| k.len()).max().unwrap_or(0);
