@@ -5,6 +5,7 @@
 //! works. No name is resolved; the folder itself says whose it is.
 
 use crate::error::{Error, Result};
+use nix::libc;
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgid, setgroups, setuid};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,6 +32,24 @@ pub fn become_owner_of(folder: &Path) -> Result<()> {
         )));
     }
     become_for_good(user, group)
+}
+
+/// Makes a process of root's one of this user, as [`become_owner_of`] does; neither number may be root's.
+pub fn become_user(user: u32, group: u32) -> Result<()> {
+    if user == 0 || group == 0 {
+        return Err(Error::NotAllowed(format!(
+            "User {user} of group {group} has something of root's: give Postern a user of its own (`postern init --user`)."
+        )));
+    }
+    become_for_good(Uid::from_raw(user), Gid::from_raw(group))
+}
+
+/// Whether files are opened with root's rights at the moment. A hook that could not give them up must not
+/// open what mail users can write. Async-signal-safe.
+pub fn opens_files_as_root() -> bool {
+    // SAFETY: plain numbers. -1 is no user, so nothing changes, and the call tells whose rights are used now
+    // (setfsuid(2)).
+    unsafe { libc::setfsuid(libc::uid_t::MAX) == 0 }
 }
 
 /// In this order: once the user is gone, the groups could not be given up any more.

@@ -4,6 +4,7 @@
 //! `--now=EPOCH|+SECONDS|-SECONDS`, `--fault=KIND`), which are refused when the program runs with somebody
 //! else's authority; then the verb; then what the mail server says.
 
+use crate::authority::become_owner_of;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -109,13 +110,32 @@ pub unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<&'static
 /// what they start (seen: Dovecot's auth leaves a second copy of the reply pipe), and holding them delays
 /// the server.
 pub fn close_descriptors_from(first: c_int) {
-    // SAFETY: closing descriptors that nothing of ours has opened yet.
+    close_range(first, c_int::MAX);
+}
+
+/// Closes every descriptor but the three of every program and these: a child that is to do work with another
+/// user's rights must hold nothing that only its parent may open.
+pub fn close_descriptors_but(kept: &[c_int]) {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if first < fd {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
+    }
+    close_range(first, c_int::MAX);
+}
+
+fn close_range(first: c_int, last: c_int) {
+    // SAFETY: closing descriptors that nothing of ours goes on using.
     unsafe {
-        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == 0 {
+        if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
             return;
         }
         // Kernels before 5.9 have no close_range.
-        for fd in first..1024 {
+        for fd in first..=last.min(1023) {
             libc::close(fd);
         }
     }
@@ -135,18 +155,10 @@ pub fn fill_descriptors_below(count: c_int) {
 }
 
 /// A hook has no business with root's rights: where a server starts it so, it becomes the owner of the
-/// state for good. Where that cannot be, it goes on without (its files will tell).
+/// state for good. Where that cannot be (the folder is root's own, or missing), it goes on without the state:
+/// what mail users can write is never opened with root's rights.
 pub fn drop_root(paths: &Paths) {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    if let Ok(owner) = std::fs::metadata(paths.state_dir())
-        && owner.uid() != 0
-    {
-        let _ = nix::unistd::setgroups(&[]);
-        let _ = nix::unistd::setgid(nix::unistd::Gid::from_raw(owner.gid()));
-        let _ = nix::unistd::setuid(nix::unistd::Uid::from_raw(owner.uid()));
-    }
+    let _ = become_owner_of(&paths.state_dir());
 }
 
 /// As [`drop_root`], for a program that stands in front of another which may need root's rights: only files
@@ -206,6 +218,27 @@ fn overflow(depth: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_descriptor_is_closed_but_those_that_are_kept() {
+        let open = || std::fs::File::open("/").unwrap();
+        let files = [open(), open(), open(), open()].map(std::os::fd::OwnedFd::from);
+        let numbers = files.map(std::os::fd::IntoRawFd::into_raw_fd);
+        // In a child of its own: the tests beside this one have files open, too.
+        // SAFETY: the child makes system calls only and leaves by `_exit`.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                close_descriptors_but(&[numbers[2], numbers[0]]);
+                let is_open = numbers.map(|fd| libc::fcntl(fd, libc::F_GETFD) >= 0);
+                libc::_exit(if is_open == [true, false, true, false] { 0 } else { 1 });
+            }
+            let mut status = 0;
+            libc::waitpid(child, &mut status, 0);
+            status
+        };
+        assert_eq!(status, 0);
+    }
 
     #[test]
     fn seams_come_first_and_the_rest_is_taken_literally() {

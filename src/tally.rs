@@ -6,6 +6,7 @@
 //! Losing one costs a statistic, nothing else.
 
 use crate::account::Account;
+use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -86,6 +87,12 @@ pub fn append(call: &Call, line: &Line) {
 
 fn write(call: &Call, line: &Line) -> Result<()> {
     let path = current(&call.paths);
+    if opens_files_as_root() {
+        return Err(Error::NotAllowed(format!(
+            "{} is not written with root's rights: mail users can lay something in its place.",
+            path.display()
+        )));
+    }
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)

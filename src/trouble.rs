@@ -4,6 +4,7 @@
 //! `/run/postern/trouble/<code>`: the size is how often (capped), the time of change is when last. A log
 //! line is written only where the mark is new or an hour old.
 
+use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::clock::Seconds;
 use crate::log::{Line, Severity};
@@ -114,7 +115,7 @@ impl Trouble {
 /// Root leaves no mark: the folder belongs to others, and root writes nothing where they could have laid
 /// something.
 pub fn mark(call: &Call, trouble: Trouble, detail: &str) {
-    if nix::unistd::geteuid().is_root() || append_mark(&call.paths, trouble).unwrap_or(true) {
+    if opens_files_as_root() || append_mark(&call.paths, trouble).unwrap_or(true) {
         Line::new(Severity::Error, "trouble")
             .field("code", trouble.code())
             .field("detail", detail)

@@ -9,6 +9,7 @@
 //! `sendto`, `sigprocmask`, `execve`, `_exit`, on prepared memory only, on a stack of its own so that a
 //! stack overflow finds its way out too.
 
+use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::hook;
 use crate::trouble::{CAP, SAY_AGAIN, Trouble};
@@ -256,7 +257,8 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
     // SAFETY: prepared memory, async-signal-safe calls only.
     unsafe {
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let fd = libc::open(mark.path.as_ptr(), flags, 0o660);
+        // As root it would write where others can lay something in the mark's place.
+        let fd = if opens_files_as_root() { -1 } else { libc::open(mark.path.as_ptr(), flags, 0o660) };
         if fd >= 0 {
             let mut meta: libc::stat = std::mem::zeroed();
             let examined = libc::fstat(fd, &mut meta) == 0;

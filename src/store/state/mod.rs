@@ -18,6 +18,7 @@ pub mod rollups;
 pub mod senders;
 
 use super::{lock, schema};
+use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
@@ -51,6 +52,7 @@ pub struct State {
 impl State {
     /// Opens the state for a hook: never creates, never migrates.
     pub fn open(paths: &Paths) -> Result<State> {
+        refuse_root(paths)?;
         let lock = lock::shared(paths)?;
         let path = paths.state();
         let connection = connect(&path)?;
@@ -94,6 +96,18 @@ impl State {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(self.failed("checkpoint"))
     }
+}
+
+/// Mail users can write the folder: nothing in it is opened, made or locked with root's rights. A hook that
+/// was started as root and could not give them up does without the state.
+fn refuse_root(paths: &Paths) -> Result<()> {
+    if !opens_files_as_root() {
+        return Ok(());
+    }
+    Err(Error::NotAllowed(format!(
+        "The state is not opened with root's rights, and {} belongs to nobody else: run `postern init` as root.",
+        paths.state_dir().display()
+    )))
 }
 
 /// The sentence by which a newer state is known.
@@ -140,6 +154,7 @@ pub fn trouble_of(error: &Error) -> Trouble {
             std::io::ErrorKind::StorageFull => Trouble::StateFull,
             _ => Trouble::StateDenied,
         },
+        Error::NotAllowed(_) => Trouble::StateDenied,
         Error::State(sentence) if sentence == NEWER => Trouble::StateNewer,
         Error::State(_) => Trouble::StateLocked,
         Error::Database { source, .. } => match source.sqlite_error_code() {
