@@ -133,7 +133,8 @@ fn chain(command: &CommandLine) -> c_int {
 /// Reads what Dovecot says in the environment and asks.
 fn refuses(call: &Call, door: Door) -> bool {
     // A name that is no UTF-8 is a name all the same: one that is on no list.
-    let variable = |name: &str| std::env::var_os(name).map_or_else(String::new, |v| v.to_string_lossy().into());
+    let variable =
+        |name: &str| std::env::var_os(name).map_or_else(String::new, |v| v.to_string_lossy().into());
     match login(door, variable) {
         Ok(login) => {
             let refused = || wayout::register(call, WayOut::Say(4, Vec::new(), refusal()));

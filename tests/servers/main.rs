@@ -6,6 +6,7 @@
 
 mod clients;
 mod every_rule;
+mod hook_faults;
 mod limiter;
 mod local;
 mod logins;
