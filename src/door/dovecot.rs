@@ -2,9 +2,9 @@
 //! passdb (Dovecot 2.3).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
-//! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and throws it away:
-//! it stands in front of the real passdb and either passes on or refuses. It must never answer a plain success, which would let
-//! any password in; it answers `noauthenticate`, so that the real passdb still checks.
+//! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
+//! it stands in front of the real passdb and either passes on or refuses. It must never answer a plain
+//! success, which would let any password in; it answers `noauthenticate`, so that the real passdb still checks.
 //!
 //! | | password login | credentials lookup (`AUTHORIZED=1`: CRAM-MD5, `doveadm auth lookup`) |
 //! |---|---|---|
@@ -74,9 +74,10 @@ fn gate(command: &CommandLine) -> c_int {
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
     hook::drop_root(&call.paths);
-    await_credentials();
     hook::have_fault(command.fault);
-    if refuses(&call, Door::DovecotGate) {
+    let refused = refuses(&call, Door::DovecotGate);
+    wait_for_input();
+    if refused {
         return refusal();
     }
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
@@ -84,22 +85,15 @@ fn gate(command: &CommandLine) -> c_int {
     passing
 }
 
-/// Waits until Dovecot has written name and password, and throws them away.
+/// Waits until name and password lie in the pipe; they stay there unread.
 ///
 /// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
 /// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
-/// everything at once, so the first bytes are enough; where they never come, the way out ends the wait.
-fn await_credentials() {
-    let mut bytes = [0u8; MOST_INPUT];
-    loop {
-        // SAFETY: the buffer is ours; the descriptor is whatever Dovecot gave.
-        let n = unsafe { libc::read(3, bytes.as_mut_ptr().cast(), bytes.len()) };
-        if n >= 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
-            break;
-        }
-    }
-    bytes.fill(0);
-    std::hint::black_box(&bytes);
+/// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
+fn wait_for_input() {
+    let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
+    unsafe { libc::poll(&mut input, 1, -1) };
 }
 
 fn chain(command: &CommandLine) -> c_int {

@@ -4,13 +4,17 @@
 //! `target/static`) and runs them. They want root, stay on loopback, and fail where something is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod blocks;
 mod clients;
+mod crowd;
+mod doing;
 mod every_rule;
 mod hook_faults;
-mod limiter;
 mod local;
-mod logins;
+mod notices;
+mod passwords;
 mod rig;
 mod rig_itself;
+mod sending;
 mod snippets;
 mod told;

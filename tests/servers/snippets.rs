@@ -231,10 +231,10 @@ fn the_hook_is_told_what_the_contract_says() {
         scene.sendmail("webuser", &["-f", "<>", OUTSIDE, BOB.name], "Subject: x\n\nhello\n").succeeded();
         scene.sendmail("root", &["-f", odd, OUTSIDE], "Subject: x\n\nhello\n");
         let asked = scene.asked();
-        let local = "--now=+21601|send|--from=local|--address=|--account=webuser|--uid=2001|--sender=|--recipients=2|--id=1";
+        let local = "--now=+21601|send|--from=local|--address=|--account=webuser|--caller=webuser|--uid=2001|--sender=|--recipients=2|--id=1";
         assert!(asked[0].starts_with(local), "{}", asked[0]);
-        // Whom Exim trusts, it gives no name to where -f is used; the user's number stays.
-        let as_one_word = format!("|--account=|--uid=0|--sender={odd}|--recipients=1|");
+        // Whom Exim trusts, it gives no account to where -f is used; the caller stays.
+        let as_one_word = format!("|--account=|--caller=root|--uid=0|--sender={odd}|--recipients=1|");
         assert!(asked[1].contains(&as_one_word), "{}", asked[1]);
     });
 }
