@@ -12,7 +12,6 @@ mod every_rule;
 mod faults_files;
 mod faults_hooks;
 mod faults_state;
-mod hook_faults;
 mod local;
 mod notices;
 mod passwords;
