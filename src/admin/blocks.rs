@@ -61,6 +61,7 @@ fn list_for(value: &str) -> ListName {
 /// Blocks an account, an address or a network, for a time or for good.
 pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let value = given.text("value");
+    list_for(value).checked(value)?;
     if let Ok(network) = value.parse::<Network>() {
         lists::must_be_meant(given, &network)?;
     }

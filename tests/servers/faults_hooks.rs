@@ -78,9 +78,13 @@ fn whatever_ends_a_hook_lets_mail_go_on_and_passwords_be_checked() {
             }
         }
         let troubles = told::troubles(&scene);
-        for (code, program) in [("signal", "postern-exim"), ("panic", "postern-exim"), ("deadline", "postern-exim")] {
+        for (code, program) in
+            [("signal", "postern-exim"), ("panic", "postern-exim"), ("deadline", "postern-exim")]
+        {
             assert!(troubles.contains_key(code), "{pair:?} {doors:?}: {troubles:?}");
-            let line = |line: &&String| line.contains(&format!("event=trouble code={code}")) && line.contains("postern-");
+            let line = |line: &&String| {
+                line.contains(&format!("event=trouble code={code}")) && line.contains("postern-")
+            };
             assert_eq!(scene.syslog().iter().filter(line).count(), 1, "{program} {code}: told once");
         }
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");

@@ -150,11 +150,15 @@ fn a_state_that_is_deleted_while_the_servers_run() {
 #[test]
 fn a_state_of_a_newer_version() {
     on_each_pair(|scene| {
-        let set = |sql: &str| rusqlite::Connection::open(scene.path(STATE)).unwrap().execute_batch(sql).unwrap();
+        let set =
+            |sql: &str| rusqlite::Connection::open(scene.path(STATE)).unwrap().execute_batch(sql).unwrap();
         set("INSERT OR REPLACE INTO meta VALUES ('min_version', 99)");
         mail_goes_on_and_the_policy_holds(scene, "state-newer", false);
         let told = scene.postern(&["tick"]);
-        assert!(!(told.stdout + &told.stderr).contains("set aside"), "the newer version's state is not ours to replace");
+        assert!(
+            !(told.stdout + &told.stderr).contains("set aside"),
+            "the newer version's state is not ours to replace"
+        );
         set("DELETE FROM meta WHERE key = 'min_version'");
         is_as_before(scene);
     });

@@ -249,14 +249,10 @@ fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
         let start = "--now=+0|send|--from=data|--address=|--account=webuser|--uid=2001|--recipients=1|";
         assert!(asked[0].starts_with(start), "{}", asked[0]);
 
-        assert!(scene.smtp(GERMAN).send("stranger@remote.test", &[BOB.name], "x").yes);
-        assert_eq!(scene.asked(), Vec::<String>::new());
-
-        for loopback in ["127.0.0.1", "::1"] {
-            assert!(scene.smtp(loopback).send("script@remote.test", &[OUTSIDE], "x").yes);
-            let asked = scene.asked();
-            assert_eq!(asked.len(), 1, "{asked:?}");
-            assert!(asked[0].contains(&format!("|--address={loopback}|--account=|")), "{}", asked[0]);
+        // Who did not log in is no account of ours, on loopback either.
+        for stranger in [GERMAN, "127.0.0.1", "::1"] {
+            assert!(scene.smtp(stranger).send("stranger@remote.test", &[BOB.name], "x").yes);
+            assert_eq!(scene.asked(), Vec::<String>::new(), "{stranger}");
         }
     });
 }
