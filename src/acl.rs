@@ -20,11 +20,17 @@ const OTHER: u16 = 0x20;
 const NO_ID: u32 = u32::MAX;
 
 const READ: u16 = 4;
+const READ_WRITE: u16 = 6;
 const READ_WRITE_ENTER: u16 = 7;
 
 /// Lets these users read the file; owner reads and writes, its group reads, others nothing.
 pub fn set_readers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
-    set(file, path, c"system.posix_acl_access", &list(6, READ, READ, uids))
+    set(file, path, c"system.posix_acl_access", &list(READ_WRITE, READ, READ, uids))
+}
+
+/// Lets these users read and write the file, as its owner and group do.
+pub fn set_sharers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
+    set(file, path, c"system.posix_acl_access", &list(READ_WRITE, READ_WRITE, READ_WRITE, uids))
 }
 
 /// Lets these users work in the folder, and gives every file that is made there the same rights.

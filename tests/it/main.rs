@@ -12,4 +12,5 @@ mod limiter;
 mod logins;
 mod seams;
 mod secrets;
+mod upkeep;
 mod ways_out;
