@@ -114,9 +114,13 @@ impl Subject {
 impl FromStr for Subject {
     type Err = Error;
 
-    /// `alice@example.org` is a mailbox, `example.org` or `@example.org` a domain, `webuser` a local user.
+    /// `alice@example.org` is a mailbox, `example.org` or `@example.org` a domain, `webuser` a local user;
+    /// `user:web.user` is a local user whose name has a dot.
     fn from_str(text: &str) -> Result<Subject> {
         let text = text.trim();
+        if let Some(name) = text.strip_prefix("user:") {
+            return name.parse().map(Subject::Account);
+        }
         let domain = text.strip_prefix('@').unwrap_or(text);
         if domain.contains('@') || (domain == text && !text.contains('.')) {
             return text.parse().map(Subject::Account);
@@ -133,6 +137,17 @@ impl FromStr for Subject {
             ));
         }
         Ok(Subject::Domain(domain.to_lowercase()))
+    }
+}
+
+impl Subject {
+    /// In words, so that nobody takes a domain for a user: "the domain example.org".
+    pub fn words(&self) -> String {
+        match self {
+            Subject::Account(account) if account.domain().is_some() => format!("the mailbox {account}"),
+            Subject::Account(account) => format!("the local user {account}"),
+            Subject::Domain(domain) => format!("the domain {domain}"),
+        }
     }
 }
 
@@ -172,6 +187,7 @@ mod tests {
         assert_eq!("@Example.Test".parse::<Subject>().unwrap().key(), "@example.test");
         assert_eq!("a@example.test".parse::<Subject>().unwrap().key(), "a@example.test");
         assert_eq!("webuser".parse::<Subject>().unwrap().key(), "webuser");
+        assert_eq!("user:web.user".parse::<Subject>().unwrap().key(), "web.user");
         for bad in ["", "@", "a b@example.test", "a@b@c", "ex..test", "x y.test"] {
             assert!(bad.parse::<Subject>().is_err(), "{bad}");
         }

@@ -66,6 +66,14 @@ pub enum Error {
     /// The state is not usable at the moment; the sentence says why.
     #[error("{0}")]
     State(String),
+    /// What a program of ours that did the work told of it.
+    #[error("{sentence}")]
+    Told {
+        /// The code of the error over there.
+        code: &'static str,
+        /// Its sentence.
+        sentence: String,
+    },
     /// A call of the operating system failed.
     #[error("Could not {doing}: {source}.")]
     System {
@@ -89,6 +97,7 @@ impl Error {
             Error::NeedsConfirmation(_) => "needs_confirmation",
             Error::Conflict { .. } => "conflict",
             Error::State(_) => "state",
+            Error::Told { code, .. } => code,
             Error::System { .. } => "system",
         }
     }
@@ -97,6 +106,23 @@ impl Error {
     pub fn bad_value(name: impl Into<String>, value: &str, accepted: impl Into<String>) -> Self {
         let value = value.chars().take(128).collect();
         Error::BadValue { name: name.into(), value, accepted: accepted.into() }
+    }
+
+    /// An error that another process of ours met.
+    pub fn told(code: &str, sentence: String) -> Self {
+        const CODES: [&str; 9] = [
+            "bad_value",
+            "file",
+            "database",
+            "data",
+            "not_allowed",
+            "not_found",
+            "needs_confirmation",
+            "conflict",
+            "system",
+        ];
+        let code = CODES.into_iter().find(|known| *known == code).unwrap_or("state");
+        Error::Told { code, sentence }
     }
 
     /// Text that is no IP address.

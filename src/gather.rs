@@ -80,7 +80,8 @@ fn login_policy(
     country: Option<Country>,
 ) -> Result<LoginPolicy> {
     let head = questions.head()?;
-    let mut facts = LoginPolicy { someone_exempt: head.someone_exempt, ..LoginPolicy::default() };
+    let someone_exempt = head.someone_is_exempt(call.now);
+    let mut facts = LoginPolicy { someone_exempt, ..LoginPolicy::default() };
     if let Some(address) = login.address {
         facts.own_address = is_own(&head.settings, address);
         facts.address_block =

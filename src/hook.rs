@@ -141,6 +141,19 @@ fn close_range(first: c_int, last: c_int) {
     }
 }
 
+/// Opens `/dev/null` where one of the first descriptors is closed. Else a file of ours would get its number,
+/// and the answer to the mail server would be written into it.
+pub fn fill_descriptors_below(count: c_int) {
+    // SAFETY: asks about and opens descriptors; nothing of ours is open yet.
+    unsafe {
+        for fd in 0..count {
+            if libc::fcntl(fd, libc::F_GETFD) == -1 && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == -1 {
+                return;
+            }
+        }
+    }
+}
+
 /// A hook has no business with root's rights: where a server starts it so, it becomes the owner of the
 /// state for good. Where that cannot be (the folder is root's own, or missing), it goes on without the state:
 /// what mail users can write is never opened with root's rights.

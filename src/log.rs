@@ -68,15 +68,20 @@ impl Line {
 
 /// A value as it stands in a line: cut, without blanks, quotes or control characters.
 pub fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len().min(LONGEST_VALUE));
+    escaped_within(value, LONGEST_VALUE)
+}
+
+/// As [`escaped`], cut at so many bytes.
+pub fn escaped_within(value: &str, longest: usize) -> String {
+    let mut out = String::with_capacity(value.len().min(longest));
     for c in value.chars() {
         if c.is_control() || c.is_whitespace() || matches!(c, '"' | '=' | '%' | '\\') {
             let _ = write!(out, "%{:02X}", c as u32);
         } else {
             out.push(c);
         }
-        if out.len() >= LONGEST_VALUE {
-            out.truncate(out.floor_char_boundary(LONGEST_VALUE));
+        if out.len() >= longest {
+            out.truncate(out.floor_char_boundary(longest));
             break;
         }
     }

@@ -67,11 +67,12 @@ fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
 /// The message. Names from the state go through [`one_line`], so that none can add a header.
 fn text(to: &str, notice: &Notice) -> String {
     let account = one_line(&notice.account);
+    let word = shell_word(&account);
     let (subject, advice) = match notice.kind.as_str() {
         "stopped" => (
             format!("Postern stopped {account} from sending"),
             format!(
-                "The account can still read its mail. Ask its owner whether the messages were meant.\nIf not, its password is probably known to somebody else: change it first, then release:\n\n    postern release {account} --reason \"password changed\"\n\nIf it may send more than others:\n\n    postern whitelist add {account}\n"
+                "The account can still read its mail. Ask its owner whether the messages were meant.\nIf not, its password is probably known to somebody else: change it first, then release:\n\n    postern blocks release {word} --reason \"password changed\"\n\nIf it may send more than others:\n\n    postern whitelist add {word}\n"
             ),
         ),
         _ => (
@@ -90,9 +91,23 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }
 
+/// The name as it stands in a command that root may paste: one word, whatever a mail user wrote into the
+/// state.
+fn shell_word(name: &str) -> String {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"@._+-".contains(&b));
+    if plain { name.into() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_from_the_state_is_one_word_of_a_command() {
+        assert_eq!(shell_word("alice+x@example.test"), "alice+x@example.test");
+        assert_eq!(shell_word("a; rm -rf / #"), "'a; rm -rf / #'");
+        assert_eq!(shell_word("a'$(id)"), r"'a'\''$(id)'");
+    }
 
     #[test]
     fn a_name_from_the_state_cannot_add_a_header() {

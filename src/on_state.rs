@@ -36,7 +36,7 @@ const MOST_ANSWER: u64 = 64 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 enum Told<T> {
     Done(T),
-    Failed(String),
+    Failed { code: String, sentence: String },
 }
 
 /// Does the work on the open state as user `postern`.
@@ -173,7 +173,7 @@ fn hear(read: OwnedFd) -> Result<String> {
 fn tell<T: Serialize>(write: OwnedFd, done: Result<T>) -> ! {
     let told = match done {
         Ok(value) => Told::Done(value),
-        Err(error) => Told::Failed(error.to_string()),
+        Err(error) => Told::Failed { code: error.code().into(), sentence: error.to_string() },
     };
     let text = serde_json::to_vec(&told).unwrap_or_default();
     let sent = File::from(write).write_all(&text);
@@ -184,7 +184,7 @@ fn tell<T: Serialize>(write: OwnedFd, done: Result<T>) -> ! {
 fn understand<T: DeserializeOwned>(text: &str) -> Result<T> {
     match serde_json::from_str(text) {
         Ok(Told::Done(value)) => Ok(value),
-        Ok(Told::Failed(sentence)) => Err(Error::State(sentence)),
+        Ok(Told::Failed { code, sentence }) => Err(Error::told(&code, sentence)),
         Err(_) => {
             Err(Error::State("The work on the state ended without an answer; look into the log.".into()))
         }

@@ -60,13 +60,20 @@ pub struct Head {
     pub exempt_lengths: BTreeSet<u8>,
     /// Prefix lengths that blocks use.
     pub block_lengths: BTreeSet<u8>,
-    /// Whether anybody is on the User Authentication list.
-    pub someone_exempt: bool,
+    /// Until when somebody is on the User Authentication list; none: nobody.
+    pub someone_exempt_until: Option<Seconds>,
     /// Every allowance that was running when published: a door that knows no account must not refuse what
     /// one of them might lift.
     pub allowances: Vec<Allowance>,
     /// User `postern`'s number: its messages are notices.
     pub postern_uid: u32,
+}
+
+impl Head {
+    /// Whether anybody is on the User Authentication list now.
+    pub fn someone_is_exempt(&self, now: Seconds) -> bool {
+        self.someone_exempt_until.is_some_and(|until| now < until)
+    }
 }
 
 /// What an allowance or block carries.

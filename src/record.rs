@@ -40,14 +40,14 @@ pub fn login(
         about.log(call, "refuse", &decision.reason, Some(&reference));
         return Some(reference);
     }
-    let counts = counts_here(login, facts, kind);
+    let counts = counts_here(login, facts);
     for reason in decision.would_refuse.iter().filter(|_| counts) {
         let reference = keep_event(call, &about, "would_refuse", reason);
         about.log(call, "would_refuse", reason, Some(&reference));
     }
     match (kind, decision.would_refuse.first()) {
         (_, Some(reason)) if counts => about.tally(call, kind, "would_refuse", reason),
-        (Kind::Use, _) => about.tally(call, Kind::Success, "allow", &decision.reason),
+        (Kind::Use | Kind::Success, _) => about.tally(call, Kind::Success, "allow", &decision.reason),
         _ if counts => about.tally(call, kind, "allow", &decision.reason),
         _ => {}
     }
@@ -56,7 +56,7 @@ pub fn login(
 
 /// Whether this door is the one that counts a login that is not refused: the tools' own logins never
 /// count, and SMTP logins count at one of the two doors that see them.
-fn counts_here(login: &Login, facts: &LoginFacts, kind: Kind) -> bool {
+fn counts_here(login: &Login, facts: &LoginFacts) -> bool {
     if matches!(login.service, Service::Doveadm) || login.address.is_none() {
         return false;
     }
@@ -64,8 +64,8 @@ fn counts_here(login: &Login, facts: &LoginFacts, kind: Kind) -> bool {
         Fact::Known(policy) => policy.settings.smtp_tries_from == SmtpTries::Exim,
         Fact::Missing(_) => false,
     };
-    match (login.door, kind) {
-        (Door::EximAuth, _) | (Door::EximMail, Kind::Use) => by_exim,
+    match login.door {
+        Door::EximAuth | Door::EximMail => by_exim,
         _ => login.service != Service::Smtp || !by_exim,
     }
 }

@@ -11,7 +11,7 @@ use crate::call::Call;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
-use crate::log::escaped;
+use crate::log::escaped_within;
 use crate::paths::Paths;
 use crate::request::{Door, Service};
 use crate::trouble::{self, Trouble};
@@ -23,6 +23,9 @@ use std::path::PathBuf;
 
 /// Longest line, in bytes.
 const LONGEST: usize = 512;
+
+/// Longest name in a line, in bytes: the longest account, where nothing in it had to be escaped.
+const LONGEST_NAME: usize = 320;
 
 /// No line is added to a file of this size; something keeps it from being folded.
 const FULL: u64 = 256 * 1024 * 1024;
@@ -120,7 +123,7 @@ fn write(call: &Call, line: &Line) -> Result<()> {
 
 fn text(line: &Line, now: Seconds) -> String {
     let country = line.country.map_or_else(|| "-".into(), |c| c.to_string());
-    let account = line.account.map_or_else(|| "-".into(), |a| escaped(a.name()));
+    let account = line.account.map_or_else(|| "-".into(), |a| escaped_within(a.name(), LONGEST_NAME));
     let mut text = format!(
         "1 {now} {} {} {} {country} {} {} {account}",
         line.kind.name(),

@@ -139,8 +139,11 @@ fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
     let age = crate::clock::Clock::System.now() - before.mtime();
     if before.len() < CAP {
         file.write_all(b".")?;
+    } else {
+        // A full mark still says when last.
+        file.set_modified(std::time::SystemTime::now())?;
     }
-    Ok(before.len() == 0 || age >= SAY_AGAIN)
+    Ok(before.len() == 0 || !(0..SAY_AGAIN).contains(&age))
 }
 
 /// Removes the marks: all of them, or those that nobody added to for so many seconds. For user `postern`.

@@ -249,9 +249,11 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
             let mut meta: libc::stat = std::mem::zeroed();
             let examined = libc::fstat(fd, &mut meta) == 0;
             let age = libc::time(ptr::null_mut()) - meta.st_mtime;
-            let news = examined && (meta.st_size == 0 || age >= SAY_AGAIN);
+            let news = examined && (meta.st_size == 0 || !(0..SAY_AGAIN).contains(&age));
             if u64::try_from(meta.st_size).is_ok_and(|size| size < CAP) {
                 libc::write(fd, c".".as_ptr().cast(), 1);
+            } else {
+                libc::futimens(fd, ptr::null());
             }
             libc::close(fd);
             if !news {

@@ -1,8 +1,9 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, looks_like_network};
+use super::{Admin, Outcome, lists, looks_like_network};
 use crate::account::{Account, Subject};
+use crate::address::Network;
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::store::settings::entries::{ListEntry, ListName};
@@ -60,6 +61,10 @@ fn list_for(value: &str) -> ListName {
 /// Blocks an account, an address or a network, for a time or for good.
 pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let value = given.text("value");
+    list_for(value).checked(value)?;
+    if let Ok(network) = value.parse::<Network>() {
+        lists::must_be_meant(given, &network)?;
+    }
     let entry = ListEntry {
         value: value.into(),
         note: given.text("note").chars().take(500).collect(),
@@ -67,13 +72,25 @@ pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         ..ListEntry::default()
     };
     admin.change(given, |change| change.add(list_for(value), &entry))?;
-    Ok(Outcome::said(format!(
-        "{value} is blocked{}.",
-        match entry.until {
-            Some(until) => format!(" until {}", crate::clock::readable(until)),
-            None => " until you release it".into(),
-        }
-    )))
+    let what = match list_for(value) {
+        ListName::AddressBlock => value.to_string(),
+        _ => value.parse::<Subject>()?.words(),
+    };
+    let until = match entry.until {
+        Some(until) => format!(" until {}", crate::clock::readable(until)),
+        None => " until you release it".into(),
+    };
+    Ok(Outcome::said(format!("{what} is blocked{until}.")).warn(blocks_itself(admin, value)?))
+}
+
+/// A block of an own address or trusted proxy stops webmail for everybody.
+fn blocks_itself(admin: &Admin, value: &str) -> Result<Option<String>> {
+    let own = admin.settings()?.settings()?.own_addresses;
+    let Ok(blocked) = value.parse::<Network>() else { return Ok(None) };
+    let inside = own.split(',').filter_map(|o| o.parse::<Network>().ok()).find(|o| blocked.overlaps(o));
+    Ok(inside.map(|o| {
+        format!("{o} is one of the own addresses and trusted proxies: whoever comes by it is refused now.")
+    }))
 }
 
 /// Lifts every block of an account, an address or a network: the administrator's and the limiter's.
@@ -83,7 +100,7 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let key = list.checked(value)?;
     let blocked = admin.settings()?.entries(list)?.iter().any(|e| e.value == key);
     let stopped = match list {
-        ListName::AccountBlock => release_stop(admin, &value.parse()?),
+        ListName::AccountBlock => release_stops_of(admin, &key).map(|n| n > 0),
         _ => Ok(false),
     };
     if !blocked && !*stopped.as_ref().unwrap_or(&false) {
@@ -101,13 +118,7 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome::said(format!("{value} is released.")).warn(warning))
 }
 
-fn release_stop(admin: &Admin, account: &Account) -> Result<bool> {
-    on_state(&admin.call.paths, |state| {
-        senders::release_matching(state, &|name| name == account.name()).map(|n| n > 0)
-    })
-}
-
-/// Lifts the limiter's stops that a new whitelist entry makes pointless. The entry is a list's key.
+/// Lifts the limiter's stops of whom the key of a list names: an account, or all of a domain.
 pub fn release_stops_of(admin: &Admin, key: &str) -> Result<usize> {
     let matches = |name: &str| {
         Account::from_server(name).is_some_and(|account| Subject::keys_of(&account).any(|k| k == key))

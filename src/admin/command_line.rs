@@ -109,6 +109,20 @@ fn api_command() -> Command {
 
 /// Runs what the command line says.
 pub fn run(matches: &ArgMatches) -> Spoken {
+    let spoken = speak(matches);
+    Spoken { out: clean(&spoken.out), err: clean(&spoken.err), ..spoken }
+}
+
+/// Names come from outside: nothing in them may steer the administrator's terminal (control characters) or
+/// turn its text around (bidirectional overrides, Unicode annex 9).
+fn clean(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(steers, "\u{FFFD}")
+}
+
+fn speak(matches: &ArgMatches) -> Spoken {
     let admin = match surroundings(matches) {
         Ok(admin) => admin,
         Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
@@ -197,20 +211,35 @@ fn in_json(outcome: &Result<Outcome>) -> Spoken {
     Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
 }
 
+/// Sentences may hold names from the state, which mail users can write: each stays one line.
 fn in_words(outcome: Result<Outcome>) -> Spoken {
     match outcome {
         Ok(outcome) => {
-            let messages: String = outcome.messages.iter().map(|m| format!("{m}\n")).collect();
-            let warnings = outcome.warnings.iter().map(|w| format!("Warning: {w}\n")).collect();
-            let out = if outcome.messages.is_empty() { render::text(&outcome.data) } else { messages };
+            let messages: String = outcome.messages.iter().map(|m| line(m)).collect();
+            let warnings = outcome.warnings.iter().map(|w| line(&format!("Warning: {w}"))).collect();
+            let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
+            let out = messages + &if shown { render::text(&outcome.data) } else { String::new() };
             Spoken { out, err: warnings, status: 0 }
         }
-        Err(error) => Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+        Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },
     }
+}
+
+/// A sentence as one line: a name in it cannot begin another.
+fn line(sentence: &str) -> String {
+    format!("{}\n", sentence.replace(['\n', '\r'], " "))
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn nothing_that_is_printed_steers_the_terminal() {
+        assert_eq!(
+            super::clean("a\u{1b}[2J\u{9b}x\u{202e}y\tz\n"),
+            "a\u{fffd}[2J\u{fffd}x\u{fffd}y\u{fffd}z\n"
+        );
+    }
+
     #[test]
     fn the_command_line_is_sound() {
         super::command().debug_assert();

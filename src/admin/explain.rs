@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 /// Explains a login of an account from an address. Records nothing.
 pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    // Who may not see the settings would be told about missing facts instead.
+    admin.settings()?;
     let account: Account = given.text("account").parse()?;
     let login = Login {
         account: Some(account.clone()),

@@ -2,8 +2,9 @@
 
 use super::arguments::Arguments;
 use super::{Admin, Outcome, blocks};
+use crate::account::Subject;
 use crate::address::Network;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::settings::Change;
 use crate::store::settings::entries::{self, ListEntry, ListName};
 use serde_json::json;
@@ -16,6 +17,9 @@ pub fn list(admin: &Admin, list: ListName) -> Result<Outcome> {
 /// Adds an entry, and lifts what it makes pointless: blocks of what is now exempt.
 pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> {
     let value = list.checked(given.text("value"))?;
+    if let Ok(network) = value.parse::<Network>() {
+        must_be_meant(given, &network)?;
+    }
     let entry = ListEntry {
         value: value.clone(),
         note: given.text("note").chars().take(500).collect(),
@@ -27,7 +31,10 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
         change.add(list, &entry)?;
         lift_blocks(change, list, &value)
     })?;
-    let mut outcome = Outcome::said(format!("{value} is on the list {}.", list.title()));
+    let what = value.parse::<Subject>().ok().filter(|_| list != ListName::IpExemption);
+    let what = what.map_or_else(|| value.clone(), |subject| subject.words());
+    let mut outcome = Outcome::said(format!("{what} is on the list {}.", list.title()));
+    outcome.warnings.extend(still_blocked(admin, list, &value)?);
     outcome.messages.extend(lifted.iter().map(|b| format!("The block of {b} was lifted with it.")));
     if list == ListName::Whitelist {
         let released = blocks::release_stops_of(admin, &value);
@@ -38,6 +45,35 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
         })));
     }
     Ok(outcome)
+}
+
+/// A network so wide that it holds a good part of everybody needs a confirmation.
+pub(super) fn must_be_meant(given: &Arguments, network: &Network) -> Result<()> {
+    let net = network.net();
+    let narrowest = if net.max_prefix_len() == 32 { 8 } else { 16 };
+    if net.prefix_len() >= narrowest || given.is_on("confirm")? {
+        return Ok(());
+    }
+    Err(Error::NeedsConfirmation(format!(
+        "{network} was not added: it is wider than /{narrowest} and holds a good part of the whole internet. If that is meant, repeat with confirm=on (`--confirm`)."
+    )))
+}
+
+/// The administrator's blocks come first, so one that is wider than a new exemption goes on refusing.
+fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<String>> {
+    let store = admin.settings()?;
+    let holds = |e: &ListEntry| e.until.is_none_or(|until| admin.call.now < until);
+    let mut blocks = store.entries(match list {
+        ListName::IpExemption => ListName::AddressBlock,
+        _ => ListName::AccountBlock,
+    })?;
+    blocks.retain(holds);
+    let concerns = |blocked: &str| match (value.parse::<Network>(), blocked.parse::<Network>()) {
+        (Ok(exempt), Ok(blocked)) if list == ListName::IpExemption => blocked.overlaps(&exempt),
+        _ => blocked == value || value.ends_with(blocked) || blocked.ends_with(value),
+    };
+    let found = blocks.iter().find(|e| concerns(&e.value));
+    Ok(found.map(|e| format!("{} is blocked by the administrator, and a block comes before this list: release it if that is not meant.", e.value)))
 }
 
 /// Removes an entry.

@@ -23,7 +23,7 @@ pub mod table;
 
 use crate::address::Network;
 use crate::call::Call;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{Line, Severity};
 use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
@@ -81,8 +81,14 @@ impl Admin {
     pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
         let mut store = self.settings()?;
         let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
-        server_country::publish(&self.call, &store)?;
-        for audit in store.audit(1)? {
+        let published = server_country::publish(&self.call, &store);
+        published.map_err(|e| {
+            Error::State(format!(
+                "The change is saved, but not in force yet; `postern tick` tries again. {e}"
+            ))
+        })?;
+        let generation = store.generation()?;
+        for audit in store.audit(1000)?.into_iter().rev().filter(|a| a.generation == generation) {
             Line::new(Severity::Info, "change")
                 .field("who", audit.who)
                 .field("action", audit.action)

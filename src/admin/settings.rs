@@ -34,7 +34,8 @@ pub fn set_setting(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let mut settings = admin.settings()?.settings()?;
     let before = settings.clone();
     settings.set(key, value)?;
-    if settings.country_rule == Mode::Enforce && before != settings {
+    let touches = ["country_rule", "default_server_geoip", "allow_server_country"].contains(&key);
+    if settings.country_rule == Mode::Enforce && touches && before != settings {
         may_enforce_countries(admin, &settings, given)?;
     }
     admin.change(given, |change| change.set(key, value))?;

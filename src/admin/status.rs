@@ -22,6 +22,7 @@ const FRESH: i64 = 3600;
 /// How a part fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
+    Note,
     Good,
     Warning,
     Trouble,
@@ -37,6 +38,7 @@ struct Report {
 impl Report {
     fn add(&mut self, part: &str, level: Level, says: impl Into<String>) {
         let word = match level {
+            Level::Note => "note",
             Level::Good => "good",
             Level::Warning => "warning",
             Level::Trouble => "TROUBLE",
@@ -185,7 +187,7 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
     }
     report.add(
         "webmail and panel logins",
-        Level::Warning,
+        Level::Note,
         "NOT COVERED: webmail logs in from this server itself, and the panel checks passwords of its own.",
     );
 }
@@ -199,7 +201,7 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
     let Ok(head) = head else { return };
     let running = head.allowances.iter().filter(|a| admin.call.now < a.until).count();
     let mut because = Vec::new();
-    if head.someone_exempt {
+    if head.someone_is_exempt(admin.call.now) {
         because.push("a User Authentication exemption (all countries)".to_string());
     }
     if running > 0 {

@@ -18,6 +18,8 @@ pub struct Argument {
     pub positional: bool,
     /// Whether it must be there.
     pub required: bool,
+    /// Whether an empty text is a value.
+    pub may_be_empty: bool,
     /// Whether it is a switch.
     pub switch: bool,
     /// What it means.
@@ -49,7 +51,11 @@ impl Function {
             let takes = if names.is_empty() { "no argument".into() } else { names.join(", ") };
             return Err(Error::bad_value("The argument", unknown, format!("{} takes {takes}", self.name)));
         }
-        match self.arguments.iter().find(|a| a.required && given.text(a.name).is_empty()) {
+        let lacks = |a: &&Argument| match a.may_be_empty {
+            true => !given.names().any(|name| name == a.name),
+            false => given.text(a.name).is_empty(),
+        };
+        match self.arguments.iter().find(|a| a.required && lacks(a)) {
             Some(missing) => {
                 let what = format!("The argument {} of {}", missing.name, self.name);
                 Err(Error::bad_value(what, "", missing.meaning))
@@ -84,15 +90,15 @@ pub const GROUPS: &[(&str, &str)] = &[
 ];
 
 const fn needed(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: true, required: true, switch: false, meaning }
+    Argument { name, positional: true, required: true, may_be_empty: false, switch: false, meaning }
 }
 
 const fn option(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: false, required: false, switch: false, meaning }
+    Argument { name, positional: false, required: false, may_be_empty: false, switch: false, meaning }
 }
 
 const fn switch(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: false, required: false, switch: true, meaning }
+    Argument { name, positional: false, required: false, may_be_empty: false, switch: true, meaning }
 }
 
 const NOTE: Argument = option("note", "why, for whoever reads the list later");
@@ -126,7 +132,10 @@ const fn changes(
 
 const IP_VALUE: Argument = needed("value", "an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48");
 const USER_VALUE: Argument = needed("value", "a mailbox or a domain: alice@example.org, example.org");
-const BLOCK_VALUE: Argument = needed("value", "a mailbox, a local user, an address or a network");
+const BLOCK_VALUE: Argument = needed(
+    "value",
+    "a mailbox, a domain, a local user (user:NAME where it has a dot), an address or a network",
+);
 
 /// The functions, in the order in which help lists them.
 pub const FUNCTIONS: &[Function] = &[
@@ -174,7 +183,7 @@ pub const FUNCTIONS: &[Function] = &[
         "add_block",
         &["blocks", "add"],
         "Block an account, an address or a network",
-        &[BLOCK_VALUE, UNTIL, NOTE],
+        &[BLOCK_VALUE, UNTIL, NOTE, CONFIRM],
         blocks::add_block,
     ),
     changes(
@@ -254,7 +263,13 @@ pub const FUNCTIONS: &[Function] = &[
         "add_ip_exemption",
         &["exemptions", "ip", "add"],
         "Never check logins from an address or network",
-        &[IP_VALUE, UNTIL, NOTE, switch("sending", "its messages do not count towards the limit either")],
+        &[
+            IP_VALUE,
+            UNTIL,
+            NOTE,
+            switch("sending", "its messages do not count towards the limit either"),
+            CONFIRM,
+        ],
         |a, g| lists::add(a, g, ListName::IpExemption),
     ),
     changes(
@@ -341,7 +356,7 @@ pub const FUNCTIONS: &[Function] = &[
         "Change a setting",
         &[
             needed("key", "the setting's key"),
-            Argument { required: false, ..needed("value", "its new value") },
+            Argument { may_be_empty: true, ..needed("value", "its new value; \"\" empties it") },
             CONFIRM,
         ],
         settings::set_setting,

@@ -2,7 +2,6 @@
 
 use super::Fact;
 use super::window::Window;
-use crate::account::Account;
 use crate::clock::Seconds;
 use crate::request::Send;
 use crate::settings::{Mode, OverLimit, Settings};
@@ -119,7 +118,7 @@ pub fn decide_with_state(
         Fact::Missing(what) => return plainly(Verdict::Allow, Reason::FactMissing(*what)),
     };
     let no = over_limit_verdict(send, settings, state.held);
-    let enforced = settings.rate_limiter == Mode::Enforce && !is_shared(send.account.as_ref(), settings);
+    let enforced = settings.rate_limiter == Mode::Enforce && !is_shared(send, settings);
     let longest = now + settings.rate_limit_block;
     let mut window = state.window.clone();
     window.advance(now, settings.rate_limit_window);
@@ -154,8 +153,10 @@ pub fn decide_with_state(
     SendDecision { verdict: Verdict::Allow, reason, record }
 }
 
-fn is_shared(account: Option<&Account>, settings: &Settings) -> bool {
-    account.is_some_and(|a| settings.is_shared_user(a.name()))
+/// Only a program on this machine can be one of the shared users; a login of that name is an account like any
+/// other.
+fn is_shared(send: &Send, settings: &Settings) -> bool {
+    send.address.is_none() && send.account.as_ref().is_some_and(|a| settings.is_shared_user(a.name()))
 }
 
 /// A local message is held while there is room, as the setting says; every other is refused.

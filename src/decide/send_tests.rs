@@ -3,6 +3,7 @@
 //! A [`Sender`] sends and waits; what is recorded is kept as the state keeps it.
 
 use super::*;
+use crate::account::Account;
 use crate::request::Door;
 use crate::verdict::Missing;
 use proptest::prelude::*;
@@ -363,6 +364,14 @@ fn a_shared_user_is_told_about_again_after_the_clock_was_set_back() {
     web.sends_freely(151).waits(-86_400);
     assert!(matches!(web.sends().record, Record::TellOnly { told_until: Some(_), .. }));
     assert!(matches!(web.sends().record, Record::TellOnly { told_until: None, .. }));
+}
+
+#[test]
+fn a_login_by_the_name_of_a_shared_user_is_stopped_like_any_other() {
+    let mut login = Sender::new();
+    login.send.account = Account::from_server("www-data");
+    login.sends_freely(150);
+    assert_eq!(login.verdict(), Verdict::Refuse);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! passdb (Dovecot 2.3).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
-//! (name and password) and descriptor 4 (the reply). `gate` never reads the password: it stands in front of
-//! the real passdb and either passes on or refuses. It must never answer a plain success, which would let
-//! any password in; it answers `noauthenticate`, so that the real passdb still checks.
+//! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
+//! it stands in front of the real passdb and either passes on or refuses. It must never answer a plain
+//! success, which would let any password in; it answers `noauthenticate`, so that the real passdb still checks.
 //!
 //! | | password login | credentials lookup (`AUTHORIZED=1`: CRAM-MD5, `doveadm auth lookup`) |
 //! |---|---|---|
@@ -43,6 +43,9 @@ const PASS_ON: &[u8] = b"noauthenticate=y\t";
 pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: promised by the caller.
     let arguments = unsafe { hook::arguments(argc, argv) };
+    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
+    hook::close_descriptors_from(5);
+    hook::fill_descriptors_below(5);
     let command = match CommandLine::read(&arguments) {
         Ok(command) => command,
         Err(_) => return TROUBLE,
@@ -67,14 +70,14 @@ fn refusal() -> c_int {
 }
 
 fn gate(command: &CommandLine) -> c_int {
-    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
-    hook::close_descriptors_from(5);
     let passing = if is_lookup() { 2 } else { 0 };
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
-    if refuses(&call, Door::DovecotGate) {
+    let refused = refuses(&call, Door::DovecotGate);
+    wait_for_input();
+    if refused {
         return refusal();
     }
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
@@ -82,8 +85,18 @@ fn gate(command: &CommandLine) -> c_int {
     passing
 }
 
+/// Waits until name and password lie in the pipe; they stay there unread.
+///
+/// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
+/// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
+/// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
+fn wait_for_input() {
+    let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
+    unsafe { libc::poll(&mut input, 1, -1) };
+}
+
 fn chain(command: &CommandLine) -> c_int {
-    hook::close_descriptors_from(5);
     let next: Vec<CString> = command.rest.iter().map(|a| (*a).to_owned()).collect();
     let call = command.call(PROGRAM);
     if next.is_empty() {
@@ -113,7 +126,10 @@ fn chain(command: &CommandLine) -> c_int {
 
 /// Reads what Dovecot says in the environment and asks.
 fn refuses(call: &Call, door: Door) -> bool {
-    match login(door, |name| std::env::var(name).unwrap_or_default()) {
+    // A name that is no UTF-8 is a name all the same: one that is on no list.
+    let variable =
+        |name: &str| std::env::var_os(name).map_or_else(String::new, |v| v.to_string_lossy().into());
+    match login(door, variable) {
         Ok(login) => {
             let refused = || wayout::register(call, WayOut::Say(4, Vec::new(), refusal()));
             flow::answer(call, &Request::Login(login), &|_| refused()).verdict == Verdict::Refuse
@@ -143,9 +159,10 @@ struct Credentials;
 
 impl Credentials {
     /// Reads descriptor 3 to its end and lays the same bytes back there for the next program. Signals wait
-    /// meanwhile: between the two, nobody could go on.
+    /// meanwhile: between the two, nobody could go on. The deadline alone does not wait: where Dovecot never
+    /// ends its input, the next program fails this one login instead of hanging with it.
     fn take_and_lay_back() -> Result<()> {
-        let blocked = BlockedSignals::all();
+        let blocked = BlockedSignals::all_but_the_deadline();
         let mut bytes = [0u8; MOST_INPUT];
         let length = read_to_end(3, &mut bytes);
         let laid = length.and_then(|length| lay_on_3(&bytes[..length]));
@@ -170,7 +187,7 @@ fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
             },
         }
     }
-    Ok(length)
+    Err(std::io::Error::other("it is longer than any name and password may be"))
 }
 
 fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {
@@ -192,15 +209,16 @@ fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All signals wait while this lives.
+/// All signals but the deadline's wait while this lives.
 struct BlockedSignals(libc::sigset_t);
 
 impl BlockedSignals {
-    fn all() -> BlockedSignals {
+    fn all_but_the_deadline() -> BlockedSignals {
         // SAFETY: zeroed sets are valid memory for the calls to fill.
         unsafe {
             let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
             libc::sigfillset(&mut all);
+            libc::sigdelset(&mut all, libc::SIGALRM);
             libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before);
             BlockedSignals(before)
         }

@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | `auth` | `acl_smtp_auth` | address |
 //! | `mail` | `acl_smtp_mail`, once for each login | address, account |
-//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, uid, sender, recipients, id; from (data or local) |
+//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, caller, uid, recipients, id; from (data or local) |
 
 use crate::account::Account;
 use crate::address::Address;
@@ -40,6 +40,7 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: promised by the caller.
     let arguments = unsafe { hook::arguments(argc, argv) };
     hook::close_descriptors_from(3);
+    hook::fill_descriptors_below(3);
     let line = run(&arguments);
     let _ = nix::unistd::write(std::io::stdout(), line.as_bytes());
     0
@@ -87,16 +88,19 @@ fn request(command: &CommandLine) -> Result<Request> {
 /// A message: of a network client where Exim names its address, else of a local program.
 ///
 /// The mail server's own bounces come from its own user, which is the one that this program runs as, with
-/// nobody logged in. An empty sender alone proves nothing: anybody may write one.
+/// nobody logged in. An empty sender alone proves nothing: anybody may write one. Whom Exim trusts, it names
+/// by no account where `-f` is used; then the caller's name stands, else its number.
 fn message(command: &CommandLine, address: Option<Address>, account: Option<Account>) -> Send {
     let local = address.is_none();
     let uid = command.value("uid").parse().ok().filter(|_| local);
     let by_mail_server = account.is_none() && uid.is_some_and(|uid| uid == nix::unistd::getuid().as_raw());
-    let nameless =
-        || uid.filter(|_| !by_mail_server).and_then(|uid| Account::from_server(&format!("uid-{uid}")));
+    let caller = || {
+        let uid = uid.filter(|_| !by_mail_server)?;
+        Account::from_server(&command.value("caller")).or_else(|| Account::from_server(&format!("uid-{uid}")))
+    };
     let final_answer = command.value("from") == "local";
     Send {
-        account: account.or_else(nameless),
+        account: account.or_else(caller),
         address,
         by_mail_server,
         uid,
@@ -154,18 +158,22 @@ mod tests {
     }
 
     #[test]
-    fn a_local_message_is_the_login_names_else_the_numbers() {
+    fn a_local_message_is_the_logins_else_the_callers_else_the_numbers() {
         let named = message_of(&[c"send", c"--from=local", c"--address=", c"--account=web", c"--uid=994"]);
         assert_eq!((named.account.unwrap().name(), named.local), ("web", true));
         let nameless = message_of(&[c"send", c"--from=local", c"--address=", c"--account=", c"--uid=994"]);
         assert_eq!(nameless.account.unwrap().name(), "uid-994");
+        let trusted =
+            [c"send", c"--from=local", c"--address=", c"--account=", c"--caller=list", c"--uid=994"];
+        assert_eq!(message_of(&trusted).account.unwrap().name(), "list");
     }
 
     #[test]
     fn only_the_mail_servers_own_user_with_nobody_logged_in_is_the_mail_server() {
         let own = format!("--uid={}\0", nix::unistd::getuid());
         let own = CStr::from_bytes_with_nul(own.as_bytes()).unwrap();
-        assert!(message_of(&[c"send", c"--from=local", c"--address=", c"--account=", own]).by_mail_server);
+        let bounce = [c"send", c"--from=local", c"--address=", c"--account=", c"--caller=Debian-exim", own];
+        assert_eq!((message_of(&bounce).by_mail_server, message_of(&bounce).account), (true, None));
         assert!(!message_of(&[c"send", c"--from=local", c"--address=", c"--account=x", own]).by_mail_server);
         assert!(!message_of(&[c"send", c"--address=192.0.2.1", c"--account=", own]).by_mail_server);
     }

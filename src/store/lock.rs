@@ -89,10 +89,12 @@ fn poll(limit: Duration, mut attempt: impl FnMut() -> std::io::Result<()>) -> bo
     }
 }
 
-/// An intent from the future is from before the clock was set back: it is stale too.
+/// An intent from the future is from before the clock was set back: it is stale too. What is no plain file
+/// is none of ours.
 fn somebody_intends(paths: &Paths) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(paths.state_intent()) else { return false };
-    meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age < STALE_INTENT)
+    let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+    meta.is_file() && age.is_some_and(|age| age < STALE_INTENT)
 }
 
 /// Leaves the intent file. Mail users can write this folder: what lies there under that name is taken out of

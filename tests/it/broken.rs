@@ -91,6 +91,8 @@ fn a_state_of_garbage() {
     for garbage in [b"garbage".repeat(3000), vec![0; 40_000], b"SQLite format 3\0".repeat(100)] {
         let sandbox = guarded();
         sandbox.sends_freely(ALICE, 2);
+        // Everything is in the file itself then, and nothing in the file beside it.
+        sandbox.postern(&["tick"]).succeeded();
         fs::write(sandbox.state(), &garbage).unwrap();
         mail_goes_on(&sandbox, "state-broken");
         assert_eq!(fs::read(is_set_aside(&sandbox)).unwrap(), garbage);
@@ -210,6 +212,7 @@ fn a_state_on_a_disk_that_is_full() {
         }
     }
     assert!(told(&sandbox), "{}", sandbox.api(&["status"]));
+    drop(file);
     fs::remove_file(&filler).unwrap();
     counts_again(&sandbox);
     assert_eq!(sandbox.send(ALICE), "allow\n");
@@ -283,7 +286,7 @@ fn network_data_that_are_missing_or_garbage() {
         |path| fs::remove_file(path).unwrap(),
         |path| fs::write(path, "").unwrap(),
         |path| fs::write(path, b"garbage".repeat(3000)).unwrap(),
-        |path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap(),
+        |path| fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap(),
     ];
     for damage in damages {
         let sandbox = guarded().blocked("203.0.113.0/24").exempt_ip("198.51.100.8");

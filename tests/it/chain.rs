@@ -161,3 +161,17 @@ fn a_next_program_that_is_not_there_is_temporary_trouble() {
         (Some(111), "")
     );
 }
+
+#[test]
+fn an_input_that_is_no_name_and_password_is_temporary_trouble() {
+    let sandbox = Sandbox::new().countries("DE");
+    let next = next_program(&sandbox);
+    let call = Call { input: vec![b'x'; 5000], ..Call::chain(ALICE, GERMAN, &next) };
+    assert_eq!(call.run(&sandbox).said(), (Some(111), ""));
+    assert_eq!(fs::read_dir(sandbox.path("out")).unwrap().count(), 0);
+    sandbox.is_in_trouble("call");
+    // An empty one is for the next program to judge.
+    let call = Call { input: Vec::new(), ..Call::chain(ALICE, GERMAN, &next) };
+    assert_eq!(call.run(&sandbox).said().0, Some(ANSWER));
+    assert_eq!(out(&sandbox, "input"), b"");
+}

@@ -66,7 +66,6 @@ fn a_normal_day(sandbox: &Sandbox) {
         &["blocks", "release", ALICE],
         &["trouble", "clear"],
         &["init", "--user=61000:61000"],
-        &["tick"],
     ] {
         sandbox.postern(words);
     }
@@ -93,13 +92,23 @@ const PLACES: [&str; 8] = [
     "run/postern/trouble/state-denied",
 ];
 
+/// For each place at once: most of a day is waiting.
+fn in_each_place(test: impl Fn(&str) + Sync) {
+    std::thread::scope(|scope| {
+        for place in PLACES {
+            let test = &test;
+            scope.spawn(move || test(place));
+        }
+    });
+}
+
 fn guarded() -> Sandbox {
     Sandbox::new().countries("DE").setting("rate_limit_messages", "3")
 }
 
 #[test]
 fn links_in_place_of_any_file_lead_nowhere_and_the_state_heals() {
-    for place in PLACES {
+    in_each_place(|place| {
         let sandbox = guarded();
         let precious = Precious::new(&sandbox);
         sandbox.sends_freely(ALICE, 1);
@@ -111,12 +120,12 @@ fn links_in_place_of_any_file_lead_nowhere_and_the_state_heals() {
         sandbox.postern(&["tick"]).succeeded();
         sandbox.sends_freely("carol@example.test", 3);
         assert!(sandbox.send("carol@example.test").starts_with("defer 451 "), "{place}");
-    }
+    });
 }
 
 #[test]
 fn hard_links_in_place_of_the_state_lead_nowhere() {
-    for place in PLACES {
+    in_each_place(|place| {
         let sandbox = guarded();
         let precious = Precious::new(&sandbox);
         let of_root = &precious.files[0];
@@ -124,17 +133,17 @@ fn hard_links_in_place_of_the_state_lead_nowhere() {
         plant(&sandbox.path(place), |path| fs::hard_link(of_root, path).unwrap());
         a_normal_day(&sandbox);
         precious.are_untouched(place);
-    }
+    });
 }
 
 #[test]
 fn folders_in_place_of_any_file_and_links_in_place_of_folders_lead_nowhere() {
-    for place in PLACES {
+    in_each_place(|place| {
         let sandbox = guarded();
         plant(&sandbox.path(place), |path| fs::create_dir(path).unwrap());
         a_normal_day(&sandbox);
         assert!(sandbox.auth(AMERICAN).starts_with("deny "), "{place}");
-    }
+    });
     for target in ["precious", "etc", "var/lib/postern"] {
         let sandbox = guarded();
         let precious = Precious::new(&sandbox);
@@ -155,13 +164,13 @@ fn folders_in_place_of_any_file_and_links_in_place_of_folders_lead_nowhere() {
 
 #[test]
 fn pipes_in_place_of_any_file_hold_up_nobody() {
-    for place in PLACES {
+    in_each_place(|place| {
         let sandbox = guarded();
         let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
         plant(&sandbox.path(place), |path| nix::unistd::mkfifo(path, mode).unwrap());
         a_normal_day(&sandbox);
         assert!(sandbox.auth(AMERICAN).starts_with("deny "), "{place}");
-    }
+    });
 }
 
 fn forge(sandbox: &Sandbox, sql: &str) {
@@ -267,7 +276,7 @@ fn a_forged_tally_becomes_no_more_than_figures() {
     ];
     fs::write(tally.join("current"), lines.join("\n")).unwrap();
     fs::write(tally.join("fold-\n\u{1b}"), "1 1795608000 try dovecot-gate imap US allow x alice\n").unwrap();
-    sandbox.give(&tally.join("current"), EXIM);
+    std::os::unix::fs::chown(tally.join("current"), Some(EXIM), None).unwrap();
     let said = sandbox.postern(&["tick"]).succeeded();
     assert!(!said.contains('\u{1b}'), "{said:?}");
     assert_eq!(sandbox.in_state::<i64>("SELECT count(*) FROM stop"), 0);

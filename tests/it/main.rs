@@ -7,6 +7,7 @@ mod sandbox;
 mod broken;
 mod chain;
 mod gate;
+mod gate_input;
 mod hostile;
 mod limiter;
 mod logins;

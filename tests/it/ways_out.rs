@@ -167,3 +167,28 @@ fn without_the_folder_of_marks_mail_goes_on_and_every_trouble_is_logged() {
     sandbox.postern(&["tick"]).succeeded();
     assert_eq!(mode_of(&sandbox.path("run/postern/trouble")) & 0o7000, 0o2000);
 }
+
+#[test]
+fn a_server_that_closed_the_standard_descriptors_gets_no_answer_into_a_file_of_ours() {
+    let sandbox = Sandbox::new().countries("DE");
+    let files = ["var/lib/postern/policy.db", "var/lib/postern/data/networks.mmdb"];
+    let before = files.map(|file| std::fs::read(sandbox.path(file)).unwrap());
+    for (program, words) in
+        [("postern-exim", &["send", "--account=a@b.test"][..]), ("postern-dovecot", &["gate"])]
+    {
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "3>&- 4>&-"] {
+            for fault in ["--fault=0", "--fault=15", "--fault=panic"] {
+                let mut command = std::process::Command::new("/bin/sh");
+                command
+                    .args(["-c", &format!("exec \"$0\" \"$@\" {closed}")])
+                    .arg(sandbox.path("bin").join(program));
+                command.arg(format!("--root={}", sandbox.root().display())).arg(fault).args(words);
+                command.env("TCPREMOTEIP", AMERICAN).env("AUTH_USER", ALICE);
+                let ran = sandbox.run_as(&mut command, EXIM);
+                assert!([Some(0), Some(1)].contains(&ran.status), "{program} {closed} {fault}: {ran:?}");
+            }
+        }
+    }
+    assert_eq!(files.map(|file| std::fs::read(sandbox.path(file)).unwrap()), before);
+    assert_eq!(sandbox.in_state::<String>("PRAGMA integrity_check"), "ok");
+}

@@ -256,7 +256,7 @@ fn table_holds(pair: Pair, doors: Doors) {
             .flat_map(|case| Way::ALL.map(|way| (case, way)))
             .flat_map(|(case, way)| [true, false].map(|right| Try { case, way, right }))
             .collect();
-        for some in tries.chunks(24) {
+        for some in tries.chunks(66) {
             for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
                 let case =
                     format!("{pair:?} {doors:?} {:?} {:?} right: {}", login.case, login.way, login.right);
@@ -271,6 +271,17 @@ fn table_holds(pair: Pair, doors: Doors) {
     let told = Account { activity: told::activity(&scene), statistics: told::statistics(&scene) };
     assert_eq!(told, expected, "{pair:?} {doors:?}");
     assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?} {doors:?}");
+    let log = scene.syslog();
+    let lines = log.iter().filter(|line| line.contains("event=refuse")).count();
+    assert_eq!(
+        lines,
+        usize::try_from(told.activity.values().sum::<i64>()).unwrap(),
+        "one line for each refusal"
+    );
+    assert!(
+        !log.concat().contains("secret-of") && !log.concat().contains("guessed"),
+        "a password in the log"
+    );
 }
 
 /// Compares; a reference leads to the refusal in Activity.

@@ -1,124 +1,175 @@
-//! Messages of local programs: sendmail, scripts, cron, clients on loopback.
+//! Messages of local programs: sendmail, scripts, cron, bounces. Their sender is the local user, whatever he
+//! writes; over the limit they are held or refused, since no program comes back later.
 
-use crate::rig::{ADMIN, Doors, Pair, Scene, at_once, eventually};
+use crate::doing::{OUTSIDE, limit, on_each_pair, sendmail};
+use crate::rig::{ALICE, Ran, Scene, at_once, eventually};
+use crate::told;
+use std::collections::BTreeMap;
 
-const MESSAGE: &str = "To: friend@remote.test\nSubject: x\n\nhello\n";
-
-/// Both doors' Exim, three messages allowed.
-fn scene(pair: Pair, over_limit: &str) -> Scene {
-    let scene = Scene::on(pair).doors(Doors::EXIM).start();
-    scene.api(&["set_setting", "key=administration_email_address", "value=admin@example.test"]);
-    scene.api(&["set_setting", "key=rate_limit_messages", "value=3"]);
-    scene.api(&["set_setting", "key=local_over_limit", &format!("value={over_limit}")]);
-    scene
+/// What the user hands in by `sendmail -bs`, with this sender.
+fn session(scene: &Scene, user: &str, sender: &str) -> String {
+    let said = format!(
+        "HELO localhost\r\nMAIL FROM:<{sender}>\r\nRCPT TO:<{OUTSIDE}>\r\nDATA\r\nSubject: y\r\n\r\nhello\r\n.\r\nQUIT\r\n"
+    );
+    scene.sendmail(user, &["-bs"], &said).stdout
 }
 
-fn send(scene: &Scene, user: &str, words: &[&str]) -> Option<i32> {
-    scene.sendmail(user, words, MESSAGE).code()
+/// As PHP's mail() does: through a shell, with an envelope sender and headers of its own.
+fn script(scene: &Scene, user: &str) -> Ran {
+    let words = "printf 'From: shop@other.test\\nTo: friend@remote.test\\nSubject: order\\n\\nhi\\n' |
+                 /usr/sbin/sendmail -t -i -f shop@other.test";
+    scene.run_as(user, &["sh", "-c", words], "")
 }
 
-fn frozen(scene: &Scene) -> usize {
-    scene.exim(&["-bp"]).succeeded().matches("*** frozen ***").count()
+/// The queue: how many messages, how many of them frozen.
+fn queue(scene: &Scene) -> (usize, usize) {
+    let queue = scene.exim(&["-bp"]).succeeded();
+    (queue.matches('<').count(), queue.matches("*** frozen ***").count())
+}
+
+fn held(scene: &Scene) -> Vec<String> {
+    let rows = scene.api(&["list_held"]);
+    let row = |row: &serde_json::Value| {
+        format!("{} {}", row["account"].as_str().unwrap(), row["message"].as_str().unwrap())
+    };
+    rows.as_array().unwrap().iter().map(row).collect()
 }
 
 #[test]
-fn a_local_user_over_the_limit_is_held_listed_released_and_delivered() {
-    for pair in Pair::ALL {
-        let scene = scene(pair, "hold");
-        for _ in 0..5 {
-            assert_eq!(
-                send(&scene, "webuser", &["-t"]),
-                Some(0),
-                "{pair:?}: sendmail succeeds, also when held"
-            );
+fn every_way_in_counts_for_the_user_and_none_escapes() {
+    on_each_pair(|scene| {
+        limit(scene, 4);
+        scene.api(&["set_setting", "key=local_over_limit", "value=refuse"]);
+        let ways = |scene: &Scene| {
+            [
+                sendmail(scene, "webuser", &["-t"]).code() == Some(0),
+                sendmail(scene, "webuser", &["-f", "<>", "-t"]).code() == Some(0),
+                script(scene, "webuser").code() == Some(0),
+                session(scene, "webuser", "").matches("250 OK id=").count() == 1,
+            ]
+        };
+        assert_eq!(ways(scene), [true; 4]);
+        eventually("four leave", || scene.mail_outside().len() == 4);
+        assert_eq!(ways(scene), [false; 4]);
+        let blocks = scene.api(&["list_blocks"]);
+        assert_eq!(blocks.as_array().map(Vec::len), Some(1), "{blocks}");
+        assert_eq!((&blocks[0]["value"], &blocks[0]["refused"]), (&"webuser".into(), &4.into()));
+        // A program that speaks SMTP to sendmail can be told to come back later.
+        let said = session(scene, "webuser", "boss@example.test");
+        assert!(said.contains("\n451-4.7.1 Sending from this account is stopped until "), "{said}");
+        // Nobody else is concerned.
+        assert_eq!(script(scene, "shopuser").code(), Some(0));
+        eventually("a fifth leaves", || scene.mail_outside().len() == 5);
+    });
+}
+
+#[test]
+fn messages_over_the_limit_are_held_listed_released_and_removed() {
+    on_each_pair(|scene| {
+        limit(scene, 2);
+        for number in 1..=5 {
+            assert_eq!(sendmail(scene, "webuser", &["-t"]).code(), Some(0), "message {number}");
         }
-        eventually("three leave", || scene.mail_outside().len() == 3);
-        assert_eq!(frozen(&scene), 2, "{pair:?}");
-        assert_eq!(send(&scene, "shopuser", &["-t"]), Some(0));
-        eventually("another user is not concerned", || scene.mail_outside().len() == 4);
+        eventually("two leave", || scene.mail_outside().len() == 2);
+        assert_eq!(queue(scene), (3, 3));
+        let messages = held(scene);
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        let name = |held: &String| held.strip_prefix("webuser ").unwrap().to_owned();
+        let listed = scene.exim(&["-bp"]).succeeded();
+        assert!(messages.iter().all(|message| listed.contains(&name(message))), "{messages:?}\n{listed}");
+        assert!(scene.exim_log().contains(&format!("postern: held {}: ", name(&messages[0]))));
 
-        let held = scene.api(&["list_held"]);
-        let held = held["rows"].as_array().or_else(|| held.as_array()).unwrap_or_else(|| panic!("{held}"));
-        assert_eq!(held.len(), 2, "{held:?}");
-        assert!(held.iter().all(|row| row["account"] == "webuser"), "{held:?}");
-        let message = format!("message={}", held[0]["message"].as_str().unwrap());
-        scene.api(&["release_held", &message]);
-        eventually("the released one leaves", || scene.mail_outside().len() == 5);
-        let message = format!("message={}", held[1]["message"].as_str().unwrap());
-        scene.api(&["remove_held", &message]);
-        assert_eq!(frozen(&scene), 0);
-        scene.api(&["tick"]);
-        eventually("one notice arrives", || scene.mail_of(&ADMIN).len() == 1);
-        assert_eq!(scene.exim_panic_log(), "");
-    }
+        // Neither a queue run nor the release of the account sends them.
+        scene.exim(&["-q"]).succeeded();
+        scene.api(&["release_block", "value=webuser"]);
+        scene.exim(&["-q"]).succeeded();
+        assert_eq!((queue(scene), scene.mail_outside().len()), ((3, 3), 2));
+
+        scene.postern(&["held", "release", &name(&messages[0])]).succeeded();
+        eventually("the released one leaves", || scene.mail_outside().len() == 3);
+        scene.postern(&["held", "remove", &name(&messages[1])]).succeeded();
+        assert_eq!((queue(scene), held(scene)), ((1, 1), messages[2..].to_vec()));
+        for words in [["held", "release", &name(&messages[0])], ["held", "remove", &name(&messages[1])]] {
+            assert_eq!(scene.postern(&words).code(), Some(1), "{words:?}: it is gone");
+        }
+        assert_eq!(scene.mail_outside().len(), 3);
+        let events = told::activity(scene);
+        let held = |reason: &str| format!("webuser - - local hold {reason}");
+        assert_eq!(events, BTreeMap::from([(held("over_limit"), 1), (held("sending_stopped"), 2)]));
+        let figures = told::statistics(scene);
+        assert_eq!((figures["- messages_sent"], figures["- messages_held"]), (2, 3), "{figures:?}");
+    });
 }
 
 #[test]
-fn a_refused_local_message_fails_and_its_bounce_passes() {
-    for pair in Pair::ALL {
-        let scene = scene(pair, "refuse");
-        let codes: Vec<_> = (0..5).map(|_| send(&scene, "webuser", &["-t"])).collect();
-        assert_eq!(codes, [Some(0), Some(0), Some(0), Some(1), Some(1)], "{pair:?}");
+fn no_more_are_held_than_the_ceiling_allows() {
+    on_each_pair(|scene| {
+        limit(scene, 1);
+        scene.api(&["set_setting", "key=held_ceiling", "value=2"]);
+        let codes: Vec<_> = (0..5).map(|_| sendmail(scene, "webuser", &["-t"]).code().unwrap()).collect();
+        assert_eq!(codes, [0, 0, 0, 1, 1]);
+        eventually("the two bounces arrived", || scene.mail_of_local("webuser").len() == 2);
+        eventually("two are left, both held", || (queue(scene), held(scene).len()) == ((2, 2), 2));
+    });
+}
+
+#[test]
+fn a_refused_message_comes_back_to_its_sender_and_its_bounce_counts_for_nobody() {
+    on_each_pair(|scene| {
+        limit(scene, 2);
+        scene.api(&["set_setting", "key=local_over_limit", "value=refuse"]);
+        let codes: Vec<_> = (0..4).map(|_| sendmail(scene, "webuser", &["-t"]).code().unwrap()).collect();
+        assert_eq!(codes, [0, 0, 1, 1]);
         eventually("both bounces arrive", || scene.mail_of_local("webuser").len() == 2);
-        let bounce = &scene.mail_of_local("webuser")[0];
-        assert!(bounce.contains("More than 3 messages"), "{bounce}");
+        // Exim breaks long lines at blanks.
+        let bounce = scene.mail_of_local("webuser")[0].replace(['\r', '\n'], " ");
+        assert!(bounce.contains("More than 2 messages in 5 minutes: sending is stopped until "), "{bounce}");
+        assert!(bounce.contains("Reference "), "{bounce}");
+
+        // Those for messages that cannot be delivered, too: more of them than anybody may send.
+        for _ in 0..4 {
+            scene.smtp_from_loopback().send("webuser@server.example.test", &["nobody@example.test"], "x");
+        }
+        eventually("six bounces arrived", || scene.mail_of_local("webuser").len() == 6);
+        let blocks = scene.api(&["list_blocks"]);
+        assert_eq!(blocks.as_array().map(Vec::len), Some(1), "{blocks}");
+
         scene.clock("+21601");
-        assert_eq!(send(&scene, "webuser", &["-t"]), Some(0), "{pair:?}: six hours are over");
-    }
+        assert_eq!(sendmail(scene, "webuser", &["-t"]).code(), Some(0), "six hours are over");
+    });
 }
 
 #[test]
-fn neither_an_empty_sender_nor_another_way_in_escapes() {
-    for pair in Pair::ALL {
-        let scene = scene(pair, "refuse");
-        assert_eq!(send(&scene, "webuser", &["-f", "<>", "-t"]), Some(0));
-        assert_eq!(send(&scene, "webuser", &["-f", "someone@else.test", "-t"]), Some(0));
-        let session = "HELO localhost\r\nMAIL FROM:<>\r\nRCPT TO:<friend@remote.test>\r\n\
-                       DATA\r\nSubject: y\r\n\r\nhello\r\n.\r\nQUIT\r\n";
-        assert!(scene.sendmail("webuser", &["-bs"], session).stdout.contains("250 OK"), "{pair:?}");
-        assert_eq!(send(&scene, "webuser", &["-f", "<>", "-t"]), Some(1), "{pair:?}: the fourth");
-        let refused = scene.sendmail("webuser", &["-bs"], session).stdout;
-        assert!(refused.contains("\n451"), "{pair:?}: {refused}");
-    }
+fn a_user_whom_the_administrator_blocked_sends_nothing() {
+    on_each_pair(|scene| {
+        scene.api(&["add_block", "value=webuser"]);
+        let refused = sendmail(scene, "webuser", &["-t"]);
+        assert_eq!(refused.code(), Some(1), "refused for good, not held: {refused:?}");
+        let said = session(scene, "webuser", "x@example.test");
+        assert!(said.replace("550-", "550 ").contains("\n550 5.7.1 This account is closed"), "{said}");
+        assert_eq!((queue(scene), scene.mail_outside().len()), ((0, 0), 0));
+        assert_eq!(sendmail(scene, "shopuser", &["-t"]).code(), Some(0));
+    });
 }
 
 #[test]
-fn a_script_counts_by_the_user_that_it_runs_as() {
-    let scene = scene(Pair::Bookworm, "refuse");
-    // As PHP's mail() does: through a shell, with an envelope sender and headers of its own.
-    let script = "printf 'From: shop@other.test\\nTo: friend@remote.test\\n\\nhi\\n' | \
-                  /usr/sbin/sendmail -t -i -f shop@other.test";
-    let codes: Vec<_> = (0..4).map(|_| scene.run_as("shopuser", &["sh", "-c", script], "").code()).collect();
-    assert_eq!(codes, [Some(0), Some(0), Some(0), Some(1)]);
-    let blocks = scene.api(&["list_blocks"]).to_string();
-    assert!(blocks.contains("shopuser"), "{blocks}");
+fn forty_local_processes_at_once_send_exactly_150_of_400() {
+    on_each_pair(|scene| {
+        scene.api(&["set_setting", "key=local_over_limit", "value=refuse"]);
+        let sent = at_once(&[10; 40], |n| {
+            (0..*n).filter(|_| sendmail(scene, "webuser", &["-t"]).code() == Some(0)).count()
+        });
+        assert_eq!(sent.iter().sum::<usize>(), 150, "{:?}: {:?}", scene.pair(), told::troubles(scene));
+    });
 }
 
 #[test]
-fn a_shared_user_is_told_about_once_and_never_stopped() {
-    for pair in Pair::ALL {
-        let scene = scene(pair, "hold");
-        for user in ["www-data", "root"] {
-            for _ in 0..8 {
-                assert_eq!(send(&scene, user, &["-t"]), Some(0));
-            }
-        }
-        eventually("all leave", || scene.mail_outside().len() == 16);
+fn a_login_is_stopped_by_its_own_messages_and_not_by_those_of_a_local_user() {
+    on_each_pair(|scene| {
+        limit(scene, 1);
         for _ in 0..2 {
-            scene.api(&["tick"]);
+            sendmail(scene, "webuser", &["-f", ALICE.name, "-t"]);
         }
-        eventually("a notice for each arrives", || scene.mail_of(&ADMIN).len() == 2);
-    }
-}
-
-#[test]
-fn forty_local_processes_at_once_get_exactly_150_of_400_through() {
-    let scene = scene(Pair::Bookworm, "refuse");
-    scene.api(&["set_setting", "key=rate_limit_messages", "value=150"]);
-    let processes: Vec<u32> = (0..40).collect();
-    let passed: usize =
-        at_once(&processes, |_| (0..10).filter(|_| send(&scene, "webuser", &["-t"]) == Some(0)).count())
-            .iter()
-            .sum();
-    assert_eq!(passed, 150);
+        assert!(crate::doing::send_one(scene, &ALICE).yes);
+    });
 }

@@ -4,12 +4,19 @@
 //! `target/static`) and runs them. They want root, stay on loopback, and fail where something is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod blocks;
 mod clients;
+mod crowd;
+mod doing;
 mod every_rule;
-mod limiter;
+mod faults_files;
+mod faults_hooks;
+mod faults_state;
 mod local;
-mod logins;
+mod notices;
+mod passwords;
 mod rig;
 mod rig_itself;
+mod sending;
 mod snippets;
 mod told;

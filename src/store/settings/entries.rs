@@ -1,6 +1,6 @@
 //! Lists, countries and allowances as they are stored.
 
-use crate::account::{Account, Subject};
+use crate::account::Subject;
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -51,8 +51,9 @@ impl ListName {
     pub fn checked(self, value: &str) -> Result<String> {
         match self {
             ListName::IpExemption => value.trim().parse::<Network>().map(|net| net.to_string()),
-            ListName::UserExemption | ListName::Whitelist => value.parse::<Subject>().map(|s| s.key()),
-            ListName::AccountBlock => value.parse::<Account>().map(|a| a.name().into()),
+            ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => {
+                value.parse::<Subject>().map(|s| s.key())
+            }
             ListName::AddressBlock => {
                 let network: Network = value.trim().parse()?;
                 if network.touches_loopback() {

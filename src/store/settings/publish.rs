@@ -8,6 +8,7 @@ use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
+use fs2::FileExt;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{OpenOptionsExt, chown};
@@ -16,9 +17,13 @@ use std::path::Path;
 impl SettingsStore {
     /// Publishes the policy as the settings are now; gives its generation. `server_country` is the
     /// server's own, which the setting may add to the server's list.
+    ///
+    /// Publishers take turns by a lock, and each reads the settings as of one moment after it has the lock: so
+    /// the last rename is that of the newest settings.
     pub fn publish(&self, now: Seconds, server_country: Option<Country>) -> Result<i64> {
+        let _turn = self.wait_for_turn()?;
         let target = self.paths.policy();
-        let temporary = target.with_extension(format!("new-{}", std::process::id()));
+        let temporary = target.with_extension("new");
         let written = self.write_policy(&temporary, now, server_country);
         let published = written.and_then(|generation| {
             std::fs::rename(&temporary, &target).map_err(Error::file("publish", &target))?;
@@ -28,6 +33,20 @@ impl SettingsStore {
             let _ = std::fs::remove_file(&temporary);
         }
         published
+    }
+
+    /// Ends when dropped. The lock is a file that only root can open.
+    fn wait_for_turn(&self) -> Result<std::fs::File> {
+        let path = self.paths.policy().with_extension("lock");
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::file("open", &path))?;
+        file.lock_exclusive().map_err(Error::file("lock", &path))?;
+        Ok(file)
     }
 
     fn write_policy(&self, path: &Path, now: Seconds, server_country: Option<Country>) -> Result<i64> {
@@ -42,7 +61,10 @@ impl SettingsStore {
         let failed = || Error::database("write to", path);
         let mut policy = Connection::open(path).map_err(failed())?;
         let transaction = policy.transaction().map_err(failed())?;
+        // One moment of the settings for all that is read of them.
+        let moment = self.connection.unchecked_transaction().map_err(self.failed("read"))?;
         let generation = self.fill(&transaction, now, server_country, host.postern_uid)?;
+        drop(moment);
         transaction.commit().map_err(failed())?;
         policy.close().map_err(|(_, e)| failed()(e))?;
         if nix::unistd::geteuid().is_root() {
@@ -72,7 +94,7 @@ impl SettingsStore {
             published: now,
             exempt_lengths: writer.networks(kind::EXEMPT_NETWORK, &exempt, now)?,
             block_lengths: writer.networks(kind::BLOCK_NETWORK, &blocks, now)?,
-            someone_exempt: users.iter().any(|e| e.until.is_none_or(|until| now < until)),
+            someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
             postern_uid,
             settings,

@@ -95,7 +95,7 @@ impl Sandbox {
         for (name, built) in PROGRAMS {
             let here = folder.path().join("bin").join(name);
             if fs::hard_link(built, &here).is_err() {
-                fs::copy(built, &here).unwrap();
+                process::copy(Path::new(built), &here);
             }
         }
         let log = Syslog::listen(&folder.path().join("dev/log"));
@@ -218,8 +218,15 @@ impl Sandbox {
 
     /// A script that everybody may run.
     pub(crate) fn install(&self, path: &Path, script: &str) {
-        fs::write(path, script).unwrap();
+        let draft = self.path("draft");
+        fs::write(&draft, script).unwrap();
+        self.copy_program(&draft, path);
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A copy that can be run at once.
+    pub(crate) fn copy_program(&self, from: &Path, to: &Path) {
+        process::copy(from, to);
     }
 
     /// The files and folders of this owner below a folder.

@@ -1,6 +1,7 @@
 //! Starting programs and hearing what they said.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
+    #[allow(dead_code, reason = "shown where a test fails")]
     pub(crate) signal: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -71,4 +73,12 @@ pub(crate) fn finish(mut child: Child) -> Ran {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ran::of(child.wait_with_output().unwrap())
+}
+
+/// Copies a program by another process. Had this one written it, a test in another thread that starts a
+/// program meanwhile would hold it open for writing, and it could not be started ("text file busy").
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("/bin/cp");
+    command.arg(from).arg(to);
+    run(&mut command).succeeded();
 }

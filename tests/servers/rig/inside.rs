@@ -53,6 +53,11 @@ impl Scene {
         command(&self.root, user, words).spawn().unwrap()
     }
 
+    /// Puts a script in the place of a program.
+    pub(crate) fn put_program(&self, path: &str, script: &str) {
+        put_program(&self.root, path, script);
+    }
+
     /// `sendmail` with these words and this message on its standard input.
     pub(crate) fn sendmail(&self, user: &str, words: &[&str], message: &str) -> Ran {
         self.run_as(user, &[&["/usr/sbin/sendmail"], words].concat(), message)
@@ -67,6 +72,13 @@ impl Scene {
     pub(crate) fn doveadm(&self, words: &[&str]) -> Ran {
         self.run_as("root", &[&["/usr/bin/doveadm", "-c", "/rig/dovecot.conf"], words].concat(), "")
     }
+}
+
+/// Puts a script in place that can be run at once. By another process: a child that a thread of ours starts
+/// meanwhile would hold the file open for writing, and it could not be run. What is there is replaced.
+pub(super) fn put_program(root: &Root, path: &str, script: &str) {
+    let put = format!("cat >{path}.new && chmod 755 {path}.new && mv {path}.new {path}");
+    run(root, "root", &["sh", "-c", &put], script).succeeded();
 }
 
 pub(super) fn run(root: &Root, user: &str, words: &[&str], input: &str) -> Ran {

@@ -41,9 +41,11 @@ pub(super) fn install(root: &Root, data: bool) {
         assert!(built.exists(), "{} is missing: run scripts/test", built.display());
         let target = root.path(inside);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        // Removed first: a program that still runs somewhere cannot be written over.
+        // Removed first: a program that still runs somewhere cannot be written over. By another process: a child
+        // that a thread of ours starts meanwhile would hold the file open for writing, and it could not be run.
         let _ = fs::remove_file(&target);
-        fs::copy(built, target).unwrap();
+        let copied = Command::new("cp").arg(built).arg(target).status().unwrap();
+        assert!(copied.success(), "cp {name}: {copied}");
     }
     postern(root, &["init", "--user=postern", "--mail-users=Debian-exim,dovecot"]);
     if data {

@@ -1,0 +1,59 @@
+//! What many tests do to the servers.
+
+use crate::clients::{Reply, Smtp};
+use crate::rig::{Doors, Mailbox, Pair, Ran, Scene};
+
+pub(crate) const GERMAN: &str = "5.9.0.1";
+pub(crate) const BRAZILIAN: &str = "200.160.2.3";
+pub(crate) const OUTSIDE: &str = "friend@remote.test";
+
+/// The test on each pair, with Exim's door.
+pub(crate) fn on_each_pair(test: impl Fn(&Scene)) {
+    for pair in Pair::ALL {
+        let scene = Scene::on(pair).doors(Doors::EXIM).start();
+        test(&scene);
+        assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
+    }
+}
+
+/// The country rule enforced: logins from Germany alone.
+pub(crate) fn allow_germany_alone(scene: &Scene) {
+    scene.api(&["set_setting", "key=default_server_geoip", "value=DE"]);
+    scene.api(&["set_countries", "countries=DE"]);
+    scene.api(&["set_setting", "key=country_rule", "value=enforce"]);
+}
+
+/// So many messages pass, the next one stops.
+pub(crate) fn limit(scene: &Scene, messages: u32) {
+    scene.api(&["set_setting", "key=rate_limit_messages", &format!("value={messages}")]);
+}
+
+/// A session from Germany, logged in.
+#[track_caller]
+pub(crate) fn logged_in(scene: &Scene, who: &Mailbox) -> Smtp {
+    let mut smtp = scene.smtp(GERMAN);
+    let reply = smtp.auth_plain(who.name, who.password);
+    assert!(reply.yes, "{}: {reply}", who.name);
+    smtp
+}
+
+/// One message to the world outside, in a session of its own.
+#[track_caller]
+pub(crate) fn send_one(scene: &Scene, who: &Mailbox) -> Reply {
+    logged_in(scene, who).send(who.name, &[OUTSIDE], "x")
+}
+
+/// So many messages in one session, each of which must pass.
+#[track_caller]
+pub(crate) fn send_many(scene: &Scene, who: &Mailbox, messages: u32) {
+    let mut smtp = logged_in(scene, who);
+    for number in 1..=messages {
+        let reply = smtp.send(who.name, &[OUTSIDE], "x");
+        assert!(reply.yes, "{}, message {number}: {reply}", who.name);
+    }
+}
+
+/// One message to the world outside by a local user's sendmail.
+pub(crate) fn sendmail(scene: &Scene, user: &str, words: &[&str]) -> Ran {
+    scene.sendmail(user, words, "To: friend@remote.test\nSubject: x\n\nhello\n")
+}

@@ -1,0 +1,225 @@
+//! The state in trouble: mail goes on, what is decided without it still holds, the log and `postern status`
+//! say what is wrong, and nothing of what was in it is lost.
+
+use crate::clients::Way;
+use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone, limit, send_many, send_one, sendmail};
+use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Pair, Scene, at_once, eventually};
+use crate::told;
+use fs2::FileExt;
+use nix::libc;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+const STATE: &str = "/var/lib/postern/state/state.db";
+
+fn scene(pair: Pair) -> Scene {
+    let doors = if pair == Pair::Bookworm { Doors::BOTH } else { Doors::EXIM };
+    let scene = Scene::on(pair).doors(doors).start();
+    allow_germany_alone(&scene);
+    scene.api(&["add_block", "value=carol@example.test"]);
+    limit(&scene, 2);
+    send_many(&scene, &ALICE, 1);
+    send_many(&scene, &BOB, 2);
+    assert!(send_one(&scene, &BOB).says("451"));
+    scene
+}
+
+/// While the state cannot be used.
+#[track_caller]
+fn mail_goes_on_and_the_policy_holds(scene: &Scene, trouble: &str) {
+    // Each hook may wait for the state: all at once.
+    let tries = [(BRAZILIAN, &ALICE), (GERMAN, &ALICE), (GERMAN, &CAROL)];
+    let tries: Vec<_> = tries.iter().flat_map(|who| Way::ALL.map(|way| (way, *who))).collect();
+    let replies = at_once(&tries, |(way, (from, who))| {
+        if !way.is_smtp() {
+            return scene.login(*way, from, who);
+        }
+        let mut smtp = scene.smtp(from);
+        let login = smtp.auth_plain(who.name, who.password);
+        if login.yes { smtp.ask(&format!("MAIL FROM:<{}>", who.name)) } else { login }
+    });
+    for ((way, (from, who)), reply) in tries.iter().zip(&replies) {
+        let guarded = way.is_smtp() || scene.pair() == Pair::Bookworm;
+        let wanted = !guarded || (*from == GERMAN && who.name == ALICE.name);
+        assert_eq!(reply.yes, wanted, "{trouble}: {} by {way:?} from {from}: {reply}", who.name);
+    }
+    // Nobody is counted, so nobody is stopped.
+    let senders = at_once(&[&ALICE, &BOB, &DAVE], |who| send_many(scene, who, 3));
+    assert_eq!(senders.len(), 3);
+    let local = at_once(&[(); 3], |()| sendmail(scene, "webuser", &["-t"]).code());
+    assert_eq!(local, [Some(0); 3], "{trouble}");
+    says(scene, trouble);
+}
+
+/// Log and status name the trouble.
+#[track_caller]
+fn says(scene: &Scene, trouble: &str) {
+    let lines = scene.syslog().into_iter().filter(|line| line.contains(&format!("code={trouble} "))).count();
+    assert!(lines >= 1, "{trouble} is not in the log:\n{}", scene.syslog().join("\n"));
+    let troubles = told::troubles(scene);
+    assert!(troubles.contains_key(trouble), "{trouble} is not in the status: {troubles:?}");
+}
+
+/// The state works, and it is the one from before.
+#[track_caller]
+fn is_as_before(scene: &Scene) {
+    assert_eq!(scene.api(&["list_blocks"])[0]["value"], BOB.name);
+    assert!(send_one(scene, &BOB).says("451"));
+    send_many(scene, &ALICE, 1);
+    assert!(send_one(scene, &ALICE).says("451"), "the message from before counts");
+}
+
+/// The state works, and knows nothing.
+#[track_caller]
+fn is_new(scene: &Scene) {
+    for who in [&ALICE, &BOB] {
+        send_many(scene, who, 2);
+        assert!(send_one(scene, who).says("451"), "{}", who.name);
+    }
+}
+
+fn on_each_pair(test: impl Fn(&Scene)) {
+    for pair in Pair::ALL {
+        let scene = scene(pair);
+        test(&scene);
+        assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
+    }
+}
+
+fn files(scene: &Scene) -> Vec<PathBuf> {
+    ["", "-wal", "-shm"].map(|side| scene.path(&format!("{STATE}{side}"))).to_vec()
+}
+
+#[test]
+fn a_state_that_somebody_keeps_locked() {
+    on_each_pair(|scene| {
+        let other = rusqlite::Connection::open(scene.path(STATE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        mail_goes_on_and_the_policy_holds(scene, "state-locked");
+        other.execute_batch("ROLLBACK").unwrap();
+        is_as_before(scene);
+    });
+}
+
+#[test]
+fn a_state_that_is_being_replaced() {
+    on_each_pair(|scene| {
+        let lock = fs::File::open(scene.path("/var/lib/postern/state/state.lock")).unwrap();
+        lock.lock_exclusive().unwrap();
+        mail_goes_on_and_the_policy_holds(scene, "state-locked");
+        drop(lock);
+        is_as_before(scene);
+    });
+}
+
+#[test]
+fn a_damaged_state_is_set_aside_whole() {
+    on_each_pair(|scene| {
+        for file in files(scene) {
+            fs::write(file, [0x5a; 20_000]).unwrap();
+        }
+        mail_goes_on_and_the_policy_holds(scene, "state-broken");
+        let told = told::tick(scene);
+        let (_, aside) = told.split_once("was set aside as ").unwrap_or_else(|| panic!("{told}"));
+        let (aside, _) = aside.split_once(';').unwrap();
+        for file in files(scene) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let kept = fs::read(scene.path(&format!("{aside}/{name}"))).unwrap();
+            assert!(kept == [0x5a; 20_000], "{name} as it was, in {aside}");
+        }
+        is_new(scene);
+        assert!(!told::tick(scene).contains("set aside"), "told once");
+    });
+}
+
+#[test]
+fn a_state_that_is_deleted_while_the_servers_run() {
+    on_each_pair(|scene| {
+        for file in files(scene) {
+            let _ = fs::remove_file(file);
+        }
+        mail_goes_on_and_the_policy_holds(scene, "state-missing");
+        let told = told::tick(scene);
+        assert!(told.contains("A new state was begun"), "{told}");
+        is_new(scene);
+    });
+}
+
+#[test]
+fn a_state_of_a_newer_version() {
+    on_each_pair(|scene| {
+        let set =
+            |sql: &str| rusqlite::Connection::open(scene.path(STATE)).unwrap().execute_batch(sql).unwrap();
+        set("INSERT OR REPLACE INTO meta VALUES ('min_version', 99)");
+        mail_goes_on_and_the_policy_holds(scene, "state-newer");
+        let told = scene.postern(&["tick"]);
+        assert!(
+            !(told.stdout + &told.stderr).contains("set aside"),
+            "the newer version's state is not ours to replace"
+        );
+        set("DELETE FROM meta WHERE key = 'min_version'");
+        is_as_before(scene);
+    });
+}
+
+#[test]
+fn a_state_of_the_wrong_owner_is_put_right_by_init() {
+    on_each_pair(|scene| {
+        let spoil = format!("chown root:root {STATE}* && chmod 600 {STATE}*");
+        scene.run_as("root", &["sh", "-c", &spoil], "").succeeded();
+        mail_goes_on_and_the_policy_holds(scene, "state-denied");
+        scene.postern(&["init"]).succeeded();
+        is_as_before(scene);
+    });
+}
+
+/// Has mounts of its own from here on: they end with the thread, however it ends. For a thread that has not
+/// set its scene yet.
+fn mount_in_private() {
+    // SAFETY: no memory is involved; what this thread shares with others afterwards is no working folder.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+    run("mount", &["--make-rprivate", "/"]);
+}
+
+fn run(program: &str, words: &[&str]) {
+    let ran = Command::new(program).args(words).output().unwrap();
+    assert!(ran.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_state_on_a_full_disk() {
+    mount_in_private();
+    on_each_pair(|scene| {
+        let folder = scene.path("/var/lib/postern/state");
+        let (folder, small) = (folder.to_str().unwrap(), scene.path("/rig/small"));
+        let small = small.to_str().unwrap();
+        fs::create_dir_all(small).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", "size=1m,mode=2770", "small", small]);
+        run("cp", &["--archive", "--no-target-directory", folder, small]);
+        run("mount", &["--bind", small, folder]);
+        let fill = scene.path("/rig/small/fill");
+        assert!(fs::write(&fill, vec![0; 2 << 20]).is_err(), "the disk is full");
+        mail_goes_on_and_the_policy_holds(scene, "state-full");
+        says(scene, "tally");
+        fs::remove_file(&fill).unwrap();
+        is_as_before(scene);
+        eventually("what was held open has ended", || {
+            Command::new("umount").args([folder, small]).status().unwrap().success()
+        });
+    });
+}
+
+#[test]
+fn a_state_that_can_only_be_read() {
+    mount_in_private();
+    on_each_pair(|scene| {
+        let folder = scene.path("/var/lib/postern/state");
+        let folder = folder.to_str().unwrap();
+        run("mount", &["--bind", folder, folder]);
+        run("mount", &["-o", "remount,bind,ro", folder]);
+        mail_goes_on_and_the_policy_holds(scene, "state-denied");
+        run("umount", &[folder]);
+        is_as_before(scene);
+    });
+}

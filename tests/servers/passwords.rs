@@ -1,0 +1,125 @@
+//! Passwords stay Dovecot's business: whatever the hook in front of it does, a wrong one gets in nowhere, a
+//! right one is lost to no trouble of ours, and Dovecot's own tools go on working.
+
+use crate::clients::Way;
+use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone};
+use crate::rig::{ALICE, BOB, Doors, DovecotDoor, Pair, Scene, at_once};
+use crate::told;
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+const GATE: &str = "/usr/libexec/postern/postern-dovecot";
+
+/// Lines of shell in the place of the gate. Each first waits for name and password, as the gate does.
+fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
+    scene.put_program(GATE, &format!("#!/bin/sh\nhead -c 1 <&3 >/dev/null\n{script}\n"));
+}
+
+/// Every way with the right password, with a wrong one and with the name of nobody, at once: the ways by which
+/// the right one got in, and by which the others did.
+fn who_gets_in(scene: &Scene) -> [Vec<Way>; 2] {
+    let names =
+        [(ALICE.name, ALICE.password), (ALICE.name, "guessed"), ("nobody@example.test", ALICE.password)];
+    let tries: Vec<_> = names.iter().flat_map(|who| Way::ALL.map(|way| (way, *who))).collect();
+    let replies = at_once(&tries, |(way, (name, password))| scene.login_as(*way, GERMAN, name, password).yes);
+    let of = |right: bool| {
+        let all = tries.iter().zip(&replies);
+        all.filter(|((_, who), yes)| **yes && (*who == names[0]) == right).map(|((way, _), _)| *way).collect()
+    };
+    [of(true), of(false)]
+}
+
+#[test]
+fn no_trouble_of_the_gate_lets_a_wrong_password_in_or_keeps_a_right_one_out() {
+    let scene = Scene::on(Pair::Bookworm).doors(Doors::BOTH).start();
+    for trouble in [
+        "exit 0",
+        "exit 2",
+        "exit 111",
+        "exit 255",
+        "printf 'noauthenticate=y\\t' >&4; exit 111",
+        "kill -SEGV $$",
+        "kill -KILL $$",
+        "printf 'noauthenticate=y\\t' >&4; kill -KILL $$",
+        "exec /nowhere",
+    ] {
+        put_in_place_of_the_gate(&scene, trouble);
+        assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "{trouble}");
+    }
+    fs::set_permissions(scene.path(GATE), Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "not executable");
+    fs::remove_file(scene.path(GATE)).unwrap();
+    assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "missing");
+}
+
+#[test]
+fn no_answer_of_the_gate_lets_a_wrong_password_in() {
+    let scene = Scene::on(Pair::Bookworm).doors(Doors::BOTH).start();
+    for answer in [
+        "printf 'noauthenticate=y\\t' >&4; [ \"$AUTHORIZED\" = 1 ] && exit 2; exit 0",
+        "[ \"$AUTHORIZED\" = 1 ] && exit 3; exit 1",
+        "exit 1",
+        "exit 3",
+        "printf 'nonsense' >&4; exit 111",
+        "printf 'reason=no\\t' >&4; exit 1",
+    ] {
+        put_in_place_of_the_gate(&scene, answer);
+        assert_eq!(who_gets_in(&scene)[1], vec![], "{answer}");
+    }
+}
+
+#[test]
+fn the_gate_stays_until_dovecot_has_written_name_and_password() {
+    let scene = Scene::on(Pair::Bookworm).doors(Doors::DOVECOT).start();
+    allow_germany_alone(&scene);
+    for (address, lookup, status, reply) in [
+        (GERMAN, "", 0, "noauthenticate=y\t"),
+        (GERMAN, "AUTHORIZED=1", 2, "noauthenticate=y\t"),
+        (BRAZILIAN, "", 1, ""),
+        (BRAZILIAN, "AUTHORIZED=1", 3, ""),
+    ] {
+        // The first command of the pipe is a Dovecot that is late. Its write fails where nobody holds the
+        // other end any more.
+        let script = format!(
+            "{{ sleep 0.4; printf 'alice\\0secret\\0' || echo broken >&5; }} 5>&2 | {{
+             env {lookup} SERVICE=imap AUTH_USER={} TCPREMOTEIP={address} {GATE} gate 3<&0 4>&1; echo \"exit $?\"; }}",
+            ALICE.name
+        );
+        let ran = scene.run_as("dovecot", &["sh", "-c", &script], "");
+        assert_eq!(ran.stderr, "", "{address} {lookup}");
+        assert_eq!(ran.succeeded(), format!("{reply}exit {status}\n"), "{address} {lookup}");
+    }
+}
+
+#[test]
+fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
+    for door in [DovecotDoor::Gate, DovecotDoor::Chain] {
+        let scene = Scene::on(Pair::Bookworm).doors(Doors { exim: false, dovecot: Some(door) }).start();
+        allow_germany_alone(&scene);
+
+        let found = scene.doveadm(&["auth", "lookup", ALICE.name]).succeeded();
+        assert!(found.contains("alice@example.test"), "{door:?}: {found}");
+        for (address, right, code) in [
+            (None, true, 0),
+            (Some(GERMAN), true, 0),
+            (Some(BRAZILIAN), true, 77),
+            (None, false, 77),
+            (Some(GERMAN), false, 77),
+        ] {
+            let rip = address.map(|a| format!("rip={a}"));
+            let mut words = vec!["auth", "test"];
+            words.extend(rip.iter().flat_map(|rip| ["-x", rip]));
+            words.extend([ALICE.name, if right { ALICE.password } else { "guessed" }]);
+            let tested = scene.doveadm(&words);
+            assert_eq!(tested.code(), Some(code), "{door:?} {words:?}: {tested:?}");
+        }
+        // What is refused for its address is refused to a lookup on its behalf too, and says so in Activity.
+        let refused = scene.doveadm(&["auth", "lookup", "-x", &format!("rip={BRAZILIAN}"), BOB.name]);
+        assert!(!refused.stdout.contains(BOB.password), "{door:?}: {refused:?}");
+        let event = |who: &str| (format!("{who} {BRAZILIAN} BR doveadm refuse country_not_allowed"), 1);
+        assert_eq!(told::activity(&scene), BTreeMap::from([event(ALICE.name), event(BOB.name)]), "{door:?}");
+        let refused = BTreeMap::from([("BR refused".to_owned(), 2), ("BR tried".to_owned(), 2)]);
+        assert_eq!(told::statistics(&scene), refused, "{door:?}: what a tool is not refused is no try");
+    }
+}
