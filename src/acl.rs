@@ -28,8 +28,8 @@ pub fn set_readers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
     set(file, path, c"system.posix_acl_access", &list(READ_WRITE, READ, READ, uids))
 }
 
-/// Lets these users read and write the file, as the owner and its group.
-pub fn set_shared_file(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
+/// Lets these users read and write the file, as its owner and group do.
+pub fn set_sharers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
     set(file, path, c"system.posix_acl_access", &list(READ_WRITE, READ_WRITE, READ_WRITE, uids))
 }
 

@@ -37,6 +37,7 @@ pub mod notify;
 pub mod on_state;
 pub mod server_country;
 pub mod settings;
+pub mod shared_folder;
 pub mod tick;
 
 pub mod acl;

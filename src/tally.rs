@@ -78,6 +78,18 @@ pub fn current(paths: &Paths) -> PathBuf {
     paths.tally_dir().join("current")
 }
 
+/// Gives the current file a name under which it waits to be folded, so that the next line begins a new one;
+/// tells whether there was one. For user `postern`.
+pub fn close_current(paths: &Paths, now: Seconds) -> Result<bool> {
+    let current = current(paths);
+    let name = format!("fold-{now}-{:04x}", crate::call::random_bits() & 0xffff);
+    match std::fs::rename(&current, current.with_file_name(name)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::file("rename", &current)(e)),
+    }
+}
+
 /// Appends the line; a tally that cannot be written is marked as trouble and changes nothing else.
 pub fn append(call: &Call, line: &Line) {
     if let Err(error) = write(call, line) {

@@ -80,11 +80,7 @@ fn work(call: &Call) -> Vec<String> {
 
 /// Renames the current tally, waits for late writers, folds it and what earlier calls left.
 fn fold_tally(call: &Call) -> Result<Vec<String>> {
-    let current = tally::current(&call.paths);
-    if std::fs::symlink_metadata(&current).is_ok() {
-        let name = format!("fold-{}-{:04x}", call.now, crate::call::random_bits() & 0xffff);
-        let aside = current.with_file_name(name);
-        std::fs::rename(&current, &aside).map_err(Error::file("rename", &current))?;
+    if tally::close_current(&call.paths, call.now)? {
         std::thread::sleep(LATE_WRITERS);
     }
     let mut state = State::open(&call.paths)?;

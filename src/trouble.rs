@@ -4,11 +4,14 @@
 //! `/run/postern/trouble/<code>`: the size is how often (capped), the time of change is when last. A log
 //! line is written only where the mark is new or an hour old.
 
+use crate::acl;
 use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::clock::Seconds;
+use crate::error::Result;
 use crate::log::{Line, Severity};
 use crate::paths::Paths;
+use crate::shared_folder::{Found, out_of_the_way, own_file};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -148,6 +151,19 @@ pub fn clear(paths: &Paths, quiet_for: i64) -> usize {
     let now = crate::clock::Clock::System.now();
     let old = marks(paths).into_iter().filter(|m| now - m.last >= quiet_for);
     old.filter(|m| std::fs::remove_file(paths.trouble().join(m.trouble.code())).is_ok()).count()
+}
+
+/// Gives these users, and nobody else, access to the marks that are there. Those of other users than the
+/// caller are removed: trouble that goes on is marked again. For user `postern`.
+pub fn give_access(paths: &Paths, uids: &[u32]) -> Result<()> {
+    for path in TABLE.iter().map(|(_, code, _)| paths.trouble().join(code)) {
+        match own_file(&path) {
+            Found::Nothing => {}
+            Found::Own(file) => acl::set_sharers(&file, &path, uids)?,
+            Found::Foreign => out_of_the_way(&path).map(|_| ())?,
+        }
+    }
+    Ok(())
 }
 
 /// A mark as found.

@@ -229,7 +229,9 @@ fn forget_library_signals() {
     for signal in LIBRARY_SIGNALS {
         for action in [&ignored, &as_before] {
             // SAFETY: the kernel reads four words at most of what is ours, and writes nothing.
-            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), 8usize) };
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), 8usize)
+            };
         }
     }
 }

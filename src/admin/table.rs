@@ -383,13 +383,14 @@ pub const FUNCTIONS: &[Function] = &[
     changes(
         "init",
         &["init"],
-        "Make folders, owners and access lists; safe to run again",
+        "Make folders, owners and access lists, or put them right; safe to run again",
         &[
-            option("user", "the user that owns the state; postern if not given"),
+            option("user", "the user that owns the state; the one from before, else postern"),
             option(
                 "mail_users",
-                "users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot",
+                "further users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot",
             ),
+            option("without_mail_users", "users that are not to be among them any more"),
         ],
         init::init,
     ),

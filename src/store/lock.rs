@@ -8,12 +8,13 @@
 
 use crate::error::{Error, Result};
 use crate::paths::Paths;
+use crate::shared_folder::{identity, out_of_the_way};
 use fs2::FileExt;
 use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a hook waits for the lock.
@@ -33,12 +34,33 @@ pub struct Shared(#[allow(dead_code, reason = "held for its lock")] File);
 #[derive(Debug)]
 pub struct Exclusive {
     _file: File,
-    intent: PathBuf,
+    _intent: Intent,
 }
 
-impl Drop for Exclusive {
+impl Exclusive {
+    /// Lays the lock file anew, as the caller's own and with the folder's access list. Who holds the old one
+    /// is this caller alone, and newcomers abstain until it is done.
+    pub fn lay_anew(&self, paths: &Paths) -> Result<()> {
+        out_of_the_way(&paths.state_lock())?;
+        open(paths).map(|_| ())
+    }
+}
+
+/// The intent file while it lies there.
+#[derive(Debug)]
+struct Intent {
+    path: PathBuf,
+    /// Kept open, so that no other file can have its number meanwhile.
+    file: File,
+}
+
+impl Drop for Intent {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.intent);
+        // Another that was laid there meanwhile is another's to remove.
+        let own = self.file.metadata().ok().map(|m| (m.dev(), m.ino()));
+        if own.is_some() && identity(&self.path) == own {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -75,13 +97,15 @@ fn somebody_intends(paths: &Paths) -> bool {
     meta.is_file() && age.is_some_and(|age| age < STALE_INTENT)
 }
 
-/// Leaves the intent file. Mail users can write this folder: what lies there under that name is taken away,
-/// never followed or emptied.
-fn intend(intent: &Path) -> Result<()> {
-    let _ = std::fs::remove_file(intent);
+/// Leaves the intent file. Mail users can write this folder: what lies there under that name is taken out of
+/// the way, never followed or emptied.
+fn intend(paths: &Paths) -> Result<Intent> {
+    let path = paths.state_intent();
+    out_of_the_way(&path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o660);
-    options.open(intent).map(|_| ()).map_err(Error::file("write", intent))
+    let file = options.open(&path).map_err(Error::file("write", &path))?;
+    Ok(Intent { path, file })
 }
 
 /// Takes the lock for working, waiting 0.3 seconds at most.
@@ -101,17 +125,15 @@ pub fn shared(paths: &Paths) -> Result<Shared> {
 
 /// Takes the lock for replacing: leaves the intent file, then waits for those who work to end.
 pub fn exclusive(paths: &Paths) -> Result<Exclusive> {
-    let intent = paths.state_intent();
-    intend(&intent)?;
+    let intent = intend(paths)?;
     // A lock that cannot be opened (a link, another owner's) locks nobody: it is laid anew.
     let file = open(paths).or_else(|_| {
-        let _ = std::fs::remove_file(paths.state_lock());
+        out_of_the_way(&paths.state_lock())?;
         open(paths)
     })?;
     if poll(REPLACER_WAITS, || FileExt::try_lock_exclusive(&file)) {
-        return Ok(Exclusive { _file: file, intent });
+        return Ok(Exclusive { _file: file, _intent: intent });
     }
-    let _ = std::fs::remove_file(&intent);
     Err(Error::State(format!(
         "The state {} is in use and was not given free within {} seconds; try again.",
         paths.state().display(),
@@ -169,6 +191,45 @@ mod tests {
         drop(exclusive(&paths).unwrap());
         assert_eq!(std::fs::read(&target).unwrap(), b"precious");
         assert!(std::fs::symlink_metadata(paths.state_intent()).is_err());
+    }
+
+    #[test]
+    fn a_folder_in_place_of_the_intent_or_lock_is_moved_out_of_the_way() {
+        let (_dir, paths) = scene();
+        for place in [paths.state_intent(), paths.state_lock()] {
+            let _ = std::fs::remove_file(&place);
+            std::fs::create_dir_all(place.join("with something in it")).unwrap();
+            let long_ago = std::time::SystemTime::now() - STALE_INTENT * 2;
+            File::open(&place).unwrap().set_modified(long_ago).unwrap();
+            drop(exclusive(&paths).unwrap());
+            assert!(shared(&paths).is_ok());
+        }
+        assert!(std::fs::symlink_metadata(paths.state_intent()).is_err());
+    }
+
+    #[test]
+    fn only_the_own_intent_is_removed() {
+        let (_dir, paths) = scene();
+        let first = exclusive(&paths).unwrap();
+        let second = intend(&paths).unwrap();
+        drop(first);
+        assert!(shared(&paths).is_err(), "the second still intends");
+        drop(second);
+        assert!(shared(&paths).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_laid_anew_locks_as_before() {
+        let (_dir, paths) = scene();
+        let alone = exclusive(&paths).unwrap();
+        let before = identity(&paths.state_lock());
+        alone.lay_anew(&paths).unwrap();
+        assert_ne!(identity(&paths.state_lock()), before);
+        assert!(shared(&paths).is_err());
+        drop(alone);
+        let working = shared(&paths).unwrap();
+        assert!(File::open(paths.state_lock()).unwrap().try_lock().is_err());
+        drop(working);
     }
 
     #[test]

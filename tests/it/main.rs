@@ -13,4 +13,5 @@ mod limiter;
 mod logins;
 mod seams;
 mod secrets;
+mod upkeep;
 mod ways_out;

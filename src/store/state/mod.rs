@@ -11,30 +11,30 @@
 //! **Compatibility.** `user_version` counts the schema's entries; `min_version` in table `meta` is the oldest
 //! program version that may still write. A program below it treats the state as missing.
 
+mod access;
 pub mod activity;
 pub mod held;
 pub mod notices;
 pub mod rollups;
 pub mod senders;
+mod upkeep;
 
-use super::{lock, schema};
+pub use access::give_access;
+pub use upkeep::begin;
+
+use super::lock;
 use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::trouble::{self, Trouble};
-use nix::libc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(1);
-
-/// Damage that a hook met within so many seconds makes the next `tick` read the whole file.
-const MET_LATELY: i64 = 600;
 
 /// The version of this program as `min_version` counts.
 pub const VERSION: i64 = 1;
@@ -175,109 +175,10 @@ pub fn mark_trouble(call: &Call, error: &Error) {
     trouble::mark(call, trouble_of(error), &error.to_string());
 }
 
-/// Makes the state ready: begins it where it is missing, brings its schema up, sets it aside where it is
-/// damaged or denied. For user `postern` (or in a sandbox, the folder's owner) only. Tells what it did, if anything.
-pub fn begin(paths: &Paths, now: crate::clock::Seconds) -> Result<Option<String>> {
-    let path = paths.state();
-    // What lies there may be a link that leads nowhere: that is not a missing file, it is in the way.
-    if std::fs::symlink_metadata(&path).is_err() {
-        create(paths)?;
-        return Ok(Some(format!("A new state was begun: {}.", path.display())));
-    }
-    match upgrade(paths).and_then(|()| check_where_due(paths, now)) {
-        Ok(()) => Ok(None),
-        // Denied to its own user is as good as damaged: owner, mode or a link in its place are wrong.
-        Err(error) if matches!(trouble_of(&error), Trouble::StateBroken | Trouble::StateDenied) => {
-            let aside = set_aside(paths, now)?;
-            create(paths)?;
-            Ok(Some(format!(
-                "The state could not be used ({error}) and was set aside as {}; a new one was begun. Settings are not touched by this.",
-                aside.display()
-            )))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn create(paths: &Paths) -> Result<()> {
-    let path = paths.state();
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o660)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)
-        .map_err(Error::file("make", &path))?;
-    upgrade(paths)
-}
-
-fn upgrade(paths: &Paths) -> Result<()> {
-    let _lock = lock::shared(paths)?;
-    let path = paths.state();
-    let mut connection = connect(&path)?;
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
-        .map_err(Error::database("open", &path))?;
-    schema::migrate(&mut connection, &path, SCHEMA)
-}
-
-/// Reading the whole file each minute would be too much: it is done once a day, and where a hook lately met
-/// damage.
-fn check_where_due(paths: &Paths, now: crate::clock::Seconds) -> Result<()> {
-    let mut state = State::open(paths)?;
-    let day = now / 86_400;
-    let checked: Option<i64> = state
-        .connection
-        .query_row("SELECT value FROM meta WHERE key = 'checked_day'", [], |row| row.get(0))
-        .optional()
-        .map_err(state.failed("read"))?;
-    let system_now = crate::clock::Clock::System.now();
-    let met_damage = trouble::marks(paths)
-        .iter()
-        .any(|m| m.trouble == Trouble::StateBroken && system_now - m.last < MET_LATELY);
-    if checked == Some(day) && !met_damage {
-        return Ok(());
-    }
-    quick_check(&state)?;
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    transaction.execute("INSERT OR REPLACE INTO meta VALUES ('checked_day', ?1)", [day]).map_err(failed)?;
-    transaction.commit().map_err(failed_too)
-}
-
-fn quick_check(state: &State) -> Result<()> {
-    let mut statement = state.connection.prepare("PRAGMA quick_check(1)").map_err(state.failed("check"))?;
-    let said: String = statement.query_row([], |row| row.get(0)).map_err(state.failed("check"))?;
-    if said == "ok" {
-        return Ok(());
-    }
-    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(state.failed("check")(rusqlite::Error::SqliteFailure(corrupt, Some(said))))
-}
-
-/// Moves the file with its side files out of the way, together, while nobody works on it.
-fn set_aside(paths: &Paths, now: crate::clock::Seconds) -> Result<PathBuf> {
-    let _alone = lock::exclusive(paths)?;
-    let path = paths.state();
-    let aside = paths.state_dir().join(format!("broken-{now}-{:04x}", crate::call::random_bits() & 0xffff));
-    std::fs::create_dir(&aside).map_err(Error::file("make", &aside))?;
-    for side in ["", "-wal", "-shm"] {
-        let mut name = path.clone().into_os_string();
-        name.push(side);
-        let from = PathBuf::from(name);
-        let to = aside.join(from.file_name().unwrap_or_default());
-        match std::fs::rename(&from, &to) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::file("move", &from)(e)),
-            _ => {}
-        }
-    }
-    Ok(aside)
-}
-
 /// An empty state in memory.
 #[cfg(test)]
 fn in_memory() -> Connection {
     let mut db = Connection::open_in_memory().unwrap();
-    schema::migrate(&mut db, Path::new("memory"), SCHEMA).unwrap();
+    super::schema::migrate(&mut db, Path::new("memory"), SCHEMA).unwrap();
     db
 }
