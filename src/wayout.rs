@@ -12,7 +12,7 @@
 use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::hook;
-use crate::trouble::{CAP, SAY_AGAIN, Trouble};
+use crate::trouble::{CAP, Trouble, is_lately};
 use nix::libc;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -265,7 +265,7 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
             let mut meta: libc::stat = std::mem::zeroed();
             let examined = libc::fstat(fd, &mut meta) == 0;
             let age = libc::time(ptr::null_mut()) - meta.st_mtime;
-            let news = examined && (meta.st_size == 0 || !(0..SAY_AGAIN).contains(&age));
+            let news = examined && (meta.st_size == 0 || !is_lately(age));
             if u64::try_from(meta.st_size).is_ok_and(|size| size < CAP) {
                 libc::write(fd, c".".as_ptr().cast(), 1);
             } else {
