@@ -127,7 +127,7 @@ const fn changes(
     arguments: &'static [Argument],
     run: fn(&Admin, &Arguments) -> Result<Outcome>,
 ) -> Function {
-    Function { name, words, about, arguments, changes: true, run }
+    Function { changes: true, ..reads(name, words, about, arguments, run) }
 }
 
 const IP_VALUE: Argument = needed("value", "an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48");
