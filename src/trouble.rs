@@ -22,6 +22,12 @@ pub(crate) const CAP: u64 = 100_000;
 /// After so many seconds a trouble that goes on is logged again.
 pub(crate) const SAY_AGAIN: i64 = 3600;
 
+/// Whether a mark of this age, in seconds, was made lately. A file's time may run a little ahead of the clock
+/// that programs read; one that lies further ahead is from before the clock was set back.
+pub(crate) fn is_lately(age: i64) -> bool {
+    (-60..SAY_AGAIN).contains(&age)
+}
+
 /// The kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -150,7 +156,7 @@ fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
         // A full mark still says when last.
         file.set_modified(std::time::SystemTime::now())?;
     }
-    Ok(before.len() == 0 || !(0..SAY_AGAIN).contains(&age))
+    Ok(before.len() == 0 || !is_lately(age))
 }
 
 /// Removes the marks: all of them, or those that nobody added to for so many seconds. For user `postern`.

@@ -12,7 +12,7 @@
 use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::hook;
-use crate::trouble::{CAP, SAY_AGAIN, Trouble};
+use crate::trouble::{CAP, Trouble, is_lately};
 use nix::libc;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -174,10 +174,8 @@ fn catch_signals() {
 }
 
 fn start_deadline() {
-    let after = libc::timeval {
-        tv_sec: (DEADLINE_MS / 1000) as libc::time_t,
-        tv_usec: ((DEADLINE_MS % 1000) * 1000) as libc::suseconds_t,
-    };
+    let after =
+        libc::timeval { tv_sec: (DEADLINE_MS / 1000) as _, tv_usec: ((DEADLINE_MS % 1000) * 1000) as _ };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: after };
     // SAFETY: plain values, no old timer wanted.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) };
@@ -214,9 +212,25 @@ unsafe fn become_next(prepared: &Prepared) {
     unsafe {
         let none: libc::itimerval = std::mem::zeroed();
         libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
+        forget_library_signals();
         libc::sigprocmask(libc::SIG_SETMASK, &prepared.mask, ptr::null_mut());
         hook::open_files_as_before();
         libc::execve(prepared.argv[0], prepared.argv.as_ptr(), environ);
+    }
+}
+
+/// A signal that was blocked and came waits across `execve` and would end the next program: ignoring it for a
+/// moment makes the kernel forget it. Async-signal-safe.
+fn forget_library_signals() {
+    // The kernel's own form (handler, flags, restorer, mask), since the library's refuses these numbers.
+    let (ignored, as_before) = ([libc::SIG_IGN, 0, 0, 0], [libc::SIG_DFL, 0, 0, 0]);
+    for signal in LIBRARY_SIGNALS {
+        for action in [&ignored, &as_before] {
+            // SAFETY: the kernel reads four words at most of what is ours, and writes nothing.
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null::<usize>(), 8usize)
+            };
+        }
     }
 }
 
@@ -249,7 +263,7 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
             let mut meta: libc::stat = std::mem::zeroed();
             let examined = libc::fstat(fd, &mut meta) == 0;
             let age = libc::time(ptr::null_mut()) - meta.st_mtime;
-            let news = examined && (meta.st_size == 0 || !(0..SAY_AGAIN).contains(&age));
+            let news = examined && (meta.st_size == 0 || !is_lately(age));
             if u64::try_from(meta.st_size).is_ok_and(|size| size < CAP) {
                 libc::write(fd, c".".as_ptr().cast(), 1);
             } else {

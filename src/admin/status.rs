@@ -93,15 +93,17 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 }
 
 fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
-    let store = match admin.settings() {
-        Ok(store) => store,
+    let read = || {
+        let store = admin.settings()?;
+        Ok::<_, crate::error::Error>((store.settings()?, store.generation()?))
+    };
+    let (settings, generation) = match read() {
+        Ok(both) => both,
         Err(error) => {
             report.add("settings", Level::Trouble, error.to_string());
             return Settings::default();
         }
     };
-    let settings = store.settings().unwrap_or_default();
-    let generation = store.generation().unwrap_or_default();
     report.add("settings", Level::Good, format!("Generation {generation}."));
     let head = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
     match head {

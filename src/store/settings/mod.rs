@@ -57,21 +57,35 @@ impl SettingsStore {
         let mut connection = Connection::open_with_flags(&path, flags).map_err(failed())?;
         connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed())?;
         connection.execute_batch("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;").map_err(failed())?;
+        // An emptied file is damage, not a beginning: taken for new settings, it would be published in the
+        // place of everything that the administrator had set.
+        if schema::version(&connection, &path)? == 0 {
+            return Err(Error::Data(format!(
+                "The settings {} are empty. Put a copy back; or begin new ones: remove the file and run `postern init`.",
+                path.display()
+            )));
+        }
         schema::migrate(&mut connection, &path, SCHEMA)?;
         Ok(SettingsStore { connection, paths: paths.clone() })
     }
 
-    /// Opens the settings, beginning them where there are none.
+    /// Opens the settings, beginning them where there are none. They come into place whole.
     pub fn begin(paths: &Paths) -> Result<SettingsStore> {
         let path = paths.settings();
         if !path.exists() {
+            let new = path.with_extension("new");
+            let _ = std::fs::remove_file(&new);
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)
-                .map_err(Error::file("make", &path))?;
+                .open(&new)
+                .map_err(Error::file("make", &new))?;
+            let mut connection = Connection::open(&new).map_err(Error::database("open", &new))?;
+            schema::migrate(&mut connection, &new, SCHEMA)?;
+            drop(connection);
+            std::fs::rename(&new, &path).map_err(Error::file("make", &path))?;
         }
         SettingsStore::open(paths)
     }
