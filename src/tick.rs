@@ -15,7 +15,7 @@ use crate::policy::Policy;
 use crate::request::{Door, Send};
 use crate::server_country;
 use crate::store::settings::SettingsStore;
-use crate::store::state::{self, State, notices, rollups, senders};
+use crate::store::state::{self, State, held, notices, rollups, senders};
 use crate::tally;
 use crate::trouble;
 use nix::libc;
@@ -153,6 +153,7 @@ fn tidy(call: &Call) -> Result<Vec<String>> {
     senders::prune(&transaction, call.now)
         .and_then(|()| notices::prune(&transaction, call.now))
         .and_then(|()| rollups::prune(&transaction, call.now))
+        .and_then(|()| held::prune(&transaction, call.now))
         .map_err(failed)?;
     transaction.commit().map_err(failed_too)?;
     trouble::clear(&call.paths, FORGET_TROUBLE);

@@ -175,8 +175,8 @@ fn catch_signals() {
 
 fn start_deadline() {
     let after = libc::timeval {
-        tv_sec: (DEADLINE_MS / 1000) as libc::time_t,
-        tv_usec: ((DEADLINE_MS % 1000) * 1000) as libc::suseconds_t,
+        tv_sec: (DEADLINE_MS / 1000) as _,
+        tv_usec: ((DEADLINE_MS % 1000) * 1000) as _,
     };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: after };
     // SAFETY: plain values, no old timer wanted.

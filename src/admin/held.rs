@@ -1,20 +1,29 @@
 //! Messages that are held: list, release, remove.
 //!
 //! The state says which messages were held; Exim has them. A name that goes to Exim's command line comes from
-//! the caller, never from the state, and has the shape of a message identification.
+//! the caller, never from the state, and has the shape of a message identification. Messages also leave the
+//! queue without us (`exim -Mrm`, `timeout_frozen_after`), so the list is compared with the queue where that
+//! may be read: Exim shows it to root and its admin users only.
 
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::request::MessageId;
-use crate::store::state::held;
+use crate::store::state::held::{self, Held};
+use nix::unistd::geteuid;
 use serde_json::json;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// The programs by which Exim may be there.
 const EXIM: [&str; 3] = ["usr/sbin/exim4", "usr/sbin/exim", "usr/exim/bin/exim"];
+
+/// A message is noted while Exim still takes it in; for so many seconds it need not be in the queue.
+const ARRIVING: i64 = 600;
+
+const GONE: &str = "Exim no longer has it; it was taken off the list.";
 
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -22,15 +31,37 @@ pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let rows = on_state(&admin.call.paths, |state| {
         held::list(state.connection(), &account).map_err(state.failed("read"))
     })?;
-    Ok(json!(rows).into())
+    if rows.is_empty() || !geteuid().is_root() {
+        return Ok(json!(rows).into());
+    }
+    match queue(admin) {
+        Ok(queue) => {
+            let arrived = admin.call.now - ARRIVING;
+            let (gone, living): (Vec<Held>, Vec<Held>) =
+                rows.into_iter().partition(|row| row.at < arrived && !queue.contains(&row.message));
+            let names: Vec<&str> = gone.iter().map(|row| row.message.as_str()).collect();
+            forget(admin, &names)?;
+            let told = format!("Exim no longer has {} of them; they were taken off the list.", names.len());
+            Ok(Outcome::from(json!(living)).warn(Some(told).filter(|_| !names.is_empty())))
+        }
+        Err(error) => {
+            let told = format!("It is not known which of them Exim still has. {error}");
+            Ok(Outcome::from(json!(rows)).warn(Some(told)))
+        }
+    }
 }
 
 /// Lets a message leave.
 pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
-    exim(admin, &["-Mt", &message.to_string()])?;
-    let delivery = exim(admin, &["-M", &message.to_string()]);
-    forget(admin, &message)?;
+    match exim(admin, &["-Mt", &message.to_string()])? {
+        Said::Done => {}
+        // Somebody else thawed it already.
+        Said::Other(text) if text.contains("is not frozen") => {}
+        said => return not_done(admin, given, &message, said),
+    }
+    let delivery = exim(admin, &["-M", &message.to_string()]).and_then(Said::into_result);
+    forget(admin, &[&message.to_string()])?;
     admin.change(given, |change| change.note("release_held", &message.to_string(), "held", "released"))?;
     Ok(Outcome::said(format!("Message {message} leaves.")).warn(delivery.err().map(|e| e.to_string())))
 }
@@ -38,37 +69,102 @@ pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 /// Deletes a message.
 pub fn remove_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
-    exim(admin, &["-Mrm", &message.to_string()])?;
-    forget(admin, &message)?;
+    match exim(admin, &["-Mrm", &message.to_string()])? {
+        Said::Done => {}
+        said => return not_done(admin, given, &message, said),
+    }
+    forget(admin, &[&message.to_string()])?;
     admin.change(given, |change| change.note("remove_held", &message.to_string(), "held", "removed"))?;
     Ok(Outcome::said(format!("Message {message} was removed.")))
 }
 
-fn forget(admin: &Admin, message: &MessageId) -> Result<()> {
+/// A message that Exim has lost is no longer held; any other answer is an error, and the list stays.
+fn not_done(admin: &Admin, given: &Arguments, message: &MessageId, said: Said) -> Result<Outcome> {
+    if said != Said::Gone {
+        return said.into_result().map(|()| Outcome::default());
+    }
+    if forget(admin, &[&message.to_string()])? == 0 {
+        return Err(Error::NotFound(format!("Message {message} is not held, and Exim does not have it.")));
+    }
+    admin.change(given, |change| change.note("forget_held", &message.to_string(), "held", "gone"))?;
+    Ok(Outcome::said(GONE))
+}
+
+/// Takes messages off the list; gives how many were on it.
+fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
+    if messages.is_empty() {
+        return Ok(0);
+    }
     on_state(&admin.call.paths, |state| {
         let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
         let transaction = state.begin()?;
-        held::forget(&transaction, &message.to_string()).map_err(failed)?;
-        transaction.commit().map_err(failed_too)
+        let each = messages.iter().map(|message| held::forget(&transaction, message));
+        let forgotten = each.sum::<rusqlite::Result<usize>>().map_err(failed)?;
+        transaction.commit().map_err(failed_too)?;
+        Ok(forgotten)
     })
 }
 
-fn exim(admin: &Admin, arguments: &[&str]) -> Result<()> {
-    let program = find(admin)?;
-    let said = Command::new(&program).args(arguments).output().map_err(Error::system(format!(
-        "run {} {}",
-        program.display(),
-        arguments.join(" ")
-    )))?;
-    if said.status.success() {
-        return Ok(());
+/// What Exim made of a command about one message.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Done,
+    /// The message is not in the queue.
+    Gone,
+    /// Anything else, with Exim's words.
+    Other(String),
+}
+
+impl Said {
+    /// Exim 4.96 and 4.98 end with status 1 and these words where they do not have the message; 4.96 does not
+    /// know the longer names of 4.97, so it cannot have such a message either.
+    fn read(message: &str, output: &Output) -> Said {
+        if output.status.success() {
+            return Said::Done;
+        }
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let gone = [
+            format!("Spool data file for {message} does not exist"),
+            format!("malformed message id {message}"),
+        ];
+        match gone.iter().any(|words| text.contains(words)) {
+            true => Said::Gone,
+            false => Said::Other(text.trim().chars().take(300).collect()),
+        }
     }
-    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat())
-        .trim()
-        .chars()
-        .take(300)
-        .collect::<String>();
-    Err(Error::NotFound(format!("Exim did not do {} ({text}).", arguments.join(" "))))
+
+    fn into_result(self) -> Result<()> {
+        match self {
+            Said::Done => Ok(()),
+            Said::Gone => Err(Error::NotFound("Exim does not have the message.".into())),
+            Said::Other(text) => Err(Error::NotFound(format!("Exim did not do it ({text})."))),
+        }
+    }
+}
+
+/// Does something with one message.
+fn exim(admin: &Admin, [what, message]: &[&str; 2]) -> Result<Said> {
+    run(admin, &[what, message]).map(|output| Said::read(message, &output))
+}
+
+/// The names of every message in the queue. `-bpr` is in every version and does not sort.
+fn queue(admin: &Admin) -> Result<HashSet<String>> {
+    let output = run(admin, &["-bpr"])?;
+    if !output.status.success() {
+        return Err(Error::State(format!("Exim did not show its queue ({}).", output.status)));
+    }
+    Ok(names_in(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Lines that begin a message are ` 25m  2.9K 0t5C6f-0000c8-00 <sender>`; more words than that are no harm.
+fn names_in(listing: &str) -> HashSet<String> {
+    listing.split_whitespace().filter(|w| MessageId::new(w).is_ok()).map(str::to_owned).collect()
+}
+
+fn run(admin: &Admin, arguments: &[&str]) -> Result<Output> {
+    let program = find(admin)?;
+    let running = format!("run {} {}", program.display(), arguments.join(" "));
+    Command::new(&program).args(arguments).output().map_err(Error::system(running))
 }
 
 fn find(admin: &Admin) -> Result<PathBuf> {
@@ -79,4 +175,45 @@ fn find(admin: &Admin) -> Result<PathBuf> {
             EXIM.map(|p| format!("/{p}")).join(", ")
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn said(message: &str, code: i32, out: &str, err: &str) -> Said {
+        let (stdout, stderr) = (out.as_bytes().to_vec(), err.as_bytes().to_vec());
+        Said::read(message, &Output { status: ExitStatus::from_raw(code << 8), stdout, stderr })
+    }
+
+    /// As Exim 4.96 and 4.98 were seen to answer.
+    #[test]
+    fn exims_words_for_a_message_that_it_does_not_have() {
+        let (short, long) = ("1xW1Xt-0000gl-1R", "1tPbCd-000000012Ab-3cDe");
+        let thaw = format!("Spool data file for {short} does not exist\n");
+        let remove = format!(
+            "{thaw}Continuing, to ensure all files removed\nSpool read error for {short}-H: No such file or directory\n\
+             Continuing to ensure all files removed\nMessage {short} has been removed or did not exist\n"
+        );
+        assert_eq!(said(short, 1, &thaw, ""), Said::Gone);
+        assert_eq!(said(short, 1, &remove, ""), Said::Gone);
+        assert_eq!(
+            said(long, 1, "", &format!("exim: malformed message id {long} after -Mt option\n")),
+            Said::Gone
+        );
+        assert_eq!(said(short, 0, "Message 1xW1Xt-0000gl-1R is no longer frozen\n", ""), Said::Done);
+        for other in [format!("Message {short} is locked\n"), "exim: permission denied; not admin".into()] {
+            assert!(matches!(said(short, 1, &other, ""), Said::Other(_)), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_queue_is_read_by_the_names_in_it() {
+        let listing = " 0m   289 1xW3sF-000000005sq-0Rcy <root@a.test> *** frozen ***\n          root@a.test\n\n\
+                       25m  2.9K 0t5C6f-0000c8-00 <a-b-c@x.test>\n        D x@y.test\n";
+        let expected = ["1xW3sF-000000005sq-0Rcy", "0t5C6f-0000c8-00"].map(String::from);
+        assert_eq!(names_in(listing), HashSet::from(expected));
+    }
 }

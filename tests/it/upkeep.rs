@@ -180,3 +180,77 @@ fn trouble_with_the_state_does_not_keep_init_from_publishing() {
     assert!(said.contains("in the way") && said.contains("published"), "{said}");
     assert!(sandbox.auth(AMERICAN).starts_with("deny 535 "));
 }
+
+/// Exim as seen from `postern held`: these messages are in its queue; what it says of others is what 4.98 says.
+fn exim_has(sandbox: &Sandbox, queue: &[&str]) {
+    let program = sandbox.path("usr/sbin/exim4");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    let listed: String =
+        queue.iter().map(|id| format!("echo ' 0m   289 {id} <web@a.test> *** frozen ***'\n")).collect();
+    let script = format!(
+        "#!/bin/sh\nif [ $1 = -bpr ]; then\n:\n{listed}exit 0\nfi\ncase ' {} ' in *\" $2 \"*) exit 0;; esac\n\
+         [ $1 = -M ] && exit 0\necho \"Spool data file for $2 does not exist\"\nexit 1\n",
+        queue.join(" ")
+    );
+    sandbox.install(&program, &script);
+}
+
+/// A stopped local user with these messages held.
+fn holding(ids: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1").setting("held_ceiling", "3");
+    assert_eq!(sandbox.send_locally("web", 1000, "a-b-0"), "allow\n");
+    for id in ids {
+        assert!(sandbox.send_locally("web", 1000, id).starts_with("hold "), "{id}");
+    }
+    sandbox
+}
+
+fn held(sandbox: &Sandbox) -> Vec<String> {
+    let rows = sandbox.api(&["list_held"]);
+    rows.as_array().unwrap().iter().map(|row| row["message"].as_str().unwrap().into()).collect()
+}
+
+#[test]
+fn a_held_message_that_exim_lost_leaves_the_list_and_makes_room() {
+    let sandbox = holding(&["a-b-1", "a-b-2", "a-b-3"]);
+    assert!(sandbox.send_locally("web", 1000, "a-b-4").starts_with("deny "), "the ceiling");
+    exim_has(&sandbox, &["a-b-2"]);
+    assert_eq!(held(&sandbox), ["a-b-1", "a-b-2", "a-b-3"], "they may be arriving still");
+    for verb in ["release", "remove"] {
+        let id = if verb == "release" { "a-b-1" } else { "a-b-3" };
+        let said = sandbox.postern(&["held", verb, id]).succeeded();
+        assert!(said.contains("Exim no longer has it; it was taken off the list."), "{said}");
+        let said = sandbox.postern(&["held", verb, id]).failed();
+        assert!(said.contains("is not held"), "{said}");
+    }
+    assert_eq!(held(&sandbox), ["a-b-2"]);
+    for id in ["a-b-5", "a-b-6"] {
+        assert!(sandbox.send_locally("web", 1000, id).starts_with("hold "));
+    }
+    assert!(sandbox.send_locally("web", 1000, "a-b-7").starts_with("deny "));
+    sandbox.wait(601);
+    let ran = sandbox.postern(&["held", "list"]);
+    assert!(ran.err.contains("no longer has 2 of them"), "{ran:?}");
+    assert!(ran.out.contains("a-b-2") && !ran.out.contains("a-b-5"), "{ran:?}");
+    assert!(sandbox.send_locally("web", 1000, "a-b-8").starts_with("hold "));
+    assert!(sandbox.postern(&["held", "release", "a-b-2"]).succeeded().contains("leaves"));
+}
+
+#[test]
+fn an_exim_that_does_not_answer_takes_nothing_off_the_list() {
+    let sandbox = holding(&["a-b-1"]);
+    sandbox.wait(601);
+    let told = sandbox.postern(&["held", "list"]);
+    assert!(told.err.contains("not known") && told.out.contains("a-b-1"), "{told:?}");
+    let program = sandbox.path("usr/sbin/exim4");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    sandbox.install(&program, "#!/bin/sh\necho \"Message $2 is locked\"\nexit 1\n");
+    for words in [&["held", "list"][..], &["held", "release", "a-b-1"], &["held", "remove", "a-b-1"]] {
+        sandbox.postern(words);
+        assert_eq!(held(&sandbox), ["a-b-1"], "{words:?}");
+    }
+    // After two weeks it is forgotten all the same.
+    sandbox.wait(14 * 86_400);
+    sandbox.postern(&["tick"]);
+    assert!(held(&sandbox).is_empty());
+}

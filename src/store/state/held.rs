@@ -4,6 +4,9 @@ use crate::clock::Seconds;
 use rusqlite::{Connection, Result, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+/// How long a message stays on the list, in seconds.
+pub const KEPT: Seconds = 14 * 86_400;
+
 /// A held message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -35,10 +38,15 @@ pub fn list(db: &Connection, account: &str) -> Result<Vec<Held>> {
         .collect()
 }
 
-/// Forgets the message: it was released or removed.
-pub fn forget(t: &Transaction, message: &str) -> Result<()> {
-    t.execute("DELETE FROM held WHERE message = ?1", [message])?;
-    Ok(())
+/// Forgets the message: it was released or removed. Gives how many rows that were.
+pub fn forget(t: &Transaction, message: &str) -> Result<usize> {
+    t.execute("DELETE FROM held WHERE message = ?1", [message])
+}
+
+/// Forgets what was held longer than Exim keeps a frozen message on most servers, so that messages which are
+/// gone do not fill the ceiling for ever; and what claims to come from the future. Gives how many.
+pub fn prune(t: &Transaction, now: Seconds) -> Result<usize> {
+    t.execute("DELETE FROM held WHERE at < ?1 OR at > ?2", [now - KEPT, now + 86_400])
 }
 
 #[cfg(test)]
@@ -73,5 +81,19 @@ mod tests {
         keep(&t, &message("a-a-a", "web", 1)).unwrap();
         keep(&t, &message("a-a-a", "web", 9)).unwrap();
         assert_eq!(list(&t, "").unwrap(), [message("a-a-a", "web", 9)]);
+    }
+
+    #[test]
+    fn after_two_weeks_a_message_no_longer_counts_towards_the_ceiling() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        let now = 1_700_000_000;
+        for (name, at) in
+            [("old-a-b", now - KEPT - 1), ("young-a-b", now - KEPT), ("ahead-a-b", now + 90_000)]
+        {
+            keep(&t, &message(name, "web", at)).unwrap();
+        }
+        assert_eq!(prune(&t, now).unwrap(), 2);
+        assert_eq!(list(&t, "").unwrap(), [message("young-a-b", "web", now - KEPT)]);
     }
 }
