@@ -11,9 +11,12 @@ use std::os::unix::fs::PermissionsExt;
 
 const GATE: &str = "/usr/libexec/postern/postern-dovecot";
 
-/// Lines of shell in the place of the gate. Each first waits for name and password, as the gate does.
+/// Lines of shell in the place of the gate. As the gate, it first closes what it inherited and waits for name
+/// and password: Dovecot reads the pipe of a child that was killed to its end, which comes when no sibling holds
+/// the pipe any more, and everybody would wait for everybody where the siblings wait for Dovecot (seen).
 fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
-    scene.put_program(GATE, &format!("#!/bin/sh\nhead -c 1 <&3 >/dev/null\n{script}\n"));
+    let first = "for fd in {5..100}; do eval \"exec $fd>&-\"; done; head -c 1 <&3 >/dev/null";
+    scene.put_program(GATE, &format!("#!/bin/bash\n{first}\n{script}\n"));
 }
 
 /// Every way with the right password, with a wrong one and with the name of nobody, at once: the ways by which
