@@ -99,7 +99,7 @@ fn a_mail_user_who_swaps_names_while_root_runs_init_and_tick_gets_nothing() {
         symlink(&victim, &link).unwrap();
         let swapper = Swapper::start(&link, &state.join(name), 2_000_000);
         for _ in 0..6 {
-            sandbox.postern(&["init"]);
+            sandbox.postern(&["init", "--user=61000:61000"]);
         }
         sandbox.postern(&["tick"]);
         drop(swapper);
@@ -107,7 +107,7 @@ fn a_mail_user_who_swaps_names_while_root_runs_init_and_tick_gets_nothing() {
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "{name}");
         let _ = fs::remove_file(&link);
         let _ = fs::remove_dir_all(&link);
-        sandbox.postern(&["init"]).succeeded();
+        sandbox.postern(&["init", "--user=61000:61000"]).succeeded();
         let tally = state.join("tally");
         assert_eq!((owner_of(&tally), mode_of(&tally)), ((POSTERN, POSTERN), 0o2770), "{name}");
         assert_eq!(owner_of(&sandbox.state()), (POSTERN, POSTERN), "{name}");
@@ -134,7 +134,7 @@ fn a_mail_user_that_is_added_later_works_with_what_is_there_and_one_that_is_take
     sandbox.log();
     assert_eq!(send_as(&sandbox, NEWCOMER), "allow\n", "it may not even read the policy");
     assert!(sandbox.logged("event=trouble") > 0);
-    sandbox.postern(&["init", "--mail-users=61004:61004"]).succeeded();
+    sandbox.postern(&["init", "--user=61000:61000", "--mail-users=61004:61004"]).succeeded();
     sandbox.log();
     assert_eq!(send_as(&sandbox, NEWCOMER), "allow\n");
     assert!(send_as(&sandbox, NEWCOMER).starts_with("defer 451 "));
@@ -157,13 +157,13 @@ fn init_sets_a_foreign_state_aside_and_keeps_an_own_one() {
     let sandbox = Sandbox::new().setting("rate_limit_messages", "3");
     sandbox.sends_freely(ALICE, 2);
     fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o600)).unwrap();
-    sandbox.postern(&["init"]).succeeded();
+    sandbox.postern(&["init", "--user=61000:61000"]).succeeded();
     assert_eq!(mode_of(&sandbox.state()), 0o660);
     sandbox.sends_freely(ALICE, 1);
     assert!(sandbox.send(ALICE).starts_with("defer 451 "), "nothing was lost");
     for owner in [0, THIEF] {
         sandbox.give(&sandbox.state(), owner);
-        let told = sandbox.postern(&["init"]).succeeded();
+        let told = sandbox.postern(&["init", "--user=61000:61000"]).succeeded();
         assert!(told.contains("was set aside as "), "{told}");
         assert_eq!(owner_of(&sandbox.state()), (POSTERN, POSTERN));
         sandbox.sends_freely(ALICE, 3);
@@ -177,7 +177,7 @@ fn trouble_with_the_state_does_not_keep_init_from_publishing() {
     fs::remove_file(sandbox.path("var/lib/postern/policy.db")).unwrap();
     fs::remove_dir_all(sandbox.path(STATE)).unwrap();
     fs::write(sandbox.path(STATE), "").unwrap();
-    let said = sandbox.postern(&["init"]).failed();
+    let said = sandbox.postern(&["init", "--user=61000:61000"]).failed();
     assert!(said.contains("in the way") && said.contains("published"), "{said}");
     assert!(sandbox.auth(AMERICAN).starts_with("deny 535 "));
 }

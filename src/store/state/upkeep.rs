@@ -166,3 +166,25 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_two_found_damaged_is_set_aside_by_the_first_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.state_dir()).unwrap();
+        std::fs::write(paths.state(), "garbage").unwrap();
+        std::fs::write(with_suffix(&paths.state(), "-wal"), "of the garbage").unwrap();
+        let seen = identity(&paths.state()).unwrap();
+        let aside = set_aside(&paths, 1_700_000_000, seen).unwrap().unwrap();
+        assert_eq!(set_aside(&paths, 1_700_000_000, seen).unwrap(), None);
+        assert_eq!(std::fs::read(aside.join("state.db")).unwrap(), b"garbage");
+        assert_eq!(std::fs::read(aside.join("state.db-wal")).unwrap(), b"of the garbage");
+        assert_eq!(paths.state().metadata().unwrap().len(), 0);
+        let left = std::fs::read_dir(paths.state_dir()).unwrap().count();
+        assert_eq!(left, 3, "the new state, the lock, one folder");
+    }
+}
