@@ -30,8 +30,13 @@ pub fn make_given(paths: &Paths, host: &Host) -> Result<()> {
 }
 
 /// `/run/postern`, which is gone after each start of the machine. For root.
+pub fn make_run_itself(paths: &Paths) -> Result<()> {
+    folder(&paths.run(), 0o755, (0, 0)).map(|_| ())
+}
+
+/// The same, with what lies in it. For root.
 pub fn make_run(paths: &Paths, host: &Host) -> Result<()> {
-    folder(&paths.run(), 0o755, (0, 0))?;
+    make_run_itself(paths)?;
     shared(&paths.trouble(), host)
 }
 

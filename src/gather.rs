@@ -3,6 +3,7 @@
 //! What cannot be had is missing, is marked as trouble, and keeps only the rules that need it from
 //! answering.
 
+use crate::account::Account;
 use crate::address::{Address, AddressClass, Network};
 use crate::call::Call;
 use crate::country::Country;
@@ -34,6 +35,20 @@ pub fn login(call: &Call, login: &Login) -> LoginFacts {
 /// What is known about a message, the state apart.
 pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
     ask(call, |questions| send_policy(questions, call, send))
+}
+
+/// Which of these accounts are on the Per-User Rate Limiter Whitelist; the policy is opened once for all.
+pub fn whitelisted(call: &Call, accounts: Vec<Account>) -> Result<Vec<Account>> {
+    let policy = Policy::open(&call.paths.policy())?;
+    let mut questions = policy.ask()?;
+    questions.head()?;
+    let mut listed = Vec::new();
+    for account in accounts {
+        if questions.subject(kind::WHITELIST, &account, call.now)?.is_some() {
+            listed.push(account);
+        }
+    }
+    Ok(listed)
 }
 
 /// The country of the address.

@@ -10,19 +10,28 @@ use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::store::state::State;
 use crate::store::state::notices::{self, Notice};
+use crate::tick::Done;
 use crate::trouble::{self, Trouble};
-use std::io::Write;
-use std::process::{Command, Stdio};
+use nix::libc;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::FromRawFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-/// Hands every waiting notice to sendmail.
-pub fn send_waiting(call: &Call) -> Result<Vec<String>> {
+/// How long sendmail may take for one notice. It only has to take it into its queue.
+const SENDMAIL_MAY_TAKE: Duration = Duration::from_secs(30);
+
+/// Hands every waiting notice to sendmail, up to the first that it does not take: all go to one address, and
+/// those behind it wait for the next minute.
+pub fn send_waiting(call: &Call) -> Result<Done> {
+    let mut done = Done::default();
     let mut state = State::open(&call.paths)?;
     let waiting = notices::waiting(state.connection()).map_err(state.failed("read"))?;
     if waiting.is_empty() {
-        return Ok(Vec::new());
+        return Ok(done);
     }
     let to = Policy::open(&call.paths.policy())?.ask()?.head()?.settings.administration_email_address;
-    let mut told = Vec::new();
     for notice in waiting {
         let handed = hand_over(call, &to, &notice);
         let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
@@ -30,38 +39,70 @@ pub fn send_waiting(call: &Call) -> Result<Vec<String>> {
         notices::mark(&transaction, notice.id, handed.is_ok().then_some(call.now)).map_err(failed)?;
         transaction.commit().map_err(failed_too)?;
         match handed {
-            Ok(()) => told.push(format!("{to} was told about {}.", notice.account)),
+            Ok(()) => done.told.push(format!("{to} was told about {}.", notice.account)),
             Err(error) => {
                 trouble::mark(call, Trouble::Notice, &error.to_string());
-                told.push(error.to_string());
+                done.failed.push(error.to_string());
+                break;
             }
         }
     }
-    Ok(told)
+    Ok(done)
 }
 
 fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
     let program = call.paths.root().join("usr/sbin/sendmail");
     let failed = || Error::system(format!("hand a notice for {to} to {}", program.display()));
+    // From memory and not through a pipe, which a program that does not read would fill and hold us at.
+    let message = in_memory(text(to, notice).as_bytes()).map_err(failed())?;
     let mut child = Command::new(&program)
         .args(["-oi", "-f", "<>", "--", to])
         .env_clear()
-        .stdin(Stdio::piped())
+        .stdin(message)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed())?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(text(to, notice).as_bytes()).map_err(failed())?;
+    match wait(&mut child, SENDMAIL_MAY_TAKE).map_err(failed())? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(Error::State(format!(
+            "{} did not take a notice for {to} ({status}); it is tried again.",
+            program.display()
+        ))),
+        None => Err(Error::State(format!(
+            "{} did not take a notice for {to} within {} seconds and was ended; it is tried again.",
+            program.display(),
+            SENDMAIL_MAY_TAKE.as_secs()
+        ))),
     }
-    let status = child.wait().map_err(failed())?;
-    if status.success() {
-        return Ok(());
+}
+
+/// A file without a name that holds these bytes, to be read from its beginning.
+fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+    // SAFETY: a C string of ours; the descriptor that comes back is nobody else's.
+    let mut file = unsafe {
+        let fd = libc::memfd_create(c"postern-notice".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Waits so long for its end, then kills it; none where that was necessary.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
-    Err(Error::State(format!(
-        "{} did not take a notice for {to} ({status}); it is tried again.",
-        program.display()
-    )))
+    child.kill()?;
+    child.wait().map(|_| None)
 }
 
 /// The message. Names from the state go through [`one_line`], so that none can add a header.
@@ -101,6 +142,22 @@ fn shell_word(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_ended_after_its_time_and_one_that_does_not_is_heard() {
+        let mut hangs = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        assert_eq!(wait(&mut hangs, Duration::from_millis(50)).unwrap(), None);
+        assert!(hangs.try_wait().unwrap().is_some());
+        let mut fails = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        assert_eq!(wait(&mut fails, SENDMAIL_MAY_TAKE).unwrap().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn a_message_is_read_from_its_beginning() {
+        let bytes = "line\n".repeat(100_000);
+        let cat = Command::new("/bin/cat").stdin(in_memory(bytes.as_bytes()).unwrap()).output().unwrap();
+        assert_eq!(cat.stdout, bytes.as_bytes());
+    }
 
     #[test]
     fn a_name_from_the_state_is_one_word_of_a_command() {

@@ -87,6 +87,11 @@ impl Paths {
         self.root.join("run/postern")
     }
 
+    /// The file by which there is one tick at a time; root's.
+    pub fn tick_lock(&self) -> PathBuf {
+        self.run().join("tick.lock")
+    }
+
     /// Folder of the trouble marks.
     pub fn trouble(&self) -> PathBuf {
         self.run().join("trouble")

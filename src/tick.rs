@@ -2,155 +2,153 @@
 //! of who is on the whitelist, sends notices, prunes.
 //!
 //! Root's part is small: it makes `/run/postern` and publishes the policy where that is missing. All the rest
-//! is done by a child that has become user `postern`.
+//! is done by a child that has become user `postern`. Two ticks at once would send a notice twice, so there
+//! is never more than one.
 
+mod fold;
+mod only_one;
+
+use crate::account::Account;
 use crate::call::Call;
-use crate::decide::Fact;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::folders;
 use crate::gather;
+use crate::log::{Line, Severity};
 use crate::notify;
-use crate::on_state::as_postern;
+use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
-use crate::request::{Door, Send};
 use crate::server_country;
 use crate::store::settings::SettingsStore;
 use crate::store::state::{self, State, held, notices, rollups, senders};
-use crate::tally;
-use crate::trouble;
-use nix::libc;
+use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// How long a hook may go on writing into a tally that was renamed.
-const LATE_WRITERS: Duration = Duration::from_secs(2);
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
 
 /// Trouble that nobody met for a week is forgotten.
 const FORGET_TROUBLE: i64 = 7 * 86_400;
 
-/// Largest tally file that is folded; more is not from hooks.
-const LARGEST: u64 = 512 * 1024 * 1024;
+/// Stops that are compared with the whitelist in one minute, the newest first. Mail users can write the state.
+const MOST_STOPS: i64 = 1000;
 
-/// Does it all; gives what is worth telling. Each part is tried although another failed.
-pub fn tick(call: &Call) -> Result<Vec<String>> {
-    let mut told = Vec::new();
-    if geteuid().is_root() {
-        told.extend(as_root(call).unwrap_or_else(|error| vec![error.to_string()]));
+/// How long the work may take, in seconds: one that hangs would keep every later tick away.
+const LONGEST: u32 = 300;
+
+/// What a tick did.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// What deserves to be told, as sentences.
+    pub told: Vec<String>,
+    /// What did not work.
+    pub failed: Vec<String>,
+}
+
+impl Done {
+    fn add(&mut self, part: Result<Done>) {
+        match part {
+            Ok(done) => {
+                self.told.extend(done.told);
+                self.failed.extend(done.failed);
+            }
+            Err(error) => self.failed.push(error.to_string()),
+        }
     }
-    let done: Vec<String> = as_postern(&call.paths, || Ok(work(call)))?;
-    told.extend(done);
-    Ok(told)
+
+    /// What a part has to tell.
+    fn telling(told: impl IntoIterator<Item = String>) -> Done {
+        Done { told: told.into_iter().collect(), ..Done::default() }
+    }
+}
+
+/// Does it all; each part is tried although another failed. What was done and what failed is logged too.
+pub fn tick(call: &Call) -> Done {
+    only_this(call).unwrap_or_else(|error| {
+        trouble::mark(call, Trouble::Tick, &error.to_string());
+        Done { failed: vec![error.to_string()], ..Done::default() }
+    })
+}
+
+fn only_this(call: &Call) -> Result<Done> {
+    let Some(lock) = only_one::lock(&call.paths)? else {
+        return Ok(Done::telling(["Another tick is at work; this one does nothing.".into()]));
+    };
+    let mut done = Done::default();
+    if geteuid().is_root() {
+        done.add(as_root(call));
+    }
+    let of_root = done.failed.clone();
+    match as_postern_holding(&call.paths, Some(lock.as_fd()), || Ok(work(call, of_root))) {
+        Ok(of_child) => done.add(Ok(of_child)),
+        Err(error) => {
+            trouble::mark(call, Trouble::Tick, &error.to_string());
+            done.failed.push(error.to_string());
+        }
+    }
+    for sentence in &done.told {
+        Line::new(Severity::Notice, "tick").field("did", sentence).send(&call.paths, call.program);
+    }
+    Ok(done)
 }
 
 /// What only root can do.
-fn as_root(call: &Call) -> Result<Vec<String>> {
+fn as_root(call: &Call) -> Result<Done> {
     let store = SettingsStore::open(&call.paths)?;
     folders::make_run(&call.paths, &store.host()?)?;
     let published = Policy::open(&call.paths.policy()).and_then(|policy| policy.ask()?.head());
     let current = store.generation()?;
     if published.is_ok_and(|head| head.generation == current) {
-        return Ok(Vec::new());
+        return Ok(Done::default());
     }
     let generation = server_country::publish(call, &store)?;
-    Ok(vec![format!("The policy was published anew (generation {generation}).")])
+    Ok(Done::telling([format!("The policy was published anew (generation {generation}).")]))
 }
 
-/// As user `postern`.
-fn work(call: &Call) -> Vec<String> {
-    let mut told = Vec::new();
+/// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
+fn work(call: &Call, of_root: Vec<String>) -> Done {
+    end_after(LONGEST);
+    let mut done = Done::default();
     match state::begin(&call.paths, call.now) {
-        Ok(begun) => told.extend(begun),
+        Ok(begun) => {
+            done.told.extend(begun);
+            for part in [fold::fold_tally, release_whitelisted, notify::send_waiting, tidy] {
+                done.add(part(call));
+            }
+        }
         Err(error) => {
             state::mark_trouble(call, &error);
-            return vec![format!("The state cannot be worked on: {error}")];
+            done.failed.push(format!("The state cannot be worked on: {error}"));
         }
     }
-    for part in [fold_tally, release_whitelisted, notify::send_waiting, tidy] {
-        match part(call) {
-            Ok(lines) => told.extend(lines),
-            Err(error) => told.push(error.to_string()),
-        }
+    let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
+    if !all.is_empty() {
+        trouble::mark(call, Trouble::Tick, &all.join(" "));
     }
-    told
-}
-
-/// Renames the current tally, waits for late writers, folds it and what earlier calls left.
-fn fold_tally(call: &Call) -> Result<Vec<String>> {
-    if tally::close_current(&call.paths, call.now)? {
-        std::thread::sleep(LATE_WRITERS);
-    }
-    let mut state = State::open(&call.paths)?;
-    let failed = |file: PathBuf| fold_file(call, &mut state, &file).err().map(|e| e.to_string());
-    Ok(waiting(call)?.into_iter().filter_map(failed).collect())
-}
-
-fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
-    let folder = call.paths.tally_dir();
-    let entries = std::fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    files.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("fold-")));
-    files.sort();
-    Ok(files)
-}
-
-fn fold_file(call: &Call, state: &mut State, file: &Path) -> Result<()> {
-    if let Some(bytes) = read_plain(file)? {
-        let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let transaction = state.begin()?;
-        rollups::fold(&transaction, &name, &String::from_utf8_lossy(&bytes), call.now).map_err(failed)?;
-        transaction.commit().map_err(failed_too)?;
-    }
-    std::fs::remove_file(file).map_err(Error::file("remove", file))
-}
-
-/// Mail users can put anything here: only plain files of a sane size are read, no link is followed, and no
-/// pipe is waited for.
-fn read_plain(path: &Path) -> Result<Option<Vec<u8>>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let Ok(mut file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return Ok(None) };
-    let meta = file.metadata().map_err(Error::file("examine", path))?;
-    if !meta.is_file() || meta.len() > LARGEST {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(Error::file("read", path))?;
-    Ok(Some(bytes))
+    end_after(0);
+    done
 }
 
 /// A whitelist entry lifts the stop of its accounts; where that failed when it was saved, it is done here.
-fn release_whitelisted(call: &Call) -> Result<Vec<String>> {
+fn release_whitelisted(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
-    let stops = senders::stops(state.connection(), call.now).map_err(state.failed("read"))?;
-    let is_whitelisted = |name: &str| {
-        let send = Send {
-            account: crate::account::Account::from_server(name),
-            address: None,
-            by_mail_server: false,
-            uid: None,
-            recipients: 1,
-            message: None,
-            local: true,
-            door: Door::Explain,
-        };
-        matches!(gather::send(call, &send), Fact::Known(policy) if policy.whitelisted.is_some())
-    };
-    if !stops.iter().any(|stop| is_whitelisted(&stop.account)) {
-        return Ok(Vec::new());
+    let stops =
+        senders::newest_stops(state.connection(), call.now, MOST_STOPS).map_err(state.failed("read"))?;
+    let accounts: Vec<Account> = stops.iter().filter_map(|s| Account::from_server(&s.account)).collect();
+    if accounts.is_empty() {
+        return Ok(Done::default());
     }
-    let n = senders::release_matching(&mut state, &is_whitelisted)?;
-    Ok(vec![format!("{n} stops were lifted, since their accounts are on the whitelist.")])
+    let listed = gather::whitelisted(call, accounts)?;
+    if listed.is_empty() {
+        return Ok(Done::default());
+    }
+    let n = senders::release_matching(&mut state, &|name| listed.iter().any(|a| a.name() == name))?;
+    Ok(Done::telling([format!("{n} stops were lifted, since their accounts are on the whitelist.")]))
 }
 
-fn tidy(call: &Call) -> Result<Vec<String>> {
+fn tidy(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
     let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
     let transaction = state.begin()?;
-    senders::prune(&transaction, call.now)
+    let forgotten = senders::prune(&transaction, call.now)
         .and_then(|()| notices::prune(&transaction, call.now))
         .and_then(|()| rollups::prune(&transaction, call.now))
         .and_then(|()| held::prune(&transaction, call.now))
@@ -158,5 +156,7 @@ fn tidy(call: &Call) -> Result<Vec<String>> {
     transaction.commit().map_err(failed_too)?;
     trouble::clear(&call.paths, FORGET_TROUBLE);
     state.checkpoint()?;
-    Ok(Vec::new())
+    state::remove_old_ones_aside(&call.paths)?;
+    let told = format!("{forgotten} messages that were held for 14 days were taken off the list.");
+    Ok(Done::telling(Some(told).filter(|_| forgotten > 0)))
 }

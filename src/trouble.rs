@@ -59,6 +59,8 @@ pub enum Trouble {
     Call,
     /// A notice could not be sent.
     Notice,
+    /// A part of the minute's work failed.
+    Tick,
 }
 
 /// Every kind, with its code and what the administrator is told.
@@ -105,6 +107,11 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         "A hook was called in a way that it does not understand: compare the snippets with those of this version.",
     ),
     (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
+    (
+        Trouble::Tick,
+        "tick-failed",
+        "A part of the minute's work did not succeed; `postern tick --verbose` says which.",
+    ),
 ];
 
 impl Trouble {

@@ -174,10 +174,8 @@ fn catch_signals() {
 }
 
 fn start_deadline() {
-    let after = libc::timeval {
-        tv_sec: (DEADLINE_MS / 1000) as _,
-        tv_usec: ((DEADLINE_MS % 1000) * 1000) as _,
-    };
+    let after =
+        libc::timeval { tv_sec: (DEADLINE_MS / 1000) as _, tv_usec: ((DEADLINE_MS % 1000) * 1000) as _ };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: after };
     // SAFETY: plain values, no old timer wanted.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) };

@@ -207,22 +207,28 @@ fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
 }
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {
-    let status = u8::from(outcome.is_err());
+    let status = outcome.as_ref().map_or(1, status_of);
     Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
 }
 
 /// Sentences may hold names from the state, which mail users can write: each stays one line.
 fn in_words(outcome: Result<Outcome>) -> Spoken {
     match outcome {
+        Ok(outcome) if outcome.quiet => Spoken { status: status_of(&outcome), ..Spoken::default() },
         Ok(outcome) => {
             let messages: String = outcome.messages.iter().map(|m| line(m)).collect();
-            let warnings = outcome.warnings.iter().map(|w| line(&format!("Warning: {w}"))).collect();
+            let warnings = outcome.warnings.iter().map(|w| line(&format!("Warning: {w}")));
+            let err = warnings.chain(outcome.failures.iter().map(|f| line(f))).collect();
             let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
             let out = messages + &if shown { render::text(&outcome.data) } else { String::new() };
-            Spoken { out, err: warnings, status: 0 }
+            Spoken { out, err, status: status_of(&outcome) }
         }
         Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },
     }
+}
+
+fn status_of(outcome: &Outcome) -> u8 {
+    u8::from(!outcome.failures.is_empty())
 }
 
 /// A sentence as one line: a name in it cannot begin another.

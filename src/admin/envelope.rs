@@ -5,17 +5,18 @@ use crate::error::{Error, Result};
 use serde_json::{Value, json};
 
 /// `{"status":1,"data":…,"errors":null,"warnings":null,"messages":null,"metadata":{}}`; a failure has status
-/// 0, its sentence in `errors` and a stable code in `metadata`.
+/// 0, its sentence in `errors` and a stable code in `metadata`; where a part failed and the rest was done, the
+/// code is `incomplete`.
 pub fn envelope(outcome: &Result<Outcome>) -> Value {
     let list = |sentences: &[String]| if sentences.is_empty() { Value::Null } else { json!(sentences) };
     match outcome {
         Ok(outcome) => json!({
-            "status": 1,
+            "status": i32::from(outcome.failures.is_empty()),
             "data": outcome.data,
-            "errors": null,
+            "errors": list(&outcome.failures),
             "warnings": list(&outcome.warnings),
             "messages": list(&outcome.messages),
-            "metadata": {},
+            "metadata": if outcome.failures.is_empty() { json!({}) } else { json!({ "code": "incomplete" }) },
         }),
         Err(error) => failure(error),
     }

@@ -39,6 +39,10 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What was done, in words.
     pub messages: Vec<String>,
+    /// What did not succeed although the rest was done: not done, in all.
+    pub failures: Vec<String>,
+    /// Says nothing in words; the exit status tells. For what a timer runs each minute.
+    pub quiet: bool,
 }
 
 impl From<Value> for Outcome {

@@ -117,7 +117,7 @@ fn links_in_place_of_any_file_lead_nowhere_and_the_state_heals() {
             a_normal_day(&sandbox);
             precious.are_untouched(place);
         }
-        sandbox.postern(&["tick"]).succeeded();
+        sandbox.postern(&["tick"]);
         sandbox.sends_freely("carol@example.test", 3);
         assert!(sandbox.send("carol@example.test").starts_with("defer 451 "), "{place}");
     });
@@ -229,9 +229,14 @@ fn forged_rows_reach_neither_the_terminal_nor_a_command_line() {
         &program,
         &format!("#!/bin/sh\nprintf '%s|' \"$@\" >{0}/words\nexec /bin/cat >{0}/text\n", mail.display()),
     );
-    for words in
-        [&["blocks", "list"][..], &["held", "list"], &["activity"], &["status"], &["tick"], &["statistics"]]
-    {
+    for words in [
+        &["blocks", "list"][..],
+        &["held", "list"],
+        &["activity"],
+        &["status"],
+        &["tick", "--verbose"],
+        &["statistics"],
+    ] {
         let ran = sandbox.postern(words);
         let said = format!("{}{}", ran.out, ran.err);
         assert!(!said.contains(['\u{1b}', '\0']), "{words:?}: {said:?}");
@@ -277,7 +282,7 @@ fn a_forged_tally_becomes_no_more_than_figures() {
     fs::write(tally.join("current"), lines.join("\n")).unwrap();
     fs::write(tally.join("fold-\n\u{1b}"), "1 1795608000 try dovecot-gate imap US allow x alice\n").unwrap();
     std::os::unix::fs::chown(tally.join("current"), Some(EXIM), None).unwrap();
-    let said = sandbox.postern(&["tick"]).succeeded();
+    let said = sandbox.postern(&["tick", "--verbose"]).succeeded();
     assert!(!said.contains('\u{1b}'), "{said:?}");
     assert_eq!(sandbox.in_state::<i64>("SELECT count(*) FROM stop"), 0);
     assert_eq!(sandbox.in_state::<i64>("SELECT sum(n) FROM login_day"), 3);

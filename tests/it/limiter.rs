@@ -168,7 +168,7 @@ fn a_notice_that_sendmail_does_not_take_waits_and_is_told() {
     let sandbox = Sandbox::new().setting("rate_limit_messages", "3");
     sandbox.sends_freely(ALICE, 3);
     is_stopped(&sandbox.send(ALICE));
-    let said = sandbox.postern(&["tick"]).succeeded();
+    let said = sandbox.postern(&["tick", "--verbose"]).failed();
     assert!(said.contains("sendmail"), "{said}");
     sandbox.is_in_trouble("notice");
     assert_eq!(sandbox.in_state::<i64>("SELECT count(*) FROM notice WHERE sent IS NULL AND tries = 1"), 1);

@@ -13,5 +13,6 @@ mod limiter;
 mod logins;
 mod seams;
 mod secrets;
+mod ticks;
 mod upkeep;
 mod ways_out;

@@ -154,7 +154,7 @@ fn a_state_of_a_newer_version() {
             |sql: &str| rusqlite::Connection::open(scene.path(STATE)).unwrap().execute_batch(sql).unwrap();
         set("INSERT OR REPLACE INTO meta VALUES ('min_version', 99)");
         mail_goes_on_and_the_policy_holds(scene, "state-newer", false);
-        let told = scene.postern(&["tick"]);
+        let told = scene.postern(&["tick", "--verbose"]);
         assert!(
             !(told.stdout + &told.stderr).contains("set aside"),
             "the newer version's state is not ours to replace"

@@ -58,7 +58,8 @@ fn the_address_is_root_unless_told_and_one_that_does_not_work_is_tried_again() {
         send_many(scene, &ALICE, 1);
         assert!(send_one(scene, &ALICE).says("451"));
         scene.run_as("root", &["mv", "/usr/sbin/sendmail", "/usr/sbin/sendmail.away"], "").succeeded();
-        let told = told::tick(scene);
+        let told = scene.postern(&["tick", "--verbose"]);
+        let told = told.stdout + &told.stderr;
         let marked = told::troubles(scene);
         scene.run_as("root", &["mv", "/usr/sbin/sendmail.away", "/usr/sbin/sendmail"], "").succeeded();
         assert!(told.contains("sendmail"), "{told}");

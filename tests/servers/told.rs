@@ -63,7 +63,7 @@ pub(crate) fn statistics(scene: &Scene) -> BTreeMap<String, i64> {
 /// The minute's work; what it told.
 #[track_caller]
 pub(crate) fn tick(scene: &Scene) -> String {
-    scene.postern(&["tick"]).succeeded()
+    scene.postern(&["tick", "--verbose"]).succeeded()
 }
 
 /// The parts of `postern status` that are in trouble, with what is said of them.

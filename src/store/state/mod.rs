@@ -20,7 +20,7 @@ pub mod senders;
 mod upkeep;
 
 pub use access::give_access;
-pub use upkeep::begin;
+pub use upkeep::{begin, remove_old_ones_aside};
 
 use super::lock;
 use crate::authority::opens_files_as_root;

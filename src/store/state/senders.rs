@@ -71,8 +71,13 @@ pub fn stop_of(db: &Connection, account: &Account) -> Result<Option<Stop>> {
 
 /// Every stop that is still in force.
 pub fn stops(db: &Connection, now: Seconds) -> Result<Vec<Stop>> {
-    db.prepare("SELECT * FROM stop WHERE until > ?1 ORDER BY since DESC")?
-        .query_map([now], Stop::read)?
+    newest_stops(db, now, -1)
+}
+
+/// The newest of them, so many at most; without a bound where that is below 0, as SQLite has it.
+pub fn newest_stops(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Stop>> {
+    db.prepare("SELECT * FROM stop WHERE until > ?1 ORDER BY since DESC LIMIT ?2")?
+        .query_map([now, most], Stop::read)?
         .collect()
 }
 

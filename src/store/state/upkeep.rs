@@ -5,10 +5,11 @@ use super::{SCHEMA, State, connect, trouble_of};
 use crate::clock::{Clock, Seconds};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
-use crate::shared_folder::{identity, out_of_the_way};
+use crate::shared_folder::{identity, out_of_the_way, own_folder};
 use crate::store::{lock, schema};
 use crate::trouble::{self, Trouble};
 use nix::libc;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use rusqlite::OptionalExtension;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
@@ -132,6 +133,29 @@ pub(super) fn move_aside(paths: &Paths, now: Seconds, _alone: &lock::Exclusive) 
     }
     make_empty(&path)?;
     Ok(aside)
+}
+
+/// How many states that were set aside are kept, the newest.
+const KEPT_ASIDE: usize = 3;
+
+/// Removes older ones: each is as large as a state. Only folders of the caller's own count, and only what
+/// [`move_aside`] puts into one is removed, within the open folder: no name is followed.
+pub fn remove_old_ones_aside(paths: &Paths) -> Result<()> {
+    let folder = paths.state_dir();
+    let entries = std::fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
+    let mut aside: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    aside.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("broken-")));
+    aside.sort();
+    let own = aside.into_iter().rev().filter_map(|path| Some((own_folder(&path).ok()?, path)));
+    for (opened, path) in own.skip(KEPT_ASIDE) {
+        for side in SIDES {
+            let name = with_suffix(Path::new("state.db"), side);
+            let _ = unlinkat(&opened, &name, UnlinkatFlags::NoRemoveDir);
+        }
+        // Where something else lies in it, it stays.
+        let _ = std::fs::remove_dir(&path);
+    }
+    Ok(())
 }
 
 /// What belongs to a database in WAL mode.

@@ -1,0 +1,67 @@
+//! One tick at a time.
+
+use crate::error::{Error, Result};
+use crate::folders;
+use crate::on_state::stored_user;
+use crate::paths::Paths;
+use fs2::FileExt;
+use nix::libc;
+use nix::unistd::geteuid;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
+
+/// Takes the right to tick; none where another has it. It ends with the last process that holds the file open.
+pub(super) fn lock(paths: &Paths) -> Result<Option<File>> {
+    let file = if geteuid().is_root() { of_root(paths)? } else { of_others(paths)? };
+    match FileExt::try_lock_exclusive(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(Error::system("lock the file by which there is one tick at a time")(e)),
+    }
+}
+
+/// In a folder of root's own; user `postern` may open it, mail users may not: whoever can open it can keep
+/// every tick away.
+fn of_root(paths: &Paths) -> Result<File> {
+    folders::make_run_itself(paths)?;
+    let path = paths.tick_lock();
+    let file = open(OpenOptions::new().read(true).write(true).create(true), &path)?;
+    if let Ok((_, group)) = stored_user(paths) {
+        fchown(&file, Some(0), Some(group)).map_err(Error::file("give away", &path))?;
+        file.set_permissions(Permissions::from_mode(0o640)).map_err(Error::file("set the mode of", &path))?;
+    }
+    Ok(file)
+}
+
+/// Where root never ticked since the machine was started, `postern`'s own folder has the file.
+fn of_others(paths: &Paths) -> Result<File> {
+    open(OpenOptions::new().read(true), &paths.tick_lock()).or_else(|_| {
+        let path = paths.data().join("tick.lock");
+        open(OpenOptions::new().read(true).write(true).create(true), &path)
+    })
+}
+
+fn open(options: &mut OpenOptions, path: &Path) -> Result<File> {
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path).map_err(Error::file("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_at_a_time_and_then_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.data()).unwrap();
+        let first = lock(&paths).unwrap();
+        assert!(first.is_some() && lock(&paths).unwrap().is_none());
+        let also_held = first.as_ref().unwrap().try_clone().unwrap();
+        drop(first);
+        assert!(lock(&paths).unwrap().is_none(), "a child that goes on keeps it");
+        drop(also_held);
+        assert!(lock(&paths).unwrap().is_some());
+    }
+}
