@@ -255,6 +255,8 @@ fn table_holds(pair: Pair, doors: Doors) {
             .iter()
             .flat_map(|case| Way::ALL.map(|way| (case, way)))
             .flat_map(|(case, way)| [true, false].map(|right| Try { case, way, right }))
+            // A refused login costs half a second: of the wrong passwords, one way of each service.
+            .filter(|login| login.right || [Way::SmtpLogin, Way::ImapCramMd5, Way::Pop3].contains(&login.way))
             .collect();
         for some in tries.chunks(66) {
             for (login, (reply, mail)) in some.iter().zip(at_once(some, |login| login.play(&scene))) {
@@ -313,7 +315,6 @@ fn every_rule_holds_with_dovecots_gate_alone() {
 #[test]
 fn every_rule_holds_with_the_chain_around_a_password_program() {
     table_holds(Pair::Bookworm, Doors { exim: false, dovecot: Some(DovecotDoor::Chain) });
-    table_holds(Pair::Bookworm, Doors::EXIM_AND_CHAIN);
 }
 
 #[test]

@@ -24,12 +24,11 @@ fn on_each_pair(test: impl Fn(&Scene)) {
 }
 
 /// What can be wrong with a file, as lines of shell.
-const WRONGS: [(&str, &str); 5] = [
+const WRONGS: [(&str, &str); 4] = [
     ("missing", "rm $f"),
     ("empty", ": >$f"),
     ("garbage", "head -c 30000 /dev/urandom >$f"),
     ("cut short", "head -c 3000 $f.good >$f"),
-    ("a folder", "rm $f && mkdir $f"),
 ];
 
 fn spoil(scene: &Scene, file: &str, script: &str) {
@@ -85,9 +84,6 @@ fn without_a_policy_everything_goes_on_and_tick_publishes_it_anew() {
             says(scene, "policy", case);
             let status = told::troubles(scene);
             assert!(status["policy"].contains("policy"), "{case}: {status:?}");
-            if case == "a folder" {
-                fs::remove_dir(scene.path(POLICY)).unwrap();
-            }
             let told = told::tick(scene);
             assert!(told.contains("The policy was published anew"), "{case}: {told}");
             assert_eq!(who_gets_in(scene), [false, false, true], "{case}");
