@@ -173,7 +173,17 @@ fn catch_signals() {
     }
 }
 
-fn start_deadline() {
+/// Stops the deadline while a hook waits for its caller, who has time of his own.
+pub fn pause_deadline() {
+    // SAFETY: all zero is a valid value, and stops the timer.
+    unsafe {
+        let none: libc::itimerval = std::mem::zeroed();
+        libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
+    }
+}
+
+/// Starts the deadline, anew after [`pause_deadline`].
+pub fn start_deadline() {
     let after =
         libc::timeval { tv_sec: (DEADLINE_MS / 1000) as _, tv_usec: ((DEADLINE_MS % 1000) * 1000) as _ };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: after };

@@ -25,6 +25,7 @@ use crate::verdict::Verdict;
 use crate::wayout::{self, WayOut};
 use nix::libc;
 use std::ffi::{CString, c_char, c_int};
+use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "postern-dovecot";
 
@@ -33,6 +34,9 @@ const TROUBLE: c_int = 111;
 
 /// Most bytes that Dovecot writes to descriptor 3 (the checkpassword interface says 512).
 const MOST_INPUT: usize = 4096;
+
+/// How long `chain` waits for name and password. Dovecot writes them at once; only a starved machine is slow.
+const INPUT_WAIT: Duration = Duration::from_secs(10);
 
 const PASS_ON: &[u8] = b"noauthenticate=y\t";
 
@@ -159,23 +163,26 @@ struct Credentials;
 
 impl Credentials {
     /// Reads descriptor 3 to its end and lays the same bytes back there for the next program. Signals wait
-    /// meanwhile: between the two, nobody could go on. The deadline alone does not wait: where Dovecot never
-    /// ends its input, the next program fails this one login instead of hanging with it.
+    /// meanwhile, and the deadline: between the two, nobody could go on. Where Dovecot never ends its input,
+    /// [`INPUT_WAIT`] ends the wait, and this one login fails instead of hanging.
     fn take_and_lay_back() -> Result<()> {
-        let blocked = BlockedSignals::all_but_the_deadline();
+        wayout::pause_deadline();
+        let blocked = BlockedSignals::all();
         let mut bytes = [0u8; MOST_INPUT];
         let length = read_to_end(3, &mut bytes);
         let laid = length.and_then(|length| lay_on_3(&bytes[..length]));
         bytes.fill(0);
         std::hint::black_box(&bytes);
         drop(blocked);
+        wayout::start_deadline();
         laid.map_err(Error::system("hand name and password on to the next program of the chain"))
     }
 }
 
 fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
-    let mut length = 0;
+    let (mut length, begun) = (0, Instant::now());
     while length < bytes.len() {
+        wait_until_readable(fd, INPUT_WAIT.saturating_sub(begun.elapsed()))?;
         // SAFETY: the buffer is ours; the descriptor is whatever Dovecot gave.
         let n = unsafe { libc::read(fd, bytes[length..].as_mut_ptr().cast(), bytes.len() - length) };
         match n {
@@ -188,6 +195,16 @@ fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Err(std::io::Error::other("it is longer than any name and password may be"))
+}
+
+fn wait_until_readable(fd: c_int, limit: Duration) -> std::io::Result<()> {
+    let mut input = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: one valid pollfd. An end of input, an error and a closed descriptor count as readable.
+    match unsafe { libc::poll(&mut input, 1, limit) } {
+        0 => Err(std::io::Error::other("it did not come to its end")),
+        _ => Ok(()),
+    }
 }
 
 fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {
@@ -209,13 +226,13 @@ fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All signals but the deadline's wait while this lives.
+/// All signals wait while this lives.
 struct BlockedSignals(u64);
 
 impl BlockedSignals {
-    fn all_but_the_deadline() -> BlockedSignals {
+    fn all() -> BlockedSignals {
         let mut before = 0;
-        set_signal_mask(!(1 << (libc::SIGALRM - 1)), &mut before);
+        set_signal_mask(u64::MAX, &mut before);
         BlockedSignals(before)
     }
 }

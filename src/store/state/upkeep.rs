@@ -139,7 +139,7 @@ pub(super) fn move_aside(paths: &Paths, now: Seconds, _alone: &lock::Exclusive) 
 const KEPT_ASIDE: usize = 3;
 
 /// Removes older ones: each is as large as a state. Only folders of the caller's own count, and only what
-/// [`move_aside`] puts into one is removed, within the open folder: no name is followed.
+/// setting aside puts into one is removed, within the open folder: no name is followed.
 pub fn remove_old_ones_aside(paths: &Paths) -> Result<()> {
     let folder = paths.state_dir();
     let entries = std::fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
