@@ -10,26 +10,31 @@
 //! are asked. Trouble of our own lets mail go on: a fact that is missing silences the rules that need it, and
 //! [`wayout`] is what a hook says when it cannot go on.
 
+// How mail servers speak, and how a hook begins and ends.
 pub mod door;
 pub mod hook;
 pub mod wayout;
 
+// What is asked.
 pub mod account;
 pub mod address;
 pub mod country;
 pub mod request;
 
+// The page that runs it, and what it looks up.
 pub mod flow;
 pub mod gather;
 pub mod networks;
 pub mod policy;
 
+// The rules, what is written down, what is said.
 pub mod decide;
 pub mod record;
 pub mod store;
 pub mod tally;
 pub mod verdict;
 
+// What administrators do, and the minute's work.
 pub mod admin;
 pub mod authority;
 pub mod folders;
@@ -40,6 +45,7 @@ pub mod settings;
 pub mod shared_folder;
 pub mod tick;
 
+// What all of it stands on.
 pub mod acl;
 pub mod call;
 pub mod clock;

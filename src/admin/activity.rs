@@ -46,8 +46,22 @@ fn figures(admin: &Admin, days: i64) -> Result<Vec<Figure>> {
     })
 }
 
+/// Who is behind one country's figures, by account.
+fn accounts_in(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let country = Country::from_name_or_code(given.text("country"))?.to_string();
+    let since = admin.call.now - given.number_within("days", 1, 35, 30)? * 86_400;
+    let limit = given.number_within("limit", 1, 10_000, 100)?;
+    let rows = on_state(&admin.call.paths, |state| {
+        rollups::accounts_in(state.connection(), &country, since, limit).map_err(state.failed("read"))
+    })?;
+    Ok(json!(rows).into())
+}
+
 /// Figures by country: logins tried, refused and succeeded, messages sent, by service and in all.
 pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    if given.given("country").is_some() {
+        return accounts_in(admin, given);
+    }
     let figures = figures(admin, given.number_within("days", 1, 400, 30)?)?;
     let service = given.text("service");
     let mut rows: BTreeMap<String, Map<String, Value>> = BTreeMap::new();

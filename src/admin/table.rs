@@ -175,7 +175,12 @@ pub const FUNCTIONS: &[Function] = &[
         "country_statistics",
         &["statistics"],
         "Country Statistics: logins tried, refused, succeeded, and messages sent, by country",
-        &[DAYS, option("service", "only this service: smtp, imap, pop3, local")],
+        &[
+            DAYS,
+            option("service", "only this service: smtp, imap, pop3, local"),
+            option("country", "only this country, by account (35 days at most)"),
+            LIMIT,
+        ],
         activity::country_statistics,
     ),
     reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks),

@@ -222,6 +222,33 @@ pub fn by_country(db: &Connection, since: Seconds) -> Result<Vec<Figure>> {
     .collect()
 }
 
+/// Figures of one account in one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountFigure {
+    /// The account; empty for everybody else together.
+    pub account: String,
+    /// The service.
+    pub service: String,
+    /// As [`Figure::verdict`].
+    pub verdict: String,
+    /// How many.
+    pub n: i64,
+}
+
+/// Who was behind a country's figures since this time, the largest first.
+pub fn accounts_in(db: &Connection, country: &str, since: Seconds, limit: i64) -> Result<Vec<AccountFigure>> {
+    db.prepare(
+        "SELECT coalesce(a.name, ''), l.service, l.verdict, sum(l.n) AS n
+         FROM login_day l LEFT JOIN account a ON a.id = l.account
+         WHERE l.country = ?1 AND l.day >= ?2
+         GROUP BY l.account, l.service, l.verdict ORDER BY n DESC, a.name LIMIT ?3",
+    )?
+    .query_map(params![country, since / 86_400, limit], |row| {
+        Ok(AccountFigure { account: row.get(0)?, service: row.get(1)?, verdict: row.get(2)?, n: row.get(3)? })
+    })?
+    .collect()
+}
+
 /// When each door asked last: name, service, time.
 pub fn doors(db: &Connection) -> Result<Vec<(String, String, Seconds)>> {
     db.prepare("SELECT name, service, last FROM door ORDER BY name, service")?
@@ -268,6 +295,18 @@ mod tests {
 
     fn number(db: &Connection, sql: &str) -> i64 {
         db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_countrys_figures_are_told_by_account() {
+        let mut db = in_memory();
+        let text = login("alice@example.test").repeat(3) + &login("bob@example.test") + &login("-");
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        let told: Vec<_> =
+            accounts_in(&db, "DE", 0, 10).unwrap().into_iter().map(|f| (f.account, f.verdict, f.n)).collect();
+        let row = |account: &str, n| (account.to_string(), "tried".to_string(), n);
+        assert_eq!(told, [row("alice@example.test", 3), row("", 1), row("bob@example.test", 1)]);
+        assert_eq!(accounts_in(&db, "FR", 0, 10).unwrap(), []);
     }
 
     #[test]
