@@ -82,7 +82,6 @@ pub(crate) struct Setting {
     doors: Doors,
     data: bool,
     answers: bool,
-    fault: Option<&'static str>,
 }
 
 impl Setting {
@@ -104,15 +103,9 @@ impl Setting {
         self
     }
 
-    /// Every call of a hook has this fault on purpose: `panic`, `overflow`, `hang`, or a signal's number.
-    pub(crate) fn with_fault(mut self, fault: &'static str) -> Self {
-        self.fault = Some(fault);
-        self
-    }
-
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
-        let Setting { pair, doors, data, answers, fault } = self;
+        let Setting { pair, doors, data, answers } = self;
         assert!(
             pair == Pair::Bookworm || doors.dovecot.is_none(),
             "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
@@ -121,7 +114,7 @@ impl Setting {
         root.sweep();
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
-        servers::configure(&root, doors, fault);
+        servers::configure(&root, doors);
         if answers {
             answers::install(&root);
         } else if doors.any() {
@@ -144,7 +137,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Sets a scene on this pair.
     pub(crate) fn on(pair: Pair) -> Setting {
-        Setting { pair, doors: Doors::NONE, data: true, answers: false, fault: None }
+        Setting { pair, doors: Doors::NONE, data: true, answers: false }
     }
 
     /// The sandbox that another process keeps running on this pair, if one does.

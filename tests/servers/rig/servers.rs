@@ -18,8 +18,7 @@ const DOVECOT_PROGRAM: &str = "/usr/libexec/postern/postern-dovecot";
 const PORTS: [u16; 6] = [10025, 10026, 10143, 10144, 10110, 10111];
 
 /// Writes everything that the servers read.
-pub(super) fn configure(root: &Root, doors: Doors, fault: Option<&str>) {
-    let fault = fault.map_or_else(String::new, |kind| format!(" --fault={kind}"));
+pub(super) fn configure(root: &Root, doors: Doors) {
     let address = root.address().to_string();
     let template = |name: &str| {
         fs::read_to_string(project().join("tests/servers/config").join(name))
@@ -33,7 +32,7 @@ pub(super) fn configure(root: &Root, doors: Doors, fault: Option<&str>) {
         Pair::Trixie => "dovecot-2.4.conf",
     };
     put(root, "/rig/dovecot.conf", &template(dovecot));
-    put(root, "/rig/passdb.conf", &password_stages(doors.dovecot, &fault));
+    put(root, "/rig/passdb.conf", &password_stages(doors.dovecot));
     put(root, "/rig/checkpassword", &template("checkpassword"));
     put(
         root,
@@ -43,7 +42,7 @@ pub(super) fn configure(root: &Root, doors: Doors, fault: Option<&str>) {
     put(root, "/rig/clock", "+0");
     put_users(root);
     if doors.exim {
-        put_exim_hooks(root, &fault);
+        put_exim_hooks(root);
     }
     let script = "set -e
         chmod 755 /rig/checkpassword /rig/at-clock
@@ -53,9 +52,9 @@ pub(super) fn configure(root: &Root, doors: Doors, fault: Option<&str>) {
     super::inside::run(root, "root", &["sh", "-c", script], "").succeeded();
 }
 
-/// The snippets that administrators paste, with one change: the program is told the test's time (and fault).
-fn put_exim_hooks(root: &Root, fault: &str) {
-    let at_clock = format!("{EXIM_PROGRAM} --now=${{readfile{{/rig/clock}}{{}}}}{fault}");
+/// The snippets that administrators paste, with one change: the program is told the test's time.
+fn put_exim_hooks(root: &Root) {
+    let at_clock = format!("{EXIM_PROGRAM} --now=${{readfile{{/rig/clock}}{{}}}}");
     for entry in fs::read_dir(project().join("hooks/exim")).unwrap() {
         let file = entry.unwrap().path();
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -65,12 +64,12 @@ fn put_exim_hooks(root: &Root, fault: &str) {
 }
 
 /// Dovecot 2.3's password stages: the real one is a password file, or, in chain form, a password program.
-fn password_stages(door: Option<DovecotDoor>, fault: &str) -> String {
+fn password_stages(door: Option<DovecotDoor>) -> String {
     let real = "passdb {\n  driver = passwd-file\n  args = /rig/users\n}\n";
     let snippet = |name: &str| {
         fs::read_to_string(project().join("hooks/dovecot").join(name))
             .unwrap()
-            .replace(DOVECOT_PROGRAM, &format!("/rig/at-clock {DOVECOT_PROGRAM}{fault}"))
+            .replace(DOVECOT_PROGRAM, &format!("/rig/at-clock {DOVECOT_PROGRAM}"))
     };
     match door {
         None => real.to_owned(),
