@@ -13,7 +13,7 @@ use crate::log::{Line, Severity};
 use crate::paths::Paths;
 use crate::shared_folder::{Found, out_of_the_way, own_file};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// How often a mark counts at most.
@@ -135,12 +135,12 @@ pub fn mark(call: &Call, trouble: Trouble, detail: &str) {
         Line::new(Severity::Error, "trouble")
             .field("code", trouble.code())
             .field("detail", detail)
-            .field("meaning", trouble.sentence())
             .send(&call.paths, call.program);
     }
 }
 
-/// Appends one byte; tells whether it is worth a log line. Without `/run/postern` each is.
+/// Appends one byte; tells whether it is worth a log line. Without `/run/postern` each is. Of hooks that meet
+/// the same trouble at the same moment one wrote the first byte, and that one tells.
 fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
     let mut file: File = OpenOptions::new()
         .append(true)
@@ -156,7 +156,8 @@ fn append_mark(paths: &Paths, trouble: Trouble) -> std::io::Result<bool> {
         // A full mark still says when last.
         file.set_modified(std::time::SystemTime::now())?;
     }
-    Ok(before.len() == 0 || !is_lately(age))
+    let is_first = file.stream_position()? == 1;
+    Ok(is_first || (before.len() > 0 && !is_lately(age)))
 }
 
 /// Removes the marks: all of them, or those that nobody added to for so many seconds. For user `postern`.

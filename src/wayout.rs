@@ -273,12 +273,13 @@ fn say_trouble(prepared: &Prepared, mark: &Mark) {
             let mut meta: libc::stat = std::mem::zeroed();
             let examined = libc::fstat(fd, &mut meta) == 0;
             let age = libc::time(ptr::null_mut()) - meta.st_mtime;
-            let news = examined && (meta.st_size == 0 || !is_lately(age));
             if u64::try_from(meta.st_size).is_ok_and(|size| size < CAP) {
                 libc::write(fd, c".".as_ptr().cast(), 1);
             } else {
                 libc::futimens(fd, ptr::null());
             }
+            let is_first = libc::lseek(fd, 0, libc::SEEK_CUR) == 1;
+            let news = examined && (is_first || (meta.st_size > 0 && !is_lately(age)));
             libc::close(fd);
             if !news {
                 return;

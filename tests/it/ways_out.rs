@@ -67,6 +67,27 @@ fn a_panic_an_overflow_of_the_stack_and_a_deadline_let_mail_go_on() {
     }
 }
 
+#[test]
+fn many_hooks_that_meet_the_same_trouble_at_once_tell_it_once() {
+    let sandbox = Sandbox::new().countries("DE");
+    let asks: [(&[&str], &str); 3] = [
+        (&["--fault=11"], "--address=198.51.100.9"),
+        (&["--fault=panic"], "--address=198.51.100.9"),
+        (&[], "--address=nonsense"),
+    ];
+    for (seams, address) in asks {
+        let hooks: Vec<Child> = (0..40).map(|_| start_exim(&sandbox, seams, &["auth", address])).collect();
+        for hook in hooks {
+            assert!(sandbox.finish(hook).succeeded().starts_with("open "), "{seams:?}");
+        }
+    }
+    let log = sandbox.log();
+    for code in ["signal", "panic", "call"] {
+        let told = log.iter().filter(|line| line.contains(&format!("event=trouble code={code}"))).count();
+        assert_eq!(told, 1, "{code}: {log:?}");
+    }
+}
+
 /// Waits until the process sleeps: it hangs on purpose, or waits for the state.
 fn wait_until_asleep(id: u32) {
     for _ in 0..60_000 {
