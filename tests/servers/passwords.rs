@@ -15,7 +15,7 @@ const GATE: &str = "/usr/libexec/postern/postern-dovecot";
 /// and password: Dovecot reads the pipe of a child that was killed to its end, which comes when no sibling holds
 /// the pipe any more, and everybody would wait for everybody where the siblings wait for Dovecot (seen).
 fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
-    let first = "for fd in {5..100}; do eval \"exec $fd>&-\"; done; head -c 1 <&3 >/dev/null";
+    let first = "for fd in {5..254}; do eval \"exec $fd>&-\"; done; head -c 1 <&3 >/dev/null";
     scene.put_program(GATE, &format!("#!/bin/bash\n{first}\n{script}\n"));
 }
 
