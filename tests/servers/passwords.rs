@@ -19,18 +19,24 @@ fn put_in_place_of_the_gate(scene: &Scene, script: &str) {
     scene.put_program(GATE, &format!("#!/bin/bash\n{first}\n{script}\n"));
 }
 
-/// Every way with the right password, with a wrong one and with the name of nobody, at once: the ways by which
-/// the right one got in, and by which the others did.
-fn who_gets_in(scene: &Scene) -> [Vec<Way>; 2] {
+/// Every way with the right password, with a wrong one and with the name of nobody, so many at once: the ways by
+/// which the right one got in, and by which the others did.
+fn who_gets_in_of(scene: &Scene, together: usize) -> [Vec<Way>; 2] {
     let names =
         [(ALICE.name, ALICE.password), (ALICE.name, "guessed"), ("nobody@example.test", ALICE.password)];
     let tries: Vec<_> = names.iter().flat_map(|who| Way::ALL.map(|way| (way, *who))).collect();
-    let replies = at_once(&tries, |(way, (name, password))| scene.login_as(*way, GERMAN, name, password).yes);
+    let yes =
+        |(way, (name, password)): &(Way, (&str, &str))| scene.login_as(*way, GERMAN, name, password).yes;
+    let replies: Vec<bool> = tries.chunks(together).flat_map(|some| at_once(some, yes)).collect();
     let of = |right: bool| {
         let all = tries.iter().zip(&replies);
         all.filter(|((_, who), yes)| **yes && (*who == names[0]) == right).map(|((way, _), _)| *way).collect()
     };
     [of(true), of(false)]
+}
+
+fn who_gets_in(scene: &Scene) -> [Vec<Way>; 2] {
+    who_gets_in_of(scene, usize::MAX)
 }
 
 #[test]
@@ -48,7 +54,9 @@ fn no_trouble_of_the_gate_lets_a_wrong_password_in_or_keeps_a_right_one_out() {
         "exec /nowhere",
     ] {
         put_in_place_of_the_gate(&scene, trouble);
-        assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "{trouble}");
+        // A shell is slow to close what it inherited: those that are killed have no siblings.
+        let together = if trouble.contains("kill") { 1 } else { usize::MAX };
+        assert_eq!(who_gets_in_of(&scene, together), [Way::ALL.to_vec(), vec![]], "{trouble}");
     }
     fs::set_permissions(scene.path(GATE), Permissions::from_mode(0o644)).unwrap();
     assert_eq!(who_gets_in(&scene), [Way::ALL.to_vec(), vec![]], "not executable");
