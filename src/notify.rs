@@ -27,17 +27,15 @@ const SENDMAIL_MAY_TAKE: Duration = Duration::from_secs(30);
 pub fn send_waiting(call: &Call) -> Result<Done> {
     let mut done = Done::default();
     let mut state = State::open(&call.paths)?;
-    let waiting = notices::waiting(state.connection()).map_err(state.failed("read"))?;
+    let waiting = state.read(notices::waiting)?;
     if waiting.is_empty() {
         return Ok(done);
     }
     let to = Policy::open(&call.paths.policy())?.ask()?.head()?.settings.administration_email_address;
     for notice in waiting {
         let handed = hand_over(call, &to, &notice);
-        let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-        let transaction = state.begin()?;
-        notices::mark(&transaction, notice.id, handed.is_ok().then_some(call.now)).map_err(failed)?;
-        transaction.commit().map_err(failed_too)?;
+        let sent = handed.is_ok().then_some(call.now);
+        state.write(|t| notices::mark(t, notice.id, sent))?;
         match handed {
             Ok(()) => done.told.push(format!("{to} was told about {}.", notice.account)),
             Err(error) => {

@@ -142,12 +142,7 @@ fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Ref
 }
 
 fn write_event(call: &Call, event: &activity::Event) -> Result<Reference> {
-    let mut state = State::open(&call.paths)?;
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    let reference = activity::record(&transaction, event).map_err(failed)?;
-    transaction.commit().map_err(failed_too)?;
-    Ok(reference)
+    State::open(&call.paths)?.write(|t| activity::record(t, event))
 }
 
 fn about_send<'a>(call: &Call, send: &'a Send) -> About<'a> {

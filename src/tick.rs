@@ -130,8 +130,7 @@ fn work(call: &Call, of_root: Vec<String>) -> Done {
 /// A whitelist entry lifts the stop of its accounts; where that failed when it was saved, it is done here.
 fn release_whitelisted(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
-    let stops =
-        senders::newest_stops(state.connection(), call.now, MOST_STOPS).map_err(state.failed("read"))?;
+    let stops = state.read(|db| senders::newest_stops(db, call.now, MOST_STOPS))?;
     let accounts: Vec<Account> = stops.iter().filter_map(|s| Account::from_server(&s.account)).collect();
     if accounts.is_empty() {
         return Ok(Done::default());
@@ -146,14 +145,12 @@ fn release_whitelisted(call: &Call) -> Result<Done> {
 
 fn tidy(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    let forgotten = senders::prune(&transaction, call.now)
-        .and_then(|()| notices::prune(&transaction, call.now))
-        .and_then(|()| rollups::prune(&transaction, call.now))
-        .and_then(|()| held::prune(&transaction, call.now))
-        .map_err(failed)?;
-    transaction.commit().map_err(failed_too)?;
+    let forgotten = state.write(|t| {
+        senders::prune(t, call.now)?;
+        notices::prune(t, call.now)?;
+        rollups::prune(t, call.now)?;
+        held::prune(t, call.now)
+    })?;
     trouble::clear(&call.paths, FORGET_TROUBLE);
     state.checkpoint()?;
     state::remove_old_ones_aside(&call.paths)?;

@@ -27,9 +27,7 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         since: admin.call.now - days * 86_400,
         limit: given.number_within("limit", 1, 10_000, 100)?,
     };
-    let rows = on_state(&admin.call.paths, |state| {
-        activity::list(state.connection(), &filter).map_err(state.failed("read"))
-    })?;
+    let rows = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
     Ok(json!(rows).into())
 }
 
@@ -41,9 +39,7 @@ pub fn list_audit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 fn figures(admin: &Admin, days: i64) -> Result<Vec<Figure>> {
     let since = admin.call.now - days * 86_400;
-    on_state(&admin.call.paths, |state| {
-        rollups::by_country(state.connection(), since).map_err(state.failed("read"))
-    })
+    on_state(&admin.call.paths, |state| state.read(|db| rollups::by_country(db, since)))
 }
 
 /// Who is behind one country's figures, by account.
@@ -52,7 +48,7 @@ fn accounts_in(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let since = admin.call.now - given.number_within("days", 1, 35, 30)? * 86_400;
     let limit = given.number_within("limit", 1, 10_000, 100)?;
     let rows = on_state(&admin.call.paths, |state| {
-        rollups::accounts_in(state.connection(), &country, since, limit).map_err(state.failed("read"))
+        state.read(|db| rollups::accounts_in(db, &country, since, limit))
     })?;
     Ok(json!(rows).into())
 }

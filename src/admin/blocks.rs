@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 /// Everything that is blocked now: by the limiter first, then by the administrator.
 pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let now = admin.call.now;
-    let stops = on_state(&admin.call.paths, |state| {
-        senders::stops(state.connection(), now).map_err(state.failed("read"))
-    });
+    let stops = on_state(&admin.call.paths, |state| state.read(|db| senders::stops(db, now)));
     let mut warning = None;
     let stops = stops.unwrap_or_else(|e| {
         warning = Some(format!("Senders stopped by the limiter cannot be listed: {e}"));

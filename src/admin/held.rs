@@ -28,9 +28,7 @@ const GONE: &str = "Exim no longer has it; it was taken off the list.";
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let account = given.text("account").to_lowercase();
-    let rows = on_state(&admin.call.paths, |state| {
-        held::list(state.connection(), &account).map_err(state.failed("read"))
-    })?;
+    let rows = on_state(&admin.call.paths, |state| state.read(|db| held::list(db, &account)))?;
     if rows.is_empty() || !geteuid().is_root() {
         return Ok(json!(rows).into());
     }
@@ -96,12 +94,7 @@ fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
         return Ok(0);
     }
     on_state(&admin.call.paths, |state| {
-        let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-        let transaction = state.begin()?;
-        let each = messages.iter().map(|message| held::forget(&transaction, message));
-        let forgotten = each.sum::<rusqlite::Result<usize>>().map_err(failed)?;
-        transaction.commit().map_err(failed_too)?;
-        Ok(forgotten)
+        state.write(|t| messages.iter().map(|message| held::forget(t, message)).sum())
     })
 }
 

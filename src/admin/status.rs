@@ -57,11 +57,9 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let settings = settings_and_policy(admin, &mut report);
     networks(admin, &mut report)?;
     let found: Result<FromState> = on_state(&admin.call.paths, |state| {
-        let db = state.connection();
-        let read = || {
+        state.read(|db| {
             Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()))
-        };
-        read().map_err(state.failed("read"))
+        })
     });
     match found {
         Ok((doors, stops, waiting)) => {

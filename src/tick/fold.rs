@@ -52,11 +52,8 @@ fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
 /// nobody looks again, and is told about this once.
 fn fold_file(call: &Call, state: &mut State, file: &Path) -> Result<Option<String>> {
     if let Some(bytes) = read_plain(file)? {
-        let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let transaction = state.begin()?;
-        rollups::fold(&transaction, &name, &String::from_utf8_lossy(&bytes), call.now).map_err(failed)?;
-        transaction.commit().map_err(failed_too)?;
+        state.write(|t| rollups::fold(t, &name, &String::from_utf8_lossy(&bytes), call.now))?;
     }
     let aside = out_of_the_way(file)?;
     Ok(aside.map(|to| format!("{} is no tally and is now {}.", file.display(), to.display())))

@@ -85,9 +85,18 @@ impl State {
         self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)
     }
 
-    /// The connection, for reading.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    /// Does work that writes, all of it or nothing.
+    pub fn write<T>(&mut self, work: impl FnOnce(&Transaction) -> rusqlite::Result<T>) -> Result<T> {
+        let (failed, failed_too) = (self.failed("write to"), self.failed("write to"));
+        let transaction = self.begin()?;
+        let done = work(&transaction).map_err(failed)?;
+        transaction.commit().map_err(failed_too)?;
+        Ok(done)
+    }
+
+    /// Does work that reads.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        work(&self.connection).map_err(self.failed("read"))
     }
 
     /// Writes the WAL back into the file as far as nobody reads it.

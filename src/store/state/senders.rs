@@ -138,21 +138,16 @@ pub fn release_matching(
     state: &mut super::State,
     matches: &dyn Fn(&str) -> bool,
 ) -> crate::error::Result<usize> {
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    let released = || -> Result<usize> {
-        let stops = stops(&transaction, 0)?;
+    state.write(|t| {
+        let stops = stops(t, 0)?;
         let accounts =
             stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
         let mut n = 0;
         for account in accounts {
-            n += usize::from(release(&transaction, &account)?);
+            n += usize::from(release(t, &account)?);
         }
         Ok(n)
-    };
-    let n = released().map_err(failed)?;
-    transaction.commit().map_err(failed_too)?;
-    Ok(n)
+    })
 }
 
 /// Forgets senders that were quiet for two days, stops that ended a month ago, and what is over the cap.

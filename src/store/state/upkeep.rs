@@ -75,11 +75,8 @@ fn upgrade(paths: &Paths) -> Result<()> {
 fn check_where_due(paths: &Paths, now: Seconds) -> Result<()> {
     let mut state = State::open(paths)?;
     let day = now / 86_400;
-    let checked: Option<i64> = state
-        .connection()
-        .query_row("SELECT value FROM meta WHERE key = 'checked_day'", [], |row| row.get(0))
-        .optional()
-        .map_err(state.failed("read"))?;
+    let sql = "SELECT value FROM meta WHERE key = 'checked_day'";
+    let checked: Option<i64> = state.read(|db| db.query_row(sql, [], |row| row.get(0)).optional())?;
     let system_now = Clock::System.now();
     let met_damage = trouble::marks(paths)
         .iter()
@@ -88,14 +85,11 @@ fn check_where_due(paths: &Paths, now: Seconds) -> Result<()> {
         return Ok(());
     }
     quick_check(&state)?;
-    let (failed, failed_too) = (state.failed("write to"), state.failed("write to"));
-    let transaction = state.begin()?;
-    transaction.execute("INSERT OR REPLACE INTO meta VALUES ('checked_day', ?1)", [day]).map_err(failed)?;
-    transaction.commit().map_err(failed_too)
+    state.write(|t| t.execute("INSERT OR REPLACE INTO meta VALUES ('checked_day', ?1)", [day]).map(|_| ()))
 }
 
 fn quick_check(state: &State) -> Result<()> {
-    let mut statement = state.connection().prepare("PRAGMA quick_check(1)").map_err(state.failed("check"))?;
+    let mut statement = state.connection.prepare("PRAGMA quick_check(1)").map_err(state.failed("check"))?;
     let said: String = statement.query_row([], |row| row.get(0)).map_err(state.failed("check"))?;
     if said == "ok" {
         return Ok(());
