@@ -72,14 +72,15 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
         Fact::Known(SendPolicy { settings, .. }) => settings.clone(),
         Fact::Missing(_) => Settings::default(),
     };
+    let about = record::About::message(call, send);
     let (decision, reference) = match State::open(&call.paths) {
-        Ok(mut state) => decide_and_record(call, send, &settings, &mut state, decided),
+        Ok(mut state) => decide_and_record(call, send, &about, &settings, &mut state, decided),
         Err(error) => {
             state::mark_trouble(call, &error);
             (decide_with_state(send, &settings, &Fact::Missing(Missing::State), call.now), None)
         }
     };
-    record::send_line(call, send, &decision, reference.as_ref());
+    record::send_line(call, &about, &decision, reference.as_ref());
     Answer { verdict: decision.verdict, reason: decision.reason, reference }
 }
 
@@ -87,6 +88,7 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
 fn decide_and_record(
     call: &Call,
     send: &Send,
+    about: &record::About,
     settings: &Settings,
     state: &mut State,
     decided: Decided,
@@ -110,7 +112,7 @@ fn decide_and_record(
     let decision = decide_with_state(send, settings, &Fact::Known(facts), call.now);
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
-    let written = record::send(&transaction, call, send, &decision, reference.as_ref())
+    let written = record::send(&transaction, call, send, about, &decision, reference.as_ref())
         .and_then(|()| transaction.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));

@@ -78,7 +78,7 @@ fn known_country(fact: &Fact<Option<Country>>) -> Option<Country> {
 }
 
 /// What an event, a tally line and a log line have in common.
-struct About<'a> {
+pub struct About<'a> {
     account: Option<&'a Account>,
     address: Option<Address>,
     country: Option<Country>,
@@ -86,7 +86,19 @@ struct About<'a> {
     door: Door,
 }
 
-impl About<'_> {
+impl<'a> About<'a> {
+    /// What is common to all that is written down of a message. Looks the address up: not for within a
+    /// transaction, in which others wait.
+    pub fn message(call: &Call, send: &'a Send) -> About<'a> {
+        About {
+            account: send.account.as_ref(),
+            address: send.address,
+            country: known_country(&gather::country(call, send.address)),
+            service: if send.address.is_none() { Service::Local } else { Service::Smtp },
+            door: send.door,
+        }
+    }
+
     fn event(&self, call: &Call, verdict: &str, reason: &Reason) -> activity::Event {
         activity::Event {
             last: call.now,
@@ -145,22 +157,12 @@ fn write_event(call: &Call, event: &activity::Event) -> Result<Reference> {
     State::open(&call.paths)?.write(|t| activity::record(t, event))
 }
 
-fn about_send<'a>(call: &Call, send: &'a Send) -> About<'a> {
-    About {
-        account: send.account.as_ref(),
-        address: send.address,
-        country: known_country(&gather::country(call, send.address)),
-        service: if send.address.is_none() { Service::Local } else { Service::Smtp },
-        door: send.door,
-    }
-}
-
 /// Records a message that was decided without the state.
 pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> Option<Reference> {
     if matches!(decision.reason, Reason::Inbound | Reason::OwnMessage) {
         return None;
     }
-    let about = about_send(call, send);
+    let about = About::message(call, send);
     about.tally(call, Kind::Send, decision.verdict.name(), &decision.reason);
     if decision.verdict == Verdict::Allow {
         return None;
@@ -171,8 +173,7 @@ pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> 
 }
 
 /// Counts the message in the tally, and logs what was not simply allowed.
-pub fn send_line(call: &Call, send: &Send, decision: &SendDecision, reference: Option<&Reference>) {
-    let about = about_send(call, send);
+pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference: Option<&Reference>) {
     let verdict = match &decision.reason {
         Reason::WouldStop { .. } => "would_refuse",
         _ => decision.verdict.name(),
@@ -189,6 +190,7 @@ pub fn send(
     t: &Transaction,
     call: &Call,
     send: &Send,
+    about: &About,
     decision: &SendDecision,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
@@ -205,7 +207,7 @@ pub fn send(
             if let Some(until) = told_until {
                 senders::keep_told(t, account, *until)?;
                 notices::queue(t, call.now, "over_limit", account.name(), &decision.reason.for_admin())?;
-                keep_send_event(t, call, send, decision, None)?;
+                keep_send_event(t, call, about, decision, None)?;
             }
         }
         Record::RefusedAgain { until, window } => {
@@ -214,7 +216,7 @@ pub fn send(
         }
     }
     if decision.verdict != Verdict::Allow {
-        keep_send_event(t, call, send, decision, reference)?;
+        keep_send_event(t, call, about, decision, reference)?;
     }
     match (decision.verdict, &send.message) {
         (Verdict::Hold, Some(message)) => {
@@ -251,7 +253,7 @@ fn keep_stop(
 fn keep_send_event(
     t: &Transaction,
     call: &Call,
-    send: &Send,
+    about: &About,
     decision: &SendDecision,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
@@ -259,7 +261,7 @@ fn keep_send_event(
         Verdict::Allow => "would_refuse",
         other => other.name(),
     };
-    let mut event = about_send(call, send).event(call, verdict, &decision.reason);
+    let mut event = about.event(call, verdict, &decision.reason);
     event.reference = reference.map_or_else(String::new, ToString::to_string);
     activity::record(t, &event).map(|_| ())
 }

@@ -20,7 +20,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 pub(crate) const CAP: u64 = 100_000;
 
 /// After so many seconds a trouble that goes on is logged again.
-pub(crate) const SAY_AGAIN: i64 = 3600;
+const SAY_AGAIN: i64 = 3600;
 
 /// Whether a mark of this age, in seconds, was made lately. A file's time may run a little ahead of the clock
 /// that programs read; one that lies further ahead is from before the clock was set back.

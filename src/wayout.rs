@@ -220,8 +220,7 @@ fn leave(trouble: Trouble) -> ! {
 unsafe fn become_next(prepared: &Prepared) {
     // SAFETY: see above; a pending timer would end the next program, so it is stopped first.
     unsafe {
-        let none: libc::itimerval = std::mem::zeroed();
-        libc::setitimer(libc::ITIMER_REAL, &none, ptr::null_mut());
+        pause_deadline();
         forget_library_signals();
         libc::sigprocmask(libc::SIG_SETMASK, &prepared.mask, ptr::null_mut());
         hook::open_files_as_before();

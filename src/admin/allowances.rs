@@ -31,7 +31,7 @@ pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         subject: subject.key(),
         source: source.clone(),
         until,
-        note: given.text("note").chars().take(500).collect(),
+        note: given.note(),
         ..Grant::default()
     };
     let id = admin.change(given, |change| change.allow(&grant))?;

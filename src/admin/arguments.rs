@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Longest note that is kept, in characters.
+const LONGEST_NOTE: usize = 500;
+
 /// Named values as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments(BTreeMap<String, String>);
@@ -56,6 +59,11 @@ impl Arguments {
     /// The value where it was given and is not empty.
     pub fn given(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|v| !v.is_empty())
+    }
+
+    /// The argument `note`, at a length that a list can show.
+    pub fn note(&self) -> String {
+        self.text("note").chars().take(LONGEST_NOTE).collect()
     }
 
     /// The value as a whole number.

@@ -22,8 +22,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let mut rows: Vec<Value> = stops.iter().map(stop_row).collect();
     let store = admin.settings()?;
     for list in [ListName::AccountBlock, ListName::AddressBlock] {
-        let holds = |e: &ListEntry| e.until.is_none_or(|until| now < until);
-        rows.extend(store.entries(list)?.into_iter().filter(holds).map(|e| entry_row(&e)));
+        rows.extend(store.entries(list)?.iter().filter(|e| e.holds(now)).map(entry_row));
     }
     Ok(Outcome::from(json!(rows)).warn(warning))
 }
@@ -59,21 +58,22 @@ fn list_for(value: &str) -> ListName {
 /// Blocks an account, an address or a network, for a time or for good.
 pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let value = given.text("value");
-    list_for(value).checked(value)?;
-    if let Ok(network) = value.parse::<Network>() {
-        lists::must_be_meant(given, &network)?;
-    }
+    let list = list_for(value);
+    list.checked(value)?;
+    let what = match value.parse::<Network>() {
+        Ok(network) => {
+            lists::must_be_meant(given, &network)?;
+            value.to_string()
+        }
+        Err(_) => value.parse::<Subject>()?.words(),
+    };
     let entry = ListEntry {
         value: value.into(),
-        note: given.text("note").chars().take(500).collect(),
+        note: given.note(),
         until: given.until("until", admin.call.now)?,
         ..ListEntry::default()
     };
-    admin.change(given, |change| change.add(list_for(value), &entry))?;
-    let what = match list_for(value) {
-        ListName::AddressBlock => value.to_string(),
-        _ => value.parse::<Subject>()?.words(),
-    };
+    admin.change(given, |change| change.add(list, &entry))?;
     let until = match entry.until {
         Some(until) => format!(" until {}", crate::clock::readable(until)),
         None => " until you release it".into(),

@@ -22,7 +22,7 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
     }
     let entry = ListEntry {
         value: value.clone(),
-        note: given.text("note").chars().take(500).collect(),
+        note: given.note(),
         until: given.until("until", admin.call.now)?,
         sending: given.is_on("sending")?,
         ..ListEntry::default()
@@ -62,12 +62,11 @@ pub(super) fn must_be_meant(given: &Arguments, network: &Network) -> Result<()> 
 /// The administrator's blocks come first, so one that is wider than a new exemption goes on refusing.
 fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<String>> {
     let store = admin.settings()?;
-    let holds = |e: &ListEntry| e.until.is_none_or(|until| admin.call.now < until);
     let mut blocks = store.entries(match list {
         ListName::IpExemption => ListName::AddressBlock,
         _ => ListName::AccountBlock,
     })?;
-    blocks.retain(holds);
+    blocks.retain(|e| e.holds(admin.call.now));
     let concerns = |blocked: &str| match (value.parse::<Network>(), blocked.parse::<Network>()) {
         (Ok(exempt), Ok(blocked)) if list == ListName::IpExemption => blocked.overlaps(&exempt),
         _ => blocked == value || value.ends_with(blocked) || blocked.ends_with(value),

@@ -95,9 +95,7 @@ fn gate(command: &CommandLine) -> c_int {
 /// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
 /// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
 fn wait_for_input() {
-    let mut input = libc::pollfd { fd: 3, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd. Where descriptor 3 is not open, the call returns at once.
-    unsafe { libc::poll(&mut input, 1, -1) };
+    is_readable_within(3, -1);
 }
 
 fn chain(command: &CommandLine) -> c_int {
@@ -182,7 +180,10 @@ impl Credentials {
 fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
     let (mut length, begun) = (0, Instant::now());
     while length < bytes.len() {
-        wait_until_readable(fd, INPUT_WAIT.saturating_sub(begun.elapsed()))?;
+        let left = INPUT_WAIT.saturating_sub(begun.elapsed()).as_millis();
+        if !is_readable_within(fd, c_int::try_from(left).unwrap_or(c_int::MAX)) {
+            return Err(std::io::Error::other("it did not come to its end"));
+        }
         // SAFETY: the buffer is ours; the descriptor is whatever Dovecot gave.
         let n = unsafe { libc::read(fd, bytes[length..].as_mut_ptr().cast(), bytes.len() - length) };
         match n {
@@ -197,14 +198,12 @@ fn read_to_end(fd: c_int, bytes: &mut [u8]) -> std::io::Result<usize> {
     Err(std::io::Error::other("it is longer than any name and password may be"))
 }
 
-fn wait_until_readable(fd: c_int, limit: Duration) -> std::io::Result<()> {
+/// Waits so many milliseconds, or without end (-1). An end of input, an error and a closed descriptor count as
+/// readable.
+fn is_readable_within(fd: c_int, limit: c_int) -> bool {
     let mut input = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-    // SAFETY: one valid pollfd. An end of input, an error and a closed descriptor count as readable.
-    match unsafe { libc::poll(&mut input, 1, limit) } {
-        0 => Err(std::io::Error::other("it did not come to its end")),
-        _ => Ok(()),
-    }
+    // SAFETY: one valid pollfd.
+    unsafe { libc::poll(&mut input, 1, limit) != 0 }
 }
 
 fn lay_on_3(bytes: &[u8]) -> std::io::Result<()> {

@@ -86,6 +86,13 @@ pub struct ListEntry {
     pub sending: bool,
 }
 
+impl ListEntry {
+    /// Whether the entry still holds.
+    pub fn holds(&self, now: Seconds) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 fn read_entry(row: &rusqlite::Row) -> rusqlite::Result<ListEntry> {
     Ok(ListEntry {
         value: row.get("value")?,

@@ -184,8 +184,7 @@ impl<'a> Writer<'a> {
 
 /// Entries that hold still, with what a hook needs of them.
 fn running(list: &[ListEntry], now: Seconds) -> impl Iterator<Item = (&ListEntry, Entry)> {
-    let holds = move |e: &&ListEntry| e.until.is_none_or(|until| now < until);
-    list.iter().filter(holds).map(|e| (e, Entry { until: e.until, sending: e.sending }))
+    list.iter().filter(move |e| e.holds(now)).map(|e| (e, Entry { until: e.until, sending: e.sending }))
 }
 
 #[cfg(test)]
