@@ -11,7 +11,7 @@ use crate::decide::send::{Record, SendDecision, SendPolicy, decide_with_state, d
 use crate::decide::{Decision, Fact, Step, login as rules};
 use crate::gather;
 use crate::record;
-use crate::request::{Door, Login, Request, Send};
+use crate::request::{Door, Login, Outcome, Request, Send};
 use crate::settings::Settings;
 use crate::store::state::{self, State, senders};
 use crate::tally::Kind;
@@ -26,7 +26,16 @@ pub fn answer(call: &Call, request: &Request, decided: Decided) -> Answer {
         Request::Login(login) => answer_login(call, login, Kind::Try, decided),
         Request::Use(login) => answer_login(call, login, Kind::Use, decided),
         Request::Send(send) => answer_send(call, send, decided),
+        Request::Outcome(outcome) => hear(call, outcome),
     }
+}
+
+/// Nothing is asked, so nothing can be refused.
+fn hear(call: &Call, outcome: &Outcome) -> Answer {
+    if let Fact::Known(settings) = gather::settings(call) {
+        record::outcome(call, outcome, &settings);
+    }
+    Answer { verdict: Verdict::Allow, reason: Reason::Ended, reference: None }
 }
 
 fn tell(decided: Decided, verdict: Verdict, reason: &Reason, reference: Option<&Reference>) {

@@ -37,6 +37,11 @@ pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
     ask(call, |questions| send_policy(questions, call, send))
 }
 
+/// The settings.
+pub fn settings(call: &Call) -> Fact<Settings> {
+    ask(call, |questions| questions.head().map(|head| head.settings))
+}
+
 /// Which of these accounts are on the Per-User Rate Limiter Whitelist; the policy is opened once for all.
 pub fn whitelisted(call: &Call, accounts: Vec<Account>) -> Result<Vec<Account>> {
     let policy = Policy::open(&call.paths.policy())?;

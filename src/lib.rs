@@ -30,6 +30,7 @@ pub mod policy;
 // The rules, what is written down, what is said.
 pub mod decide;
 pub mod record;
+pub mod sources;
 pub mod store;
 pub mod tally;
 pub mod verdict;

@@ -14,6 +14,8 @@ pub enum Request {
     Use(Login),
     /// May this message leave?
     Send(Send),
+    /// How did a login end? There is nothing to answer.
+    Outcome(Outcome),
 }
 
 /// A login, or the use of one.
@@ -27,6 +29,32 @@ pub struct Login {
     pub service: Service,
     /// The door that asks.
     pub door: Door,
+}
+
+/// How a login ended, as a server tells it afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who, or whom the client claimed to be.
+    pub account: Option<Account>,
+    /// From where; none where the server names none.
+    pub address: Option<Address>,
+    /// The service that was logged in to.
+    pub service: Service,
+    /// The door that tells.
+    pub door: Door,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// The ways in which a login ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The password was right.
+    Succeeded,
+    /// The password was wrong, or there is no such account.
+    Failed,
+    /// Somebody refused it whatever the password was: no failure, and no guess at a password.
+    Refused,
 }
 
 /// A message that wants to leave.
@@ -110,21 +138,45 @@ pub enum Door {
     EximLocal,
     /// Dovecot's checkpassword passdb in front of the real ones.
     DovecotGate,
+    /// Exim's `acl_smtp_quit`, `acl_smtp_notquit` and the next AUTH: how a login ended.
+    EximOutcome,
     /// Dovecot's checkpassword passdb around another checkpassword program.
     DovecotChain,
+    /// Dovecot's checkpassword passdb behind the real ones: the password was wrong.
+    DovecotFailed,
+    /// Dovecot's `auth_policy_server`: asked before the password, told afterwards.
+    DovecotPolicy,
+    /// Dovecot's post-login script: the password was right.
+    DovecotPostlogin,
+    /// Postfix, before AUTH: sees the address only.
+    PostfixAuth,
+    /// Postfix at MAIL or RCPT: a login is used.
+    PostfixMail,
+    /// Postfix at DATA or the end of the message.
+    PostfixData,
+    /// A local submission through Postfix.
+    PostfixLocal,
     /// An administrator asks what would happen.
     Explain,
 }
 
 impl Door {
     /// Every door that a mail server can ask at.
-    pub const ALL: [Door; 6] = [
+    pub const ALL: [Door; 14] = [
         Door::EximAuth,
         Door::EximMail,
         Door::EximData,
         Door::EximLocal,
+        Door::EximOutcome,
         Door::DovecotGate,
         Door::DovecotChain,
+        Door::DovecotFailed,
+        Door::DovecotPolicy,
+        Door::DovecotPostlogin,
+        Door::PostfixAuth,
+        Door::PostfixMail,
+        Door::PostfixData,
+        Door::PostfixLocal,
     ];
 
     /// The stable name in logs, lists and statistics.
@@ -135,7 +187,15 @@ impl Door {
             Door::EximData => "exim-data",
             Door::EximLocal => "exim-local",
             Door::DovecotGate => "dovecot-gate",
+            Door::EximOutcome => "exim-outcome",
             Door::DovecotChain => "dovecot-chain",
+            Door::DovecotFailed => "dovecot-failed",
+            Door::DovecotPolicy => "dovecot-policy",
+            Door::DovecotPostlogin => "dovecot-postlogin",
+            Door::PostfixAuth => "postfix-auth",
+            Door::PostfixMail => "postfix-mail",
+            Door::PostfixData => "postfix-data",
+            Door::PostfixLocal => "postfix-local",
             Door::Explain => "explain",
         }
     }

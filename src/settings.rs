@@ -37,14 +37,21 @@ pub enum UnknownCountry {
     Refuse,
 }
 
-/// Which door counts the tries of SMTP logins, where both see them.
+/// Whose word counts for the logins of a service, where several doors see them: the source of record. See
+/// [`sources`](crate::sources) for what each counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SmtpTries {
-    /// Dovecot's gate, which knows the account.
-    Dovecot,
-    /// Exim's AUTH door: for servers where Dovecot is not guarded.
+pub enum LoginsFrom {
+    /// Dovecot's checkpassword stages (2.3).
+    Gate,
+    /// Dovecot's policy server.
+    Policy,
+    /// Dovecot's post-login script.
+    Postlogin,
+    /// Exim's own doors: for servers where Dovecot is not guarded.
     Exim,
+    /// Postfix's own doors: for servers whose SMTP logins do not reach Dovecot.
+    Postfix,
 }
 
 /// What a setting accepts, for checking and for telling.
@@ -156,9 +163,15 @@ settings! {
     own_addresses: String = String::new(), Accepts::Networks,
         "Own addresses and trusted proxies",
         "Addresses that count as the server itself, besides loopback: rules by address and country skip them.";
-    smtp_tries_from: SmtpTries = SmtpTries::Dovecot, Accepts::Words(&["dovecot", "exim"]),
+    smtp_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "exim", "postfix"]),
         "SMTP logins counted by",
-        "Which door counts tries of SMTP logins: dovecot, or exim where Dovecot is not guarded.";
+        "Whose word counts for SMTP logins: Dovecot's gate or policy server, else Exim's or Postfix's own doors.";
+    imap_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "IMAP logins counted by",
+        "Whose word counts for IMAP logins, and for ManageSieve: Dovecot's gate, policy server or post-login script.";
+    pop3_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "POP3 logins counted by",
+        "Whose word counts for POP3 logins: Dovecot's gate, policy server or post-login script.";
     rate_limiter: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
         "Outbound Rate Limiter",
         "Stops an account that sends more than the limit: off, monitor (tell only) or enforce.";
@@ -211,7 +224,10 @@ impl Settings {
 macro_rules! word_value {
     ($($type:ident { $($word:literal => $variant:ident),* })*) => {$(
         impl Value for $type {
-            fn read(text: &str, _: &Accepts) -> Option<Self> {
+            fn read(text: &str, accepts: &Accepts) -> Option<Self> {
+                if let Accepts::Words(words) = accepts && !words.contains(&text) {
+                    return None;
+                }
                 match text { $($word => Some($type::$variant),)* _ => None }
             }
             fn write(&self) -> String {
@@ -225,7 +241,9 @@ word_value! {
     Mode { "off" => Off, "monitor" => Monitor, "enforce" => Enforce }
     OverLimit { "hold" => Hold, "refuse" => Refuse }
     UnknownCountry { "allow" => Allow, "refuse" => Refuse }
-    SmtpTries { "dovecot" => Dovecot, "exim" => Exim }
+    LoginsFrom {
+        "gate" => Gate, "policy" => Policy, "postlogin" => Postlogin, "exim" => Exim, "postfix" => Postfix
+    }
 }
 
 impl Value for bool {

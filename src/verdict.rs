@@ -149,6 +149,8 @@ pub enum Reason {
     },
     /// The account was stopped before this message.
     SendingStopped(Seconds),
+    /// The server told how the login ended: nothing was asked.
+    Ended,
 }
 
 impl Reason {
@@ -181,6 +183,7 @@ impl Reason {
             Reason::OverLimit { .. } => "over_limit",
             Reason::WouldStop { .. } => "would_stop",
             Reason::SendingStopped(_) => "sending_stopped",
+            Reason::Ended => "ended",
         }
     }
 
@@ -245,6 +248,7 @@ impl Reason {
             Reason::SendingStopped(until) => {
                 format!("Sending from this account is stopped until {}.", readable(*until))
             }
+            Reason::Ended => "The mail server told how the login ended.".into(),
         }
     }
 
