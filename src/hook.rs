@@ -8,9 +8,13 @@ use crate::authority::become_owner_of;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::paths::EXIM_SOCKET;
 use crate::paths::Paths;
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -83,9 +87,14 @@ impl<'a> CommandLine<'a> {
         value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     }
 
+    /// Whether `--name` is among what the mail server says.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|argument| argument.to_bytes().strip_prefix(b"--") == Some(name.as_bytes()))
+    }
+
     /// The surroundings of this call.
-    pub fn call(&self, program: &'static str) -> Call {
-        Call { paths: self.paths.clone(), now: self.clock.now(), program }
+    pub fn call(&self, program: &'static str) -> Call<'static> {
+        Call::new(self.paths.clone(), self.clock.now(), program)
     }
 }
 
@@ -183,6 +192,15 @@ pub fn open_files_as_before() {
         libc::setfsuid(libc::geteuid());
         libc::setfsgid(libc::getegid());
     }
+}
+
+/// Whether a keeper listens, answering or not: its socket takes the connection, or its queue is full. Never
+/// waits. A socket that may not be reached is none for this user.
+pub fn keeper_lives(paths: &Paths) -> bool {
+    let Ok(address) = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET)) else { return false };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
 }
 
 /// Has the fault that a test asks for.

@@ -204,7 +204,7 @@ fn of_record(
 ) {
     let Some(from) = sources::setting(settings, service) else { return };
     let told = |told: Told| {
-        let names: Vec<&str> = sources::doors(from, told).iter().map(|d| d.name()).collect();
+        let names: Vec<&str> = sources::doors(from, service, told).iter().map(|d| d.name()).collect();
         if names.is_empty() { "nobody".to_string() } else { names.join(" or ") }
     };
     let says = format!(
@@ -215,7 +215,7 @@ fn of_record(
     );
     let heard =
         |of: &[Door]| of.iter().any(|d| doors.iter().any(|(n, s, _)| n == d.name() && s == service.name()));
-    let of_record = sources::doors(from, Told::Tried);
+    let of_record = sources::doors(from, service, Told::Tried);
     let others: Vec<Door> = Door::ALL.into_iter().filter(|d| sources::sees_logins(*d)).collect();
     let part = format!("{part}: source of record");
     if heard(&others) && !heard(of_record) {
