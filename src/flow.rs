@@ -108,7 +108,7 @@ fn decide_from_what_is_read(call: &Call, send: &Send, settings: &Settings, why: 
     };
     let facts = read().map_or(Fact::Missing(Missing::State), |(facts, _)| Fact::Known(facts));
     let mut decision = decide_with_state(send, settings, &facts, call.now);
-    if decision.verdict == Verdict::Allow && matches!(decision.reason, Reason::WithinLimit(..)) {
+    if !call.records && decision.verdict == Verdict::Allow {
         decision.reason = Reason::NotCounted;
     }
     SendDecision { record: Record::Nothing, ..decision }
