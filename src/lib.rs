@@ -51,6 +51,7 @@ pub mod acl;
 pub mod call;
 pub mod clock;
 pub mod error;
+pub mod local_user;
 pub mod log;
 pub mod paths;
 pub mod trouble;
