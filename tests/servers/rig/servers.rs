@@ -1,7 +1,7 @@
 //! The two servers: their configuration, their start and their end.
 
 use super::root::{Root, project};
-use super::{Doors, DovecotDoor, MAILBOXES, Pair};
+use super::{Doors, DovecotDoor, MAILBOXES, MailServer, postfix};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -15,40 +15,42 @@ const EXIM_PROGRAM: &str = "/usr/libexec/postern/postern-exim";
 const DOVECOT_PROGRAM: &str = "/usr/libexec/postern/postern-dovecot";
 
 /// Ports that answer when the servers are up.
-const PORTS: [u16; 6] = [10025, 10026, 10143, 10144, 10110, 10111];
+const PORTS: [u16; 10] = [10025, 10026, 10465, 10587, 10143, 10144, 10993, 10110, 10111, 10995];
 
 /// Writes everything that the servers read.
-pub(super) fn configure(root: &Root, doors: Doors) {
-    let address = root.address().to_string();
-    let template = |name: &str| {
-        fs::read_to_string(project().join("tests/servers/config").join(name))
-            .unwrap()
-            .replace("@ADDRESS@", &address)
-    };
-    let macros = if doors.exim { "POSTERN = yes\n" } else { "" };
-    put(root, "/etc/exim4/exim4.conf", &format!("{macros}{}", template("exim.conf")));
-    let dovecot = match root.pair() {
-        Pair::Bookworm => "dovecot-2.3.conf",
-        Pair::Trixie => "dovecot-2.4.conf",
-    };
-    put(root, "/rig/dovecot.conf", &template(dovecot));
+pub(super) fn configure(root: &Root, doors: Doors, postfix: &postfix::Settings) {
+    let dovecot = if root.pair().has_dovecot_2_4() { "dovecot-2.4.conf" } else { "dovecot-2.3.conf" };
+    put(root, "/rig/dovecot.conf", &template(root, dovecot));
     put(root, "/rig/passdb.conf", &password_stages(doors.dovecot));
-    put(root, "/rig/checkpassword", &template("checkpassword"));
-    put(
-        root,
-        "/rig/at-clock",
-        "#!/bin/sh\n# Runs a program of Postern's at the time that the test set.\nprogram=$1\nshift\nexec \"$program\" --now=\"$(cat /rig/clock)\" \"$@\"\n",
-    );
+    put(root, "/rig/checkpassword", &template(root, "checkpassword"));
+    put(root, "/rig/at-clock", &template(root, "at-clock"));
     put(root, "/rig/clock", "+0");
     put_users(root);
+    let script = "set -e
+        chmod 755 /rig/checkpassword /rig/at-clock
+        mkdir -p /rig/dovecot/run /rig/dovecot/state /rig/mail/outside /rig/mail/local
+        chown -R vmail:vmail /rig/mail";
+    super::inside::run(root, "root", &["sh", "-c", script], "").succeeded();
+    match root.pair().mail_server() {
+        MailServer::Exim => configure_exim(root, doors),
+        MailServer::Postfix => postfix::configure(root, doors, postfix),
+    }
+}
+
+/// A file of tests/servers/config, filled in.
+pub(super) fn template(root: &Root, name: &str) -> String {
+    fs::read_to_string(project().join("tests/servers/config").join(name))
+        .unwrap()
+        .replace("@ADDRESS@", &root.address().to_string())
+}
+
+fn configure_exim(root: &Root, doors: Doors) {
+    let macros = if doors.exim { "POSTERN = yes\n" } else { "" };
+    put(root, "/etc/exim4/exim4.conf", &format!("{macros}{}", template(root, "exim.conf")));
     if doors.exim {
         put_exim_hooks(root);
     }
-    let script = "set -e
-        chmod 755 /rig/checkpassword /rig/at-clock
-        mkdir -p /rig/exim/spool /rig/exim/log /rig/dovecot/run /rig/dovecot/state /rig/mail/outside /rig/mail/local
-        chown -R vmail:vmail /rig/mail
-        chown -R Debian-exim:Debian-exim /rig/exim";
+    let script = "mkdir -p /rig/exim/spool /rig/exim/log && chown -R Debian-exim:Debian-exim /rig/exim";
     super::inside::run(root, "root", &["sh", "-c", script], "").succeeded();
 }
 
@@ -90,13 +92,13 @@ fn put_users(root: &Root) {
     put(root, "/rig/users", &users);
 }
 
-fn put(root: &Root, inside: &str, text: &str) {
+pub(super) fn put(root: &Root, inside: &str, text: &str) {
     let path = root.path(inside);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-/// Exim and Dovecot, running in the foreground as our children.
+/// The mail server and Dovecot, running in the foreground as our children.
 #[derive(Debug)]
 pub(super) struct Servers {
     children: Vec<Child>,
@@ -117,7 +119,12 @@ impl Servers {
     }
 
     fn begin(&mut self, root: &Root) {
-        self.children.push(foreground(root, "/rig/exim.out", &["/usr/sbin/exim4", "-bdf"]));
+        self.children.push(match root.pair().mail_server() {
+            MailServer::Exim => foreground(root, "/rig/exim.out", &["/usr/sbin/exim4", "-bdf"]),
+            MailServer::Postfix => {
+                foreground(root, "/rig/postfix.out", &["/usr/lib/postfix/sbin/master", "-s"])
+            }
+        });
         self.children.push(foreground(
             root,
             "/rig/dovecot.out",
@@ -182,7 +189,14 @@ fn outputs(root: &Root) -> String {
         let path: &Path = &root.path(inside);
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     };
-    ["/rig/exim.out", "/rig/exim/log/paniclog", "/rig/dovecot.out", "/rig/dovecot/log"]
-        .map(|inside| format!("\n--- {inside}\n{}", read(inside)))
-        .concat()
+    [
+        "/rig/exim.out",
+        "/rig/exim/log/paniclog",
+        "/rig/postfix.out",
+        "/rig/postfix/log",
+        "/rig/dovecot.out",
+        "/rig/dovecot/log",
+    ]
+    .map(|inside| format!("\n--- {inside}\n{}", read(inside)))
+    .concat()
 }

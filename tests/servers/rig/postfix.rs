@@ -1,0 +1,110 @@
+//! Postfix's configuration: the rig's, then the snippets, then what a test wants beside or against it.
+
+use super::root::{Root, project};
+use super::{Doors, MAILBOXES, inside};
+use std::fs;
+
+const PROGRAM: &str = "/usr/libexec/postern/postern-postfix";
+
+/// What a test sets in Postfix.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// Lines of main.cf.
+    pub(super) main: String,
+    /// Entries of master.cf.
+    pub(super) master: String,
+    /// Settings of main.cf that count on one port only.
+    pub(super) on_port: Vec<(u16, String)>,
+}
+
+/// Writes everything that Postfix reads.
+pub(super) fn configure(root: &Root, doors: Doors, settings: &Settings) {
+    let (user, group) = numbers(root, "vmail");
+    let template = |name: &str| {
+        super::servers::template(root, name).replace("@VMAIL@", &user).replace("@VMAIL_GROUP@", &group)
+    };
+    super::servers::put(root, "/etc/postfix/main.cf", &template("postfix-main.cf"));
+    super::servers::put(root, "/etc/postfix/master.cf", &template("postfix-master.cf"));
+    put_tables(root);
+    if doors.postfix {
+        set(root, &Settings { main: snippet("main.cf"), master: snippet("master.cf"), on_port: Vec::new() });
+    }
+    set(root, settings);
+    // The queue's folders are those that build-roots made. Local users get their mail with their own rights.
+    // Postfix reads a file only when its last change is two seconds old, and sleeps until then: each program of
+    // it, for each of these files.
+    let script = "set -e
+        touch -d '1 minute ago' /etc/postfix/*.cf /rig/postfix/domains /rig/postfix/mailboxes /rig/postfix/aliases
+        mkdir -p /rig/postfix/data
+        chown postfix /rig/postfix/data
+        cp -a /var/spool/postfix /rig/postfix/spool
+        chmod 1777 /rig/mail/local";
+    inside::run(root, "root", &["sh", "-c", script], "").succeeded();
+}
+
+/// A snippet that administrators paste, with one change: the program is told the test's time.
+fn snippet(name: &str) -> String {
+    let file = project().join("hooks/postfix").join(name);
+    fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("no snippet {}: {error}", file.display()))
+        .replace(PROGRAM, &format!("/rig/at-clock {PROGRAM}"))
+}
+
+/// Sets these by Postfix's own program: a setting or service that is there already is replaced.
+fn set(root: &Root, settings: &Settings) {
+    let Settings { main, master, on_port } = settings;
+    let address = root.address().to_string();
+    let set = |option: &str, words: Vec<String>| {
+        if !words.is_empty() {
+            let mut command = vec!["/usr/sbin/postconf", option];
+            command.extend(words.iter().map(String::as_str));
+            inside::run(root, "root", &command, "").succeeded();
+        }
+    };
+    set("-e", logical_lines(main));
+    set("-M", logical_lines(master).iter().map(|entry| format!("{}={entry}", service(entry))).collect());
+    set("-P", on_port.iter().map(|(port, line)| format!("{address}:{port}/inet/{line}")).collect());
+}
+
+/// The lines as Postfix reads them: comments left out, continued lines joined.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        match lines.last_mut() {
+            Some(begun) if line.starts_with([' ', '\t']) => *begun += &format!(" {}", line.trim()),
+            _ => lines.push(line.trim().to_owned()),
+        }
+    }
+    lines
+}
+
+/// What master.cf knows an entry by: its name and type.
+fn service(entry: &str) -> String {
+    let words: Vec<&str> = entry.split_whitespace().take(2).collect();
+    words.join("/")
+}
+
+fn put_tables(root: &Root) {
+    let mut domains = String::new();
+    let mut mailboxes = String::new();
+    for mailbox in MAILBOXES {
+        let (name, domain) = mailbox.name.split_once('@').unwrap();
+        if !domains.contains(domain) {
+            domains += &format!("{domain} hosted\n");
+        }
+        mailboxes += &format!("{} {domain}/{name}/Maildir/\n", mailbox.name);
+    }
+    super::servers::put(root, "/rig/postfix/domains", &domains);
+    super::servers::put(root, "/rig/postfix/mailboxes", &mailboxes);
+    let aliases =
+        ["root", "postmaster", "mailer-daemon", "abuse"].map(|name| format!("{name} admin@example.test\n"));
+    super::servers::put(root, "/rig/postfix/aliases", &aliases.concat());
+}
+
+/// The numbers of this user and its group in the folder's system.
+fn numbers(root: &Root, user: &str) -> (String, String) {
+    let users = fs::read_to_string(root.path("/etc/passwd")).unwrap();
+    let line = users.lines().find(|line| line.starts_with(&format!("{user}:"))).unwrap();
+    let fields: Vec<&str> = line.split(':').collect();
+    (fields[2].to_owned(), fields[3].to_owned())
+}
