@@ -12,6 +12,7 @@ fn on_each_pair(test: impl Fn(&Scene)) {
         let scene = Scene::on(pair).start();
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
+        assert_eq!(scene.postfix_faults(), "", "{pair:?}");
     }
 }
 
@@ -70,18 +71,28 @@ fn the_submission_port_takes_no_password_in_the_clear() {
 #[test]
 fn the_servers_take_the_address_that_the_client_tells() {
     on_each_pair(|scene| {
-        for from in [GERMAN, GERMAN_V6] {
-            scene.login_as(Way::SmtpPlain, from, ALICE.name, "wrong");
-            scene.login_as(Way::Imap, from, ALICE.name, "wrong");
-            scene.login_as(Way::Pop3, from, ALICE.name, "wrong");
+        for (tls, from) in [
+            (Tls::None, GERMAN),
+            (Tls::None, GERMAN_V6),
+            (Tls::StartTls, "5.9.0.2"),
+            (Tls::StartTls, "2a01:4f8::2"),
+            (Tls::Wrapper, "5.9.0.3"),
+            (Tls::Wrapper, "2a01:4f8::3"),
+        ] {
+            at_once(&[Way::SmtpPlain, Way::Imap, Way::Pop3], |way| {
+                scene.login_by(tls, *way, from, ALICE.name, "wrong");
+            });
             eventually("the mail server logs the client's address", || {
                 scene.mail_server_log().contains(&format!("[{from}]"))
             });
-            eventually("Dovecot logs the client's address", || {
+            eventually("Dovecot logs the client's address, also where the mail server asks it", || {
                 let log = scene.dovecot_log();
-                ["imap-login", "pop3-login"].iter().all(|service| {
-                    log.lines().any(|line| line.contains(service) && line.contains(&format!("rip={from}")))
-                })
+                let asked = log.matches(&format!("({},{from}", ALICE.name)).count();
+                asked >= 3
+                    && ["imap-login", "pop3-login"].iter().all(|service| {
+                        log.lines()
+                            .any(|line| line.contains(service) && line.contains(&format!("rip={from},")))
+                    })
             });
         }
     });
@@ -146,6 +157,66 @@ fn local_users_send_with_sendmail() {
         eventually("the local message arrives", || scene.mail_of_local("webuser").len() == 1);
         eventually("the postmaster's message arrives", || scene.mail_of(&ADMIN).len() == 1);
     });
+}
+
+#[test]
+fn the_mail_server_notes_which_user_sent_with_sendmail() {
+    on_each_pair(|scene| {
+        scene.sendmail("webuser", &["-t"], "To: friend@remote.test\nSubject: x\n\nhello\n").succeeded();
+        eventually("the message leaves", || scene.mail_outside().len() == 1);
+        let noted = match scene.pair().mail_server() {
+            MailServer::Exim => "from webuser by server.example.test",
+            MailServer::Postfix => "(Postfix, from userid 2001)",
+        };
+        let message = scene.mail_outside().remove(0);
+        assert!(message.contains(noted), "{message}");
+    });
+}
+
+#[test]
+fn postfix_obeys_what_a_test_sets() {
+    for pair in Pair::POSTFIX {
+        let scene = Scene::on(pair)
+            .postfix(
+                "# A comment, and a setting of two lines.
+                 smtpd_data_restrictions = check_client_access
+                   inline:{ { 5.9.0.1 = REJECT from_main } }",
+            )
+            .postfix("myhostname = other.example.test")
+            .postfix_service("outside unix - - n - - discard")
+            .postfix_service("extra unix - n n - 0 spawn\n  user=nobody argv=/bin/true")
+            .postfix_on(10465, "smtpd_recipient_restrictions = check_client_access inline:{5.9.0.2=reject}")
+            .start();
+        let refused = scene.smtp(GERMAN).send("friend@remote.test", &[BOB.name], "x");
+        assert!(refused.says("from_main") && refused.text.starts_with("554"), "{refused}");
+        assert!(scene.smtp(GERMAN_V6).greeting.says("220 other.example.test"));
+        assert!(scene.smtp("5.9.0.2").ask("MAIL FROM:<friend@remote.test>").yes);
+        let mut by_tls = scene.smtp_by(Tls::Wrapper, "5.9.0.2");
+        assert!(by_tls.auth_plain(ALICE.name, ALICE.password).yes);
+        let refused = by_tls.send(ALICE.name, &[BOB.name], "x");
+        assert!(refused.says("Client host rejected: Access denied"), "{refused}");
+        scene.sendmail("webuser", &["friend@remote.test"], "Subject: x\n\nhello\n").succeeded();
+        eventually("the message is thrown away", || scene.postfix_log().contains("postfix/discard"));
+        assert_eq!(scene.mail_outside().len(), 0);
+        let services = scene.run_as("root", &["/usr/sbin/postconf", "-M", "extra/unix"], "").succeeded();
+        assert!(services.contains("spawn user=nobody argv=/bin/true"), "{services}");
+        assert_eq!(scene.postfix_faults(), "", "{pair:?}");
+    }
+}
+
+#[test]
+fn mail_stays_and_logins_go_on_when_the_servers_start_again() {
+    for pair in Pair::EVERY {
+        let mut scene = Scene::on(pair).start();
+        scene.sendmail("webuser", &[BOB.name], "Subject: x\n\nhello\n").succeeded();
+        eventually("the message arrives", || scene.mail_of(&BOB).len() == 1);
+        scene.restart_servers();
+        assert_eq!(scene.mail_of(&BOB).len(), 1);
+        for way in [Way::SmtpPlain, Way::Imap] {
+            let reply = scene.login(way, GERMAN, &ALICE);
+            assert!(reply.yes, "{way:?} on {pair:?}: {reply}");
+        }
+    }
 }
 
 #[test]

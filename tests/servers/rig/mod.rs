@@ -337,6 +337,14 @@ impl Scene {
         self.read("/rig/postfix/log")
     }
 
+    /// The lines in which Postfix's programs say why they gave up: empty while its configuration is sound.
+    pub(crate) fn postfix_faults(&self) -> String {
+        let log = self.postfix_log();
+        let says_why =
+            |line: &&str| [": fatal: ", ": panic: ", ": error: "].iter().any(|it| line.contains(it));
+        log.lines().filter(says_why).map(|line| format!("{line}\n")).collect()
+    }
+
     /// The log of the mail server, Exim or Postfix, so far.
     pub(crate) fn mail_server_log(&self) -> String {
         match self.pair().mail_server() {

@@ -2,7 +2,7 @@
 
 use super::root::{Root, project};
 use super::{Doors, MAILBOXES, inside};
-use std::fs;
+use std::{fs, slice};
 
 const PROGRAM: &str = "/usr/libexec/postern/postern-postfix";
 
@@ -53,17 +53,24 @@ fn snippet(name: &str) -> String {
 /// Sets these by Postfix's own program: a setting or service that is there already is replaced.
 fn set(root: &Root, settings: &Settings) {
     let Settings { main, master, on_port } = settings;
-    let address = root.address().to_string();
-    let set = |option: &str, words: Vec<String>| {
-        if !words.is_empty() {
-            let mut command = vec!["/usr/sbin/postconf", option];
-            command.extend(words.iter().map(String::as_str));
-            inside::run(root, "root", &command, "").succeeded();
-        }
-    };
-    set("-e", logical_lines(main));
-    set("-M", logical_lines(master).iter().map(|entry| format!("{}={entry}", service(entry))).collect());
-    set("-P", on_port.iter().map(|(port, line)| format!("{address}:{port}/inet/{line}")).collect());
+    let main = logical_lines(main);
+    if !main.is_empty() {
+        postconf(root, "-e", &main);
+    }
+    for entry in logical_lines(master) {
+        postconf(root, "-M", &[format!("{}={entry}", service(&entry))]);
+    }
+    for (port, line) in on_port {
+        let service = format!("{}:{port}/inet", root.address());
+        let entry = postconf(root, "-M", slice::from_ref(&service));
+        postconf(root, "-M", &[format!("{service}={} -o {{ {line} }}", logical_lines(&entry)[0])]);
+    }
+}
+
+fn postconf(root: &Root, option: &str, words: &[String]) -> String {
+    let mut command = vec!["/usr/sbin/postconf", option];
+    command.extend(words.iter().map(String::as_str));
+    inside::run(root, "root", &command, "").succeeded()
 }
 
 /// The lines as Postfix reads them: comments left out, continued lines joined.

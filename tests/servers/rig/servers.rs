@@ -15,7 +15,8 @@ const EXIM_PROGRAM: &str = "/usr/libexec/postern/postern-exim";
 const DOVECOT_PROGRAM: &str = "/usr/libexec/postern/postern-dovecot";
 
 /// Ports that answer when the servers are up.
-const PORTS: [u16; 10] = [10025, 10026, 10465, 10587, 10143, 10144, 10993, 10110, 10111, 10995];
+const DOVECOT_PORTS: [u16; 6] = [10143, 10144, 10993, 10110, 10111, 10995];
+const MAIL_PORTS: [u16; 4] = [10025, 10026, 10465, 10587];
 
 /// Writes everything that the servers read.
 pub(super) fn configure(root: &Root, doors: Doors, postfix: &postfix::Settings) {
@@ -119,28 +120,35 @@ impl Servers {
     }
 
     fn begin(&mut self, root: &Root) {
+        // Dovecot first: a process of Postfix's that does not find it gives up, and is not replaced for a minute.
+        let dovecot: &[&str] = &["/usr/sbin/dovecot", "-F", "-c", "/rig/dovecot.conf"];
+        self.children.push(foreground(root, "/rig/dovecot.out", dovecot));
+        for port in DOVECOT_PORTS {
+            self.await_answer(root, &format!("port {port}"), || {
+                TcpStream::connect((root.address(), port)).is_ok()
+            });
+        }
+        let socket = root.path("/rig/dovecot/run/auth-client");
+        self.await_answer(root, "Dovecot's socket for logins", || socket.exists());
         self.children.push(match root.pair().mail_server() {
             MailServer::Exim => foreground(root, "/rig/exim.out", &["/usr/sbin/exim4", "-bdf"]),
             MailServer::Postfix => {
                 foreground(root, "/rig/postfix.out", &["/usr/lib/postfix/sbin/master", "-s"])
             }
         });
-        self.children.push(foreground(
-            root,
-            "/rig/dovecot.out",
-            &["/usr/sbin/dovecot", "-F", "-c", "/rig/dovecot.conf"],
-        ));
+        for port in MAIL_PORTS {
+            self.await_answer(root, &format!("port {port}"), || {
+                TcpStream::connect((root.address(), port)).is_ok()
+            });
+        }
+    }
+
+    fn await_answer(&mut self, root: &Root, what: &str, answers: impl Fn() -> bool) {
         let started = Instant::now();
-        for port in PORTS {
-            while TcpStream::connect((root.address(), port)).is_err() {
-                self.complain_if_ended(root);
-                assert!(
-                    started.elapsed() < Duration::from_secs(20),
-                    "port {port} does not answer{}",
-                    outputs(root)
-                );
-                sleep(Duration::from_millis(10));
-            }
+        while !answers() {
+            self.complain_if_ended(root);
+            assert!(started.elapsed() < Duration::from_secs(20), "{what} does not answer{}", outputs(root));
+            sleep(Duration::from_millis(10));
         }
     }
 
