@@ -44,7 +44,7 @@ fn a_wrong_password_gets_in_by_no_way_and_the_servers_say_so() {
 #[test]
 fn every_way_in_is_open_by_tls_too_and_to_the_right_password_only() {
     on_each_pair(|scene| {
-        for tls in [Tls::StartTls, Tls::Wrapper] {
+        for tls in [Tls::Starttls, Tls::Wrapper] {
             for from in [GERMAN, GERMAN_V6] {
                 at_once(&Way::ALL, |way| {
                     let right = scene.login_by(tls, *way, from, ALICE.name, ALICE.password);
@@ -74,8 +74,8 @@ fn the_servers_take_the_address_that_the_client_tells() {
         for (tls, from) in [
             (Tls::None, GERMAN),
             (Tls::None, GERMAN_V6),
-            (Tls::StartTls, "5.9.0.2"),
-            (Tls::StartTls, "2a01:4f8::2"),
+            (Tls::Starttls, "5.9.0.2"),
+            (Tls::Starttls, "2a01:4f8::2"),
             (Tls::Wrapper, "5.9.0.3"),
             (Tls::Wrapper, "2a01:4f8::3"),
         ] {

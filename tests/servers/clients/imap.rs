@@ -16,7 +16,7 @@ impl Imap {
         let mut line = Line::connect(route);
         let greeting = line.read().unwrap_or_else(|why| why);
         let mut imap = Imap { line, greeting };
-        if route.tls == Tls::StartTls {
+        if route.tls == Tls::Starttls {
             let reply = imap.ask("STARTTLS");
             assert!(reply.yes, "STARTTLS: {reply}");
             imap.line.start_tls();

@@ -16,7 +16,7 @@ impl Pop3 {
         let mut line = Line::connect(route);
         let greeting = line.read().unwrap_or_else(|why| why);
         let mut pop3 = Pop3 { line, greeting };
-        if route.tls == Tls::StartTls {
+        if route.tls == Tls::Starttls {
             let reply = pop3.ask("STLS");
             assert!(reply.yes, "STLS: {reply}");
             pop3.line.start_tls();

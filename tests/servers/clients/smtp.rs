@@ -17,7 +17,7 @@ impl Smtp {
             Smtp { line: Line::connect(route), greeting: Reply { yes: false, text: String::new() } };
         let banner = smtp.reply();
         let mut hello = smtp.ask("EHLO client.test");
-        if route.tls == Tls::StartTls {
+        if route.tls == Tls::Starttls {
             let reply = smtp.ask("STARTTLS");
             assert!(reply.yes, "STARTTLS: {reply}");
             smtp.line.start_tls();

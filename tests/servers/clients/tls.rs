@@ -16,13 +16,13 @@ pub(crate) enum Tls {
     /// Not at all.
     None,
     /// Begun by a command: STARTTLS, STLS.
-    StartTls,
+    Starttls,
     /// From the first byte, on a port of its own.
     Wrapper,
 }
 
 impl Tls {
-    pub(crate) const ALL: [Tls; 3] = [Tls::None, Tls::StartTls, Tls::Wrapper];
+    pub(crate) const ALL: [Tls; 3] = [Tls::None, Tls::Starttls, Tls::Wrapper];
 }
 
 /// The connection, secured; hands are shaken at the first byte that is written or read.

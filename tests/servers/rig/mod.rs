@@ -219,7 +219,7 @@ impl Scene {
     pub(crate) fn smtp_by(&self, tls: Tls, from: &str) -> Smtp {
         let port = match tls {
             Tls::None => 10025,
-            Tls::StartTls => 10587,
+            Tls::Starttls => 10587,
             Tls::Wrapper => 10465,
         };
         Smtp::connect(&self.route(port, Some(from), tls))
