@@ -53,6 +53,7 @@ pub mod call;
 pub mod clock;
 pub mod error;
 pub mod kept;
+pub mod local_user;
 pub mod log;
 pub mod paths;
 pub mod trouble;

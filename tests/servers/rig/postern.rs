@@ -47,7 +47,8 @@ pub(super) fn install(root: &Root, data: bool) {
         let copied = Command::new("cp").arg(built).arg(target).status().unwrap();
         assert!(copied.success(), "cp {name}: {copied}");
     }
-    postern(root, &["init", "--user=postern", "--mail-users=Debian-exim,dovecot"]);
+    let mail_users = format!("--mail-users={}", root.pair().mail_users());
+    postern(root, &["init", "--user=postern", &mail_users]);
     if data {
         let built = network_data();
         let target = root.path("/var/lib/postern/data/networks.mmdb");

@@ -1,7 +1,7 @@
 //! The two servers: their configuration, their start and their end.
 
 use super::root::{Root, project};
-use super::{Doors, DovecotDoor, MAILBOXES, Pair};
+use super::{Doors, DovecotDoor, MAILBOXES, MailServer, postfix};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -15,40 +15,43 @@ const EXIM_PROGRAM: &str = "/usr/libexec/postern/postern-exim";
 const DOVECOT_PROGRAM: &str = "/usr/libexec/postern/postern-dovecot";
 
 /// Ports that answer when the servers are up.
-const PORTS: [u16; 6] = [10025, 10026, 10143, 10144, 10110, 10111];
+const DOVECOT_PORTS: [u16; 6] = [10143, 10144, 10993, 10110, 10111, 10995];
+const MAIL_PORTS: [u16; 4] = [10025, 10026, 10465, 10587];
 
 /// Writes everything that the servers read.
-pub(super) fn configure(root: &Root, doors: Doors) {
-    let address = root.address().to_string();
-    let template = |name: &str| {
-        fs::read_to_string(project().join("tests/servers/config").join(name))
-            .unwrap()
-            .replace("@ADDRESS@", &address)
-    };
-    let macros = if doors.exim { "POSTERN = yes\n" } else { "" };
-    put(root, "/etc/exim4/exim4.conf", &format!("{macros}{}", template("exim.conf")));
-    let dovecot = match root.pair() {
-        Pair::Bookworm => "dovecot-2.3.conf",
-        Pair::Trixie => "dovecot-2.4.conf",
-    };
-    put(root, "/rig/dovecot.conf", &template(dovecot));
+pub(super) fn configure(root: &Root, doors: Doors, postfix: &postfix::Settings) {
+    let dovecot = if root.pair().has_dovecot_2_4() { "dovecot-2.4.conf" } else { "dovecot-2.3.conf" };
+    put(root, "/rig/dovecot.conf", &template(root, dovecot));
     put(root, "/rig/passdb.conf", &password_stages(doors.dovecot));
-    put(root, "/rig/checkpassword", &template("checkpassword"));
-    put(
-        root,
-        "/rig/at-clock",
-        "#!/bin/sh\n# Runs a program of Postern's at the time that the test set.\nprogram=$1\nshift\nexec \"$program\" --now=\"$(cat /rig/clock)\" \"$@\"\n",
-    );
+    put(root, "/rig/checkpassword", &template(root, "checkpassword"));
+    put(root, "/rig/at-clock", &template(root, "at-clock"));
     put(root, "/rig/clock", "+0");
     put_users(root);
+    let script = "set -e
+        chmod 755 /rig/checkpassword /rig/at-clock
+        mkdir -p /rig/dovecot/run /rig/dovecot/state /rig/mail/outside /rig/mail/local
+        chown -R vmail:vmail /rig/mail";
+    super::inside::run(root, "root", &["sh", "-c", script], "").succeeded();
+    match root.pair().mail_server() {
+        MailServer::Exim => configure_exim(root, doors),
+        MailServer::Postfix => postfix::configure(root, doors, postfix),
+    }
+}
+
+/// A file of tests/servers/config, filled in.
+pub(super) fn template(root: &Root, name: &str) -> String {
+    fs::read_to_string(project().join("tests/servers/config").join(name))
+        .unwrap()
+        .replace("@ADDRESS@", &root.address().to_string())
+}
+
+fn configure_exim(root: &Root, doors: Doors) {
+    let macros = if doors.exim { "POSTERN = yes\n" } else { "" };
+    put(root, "/etc/exim4/exim4.conf", &format!("{macros}{}", template(root, "exim.conf")));
     if doors.exim {
         put_exim_hooks(root);
     }
-    let script = "set -e
-        chmod 755 /rig/checkpassword /rig/at-clock
-        mkdir -p /rig/exim/spool /rig/exim/log /rig/dovecot/run /rig/dovecot/state /rig/mail/outside /rig/mail/local
-        chown -R vmail:vmail /rig/mail
-        chown -R Debian-exim:Debian-exim /rig/exim";
+    let script = "mkdir -p /rig/exim/spool /rig/exim/log && chown -R Debian-exim:Debian-exim /rig/exim";
     super::inside::run(root, "root", &["sh", "-c", script], "").succeeded();
 }
 
@@ -90,13 +93,13 @@ fn put_users(root: &Root) {
     put(root, "/rig/users", &users);
 }
 
-fn put(root: &Root, inside: &str, text: &str) {
+pub(super) fn put(root: &Root, inside: &str, text: &str) {
     let path = root.path(inside);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-/// Exim and Dovecot, running in the foreground as our children.
+/// The mail server and Dovecot, running in the foreground as our children.
 #[derive(Debug)]
 pub(super) struct Servers {
     children: Vec<Child>,
@@ -117,23 +120,35 @@ impl Servers {
     }
 
     fn begin(&mut self, root: &Root) {
-        self.children.push(foreground(root, "/rig/exim.out", &["/usr/sbin/exim4", "-bdf"]));
-        self.children.push(foreground(
-            root,
-            "/rig/dovecot.out",
-            &["/usr/sbin/dovecot", "-F", "-c", "/rig/dovecot.conf"],
-        ));
-        let started = Instant::now();
-        for port in PORTS {
-            while TcpStream::connect((root.address(), port)).is_err() {
-                self.complain_if_ended(root);
-                assert!(
-                    started.elapsed() < Duration::from_secs(20),
-                    "port {port} does not answer{}",
-                    outputs(root)
-                );
-                sleep(Duration::from_millis(10));
+        // Dovecot first: a process of Postfix's that does not find it gives up, and is not replaced for a minute.
+        let dovecot: &[&str] = &["/usr/sbin/dovecot", "-F", "-c", "/rig/dovecot.conf"];
+        self.children.push(foreground(root, "/rig/dovecot.out", dovecot));
+        for port in DOVECOT_PORTS {
+            self.await_answer(root, &format!("port {port}"), || {
+                TcpStream::connect((root.address(), port)).is_ok()
+            });
+        }
+        let socket = root.path("/rig/dovecot/run/auth-client");
+        self.await_answer(root, "Dovecot's socket for logins", || socket.exists());
+        self.children.push(match root.pair().mail_server() {
+            MailServer::Exim => foreground(root, "/rig/exim.out", &["/usr/sbin/exim4", "-bdf"]),
+            MailServer::Postfix => {
+                foreground(root, "/rig/postfix.out", &["/usr/lib/postfix/sbin/master", "-s"])
             }
+        });
+        for port in MAIL_PORTS {
+            self.await_answer(root, &format!("port {port}"), || {
+                TcpStream::connect((root.address(), port)).is_ok()
+            });
+        }
+    }
+
+    fn await_answer(&mut self, root: &Root, what: &str, answers: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !answers() {
+            self.complain_if_ended(root);
+            assert!(started.elapsed() < Duration::from_secs(20), "{what} does not answer{}", outputs(root));
+            sleep(Duration::from_millis(10));
         }
     }
 
@@ -182,7 +197,14 @@ fn outputs(root: &Root) -> String {
         let path: &Path = &root.path(inside);
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     };
-    ["/rig/exim.out", "/rig/exim/log/paniclog", "/rig/dovecot.out", "/rig/dovecot/log"]
-        .map(|inside| format!("\n--- {inside}\n{}", read(inside)))
-        .concat()
+    [
+        "/rig/exim.out",
+        "/rig/exim/log/paniclog",
+        "/rig/postfix.out",
+        "/rig/postfix/log",
+        "/rig/dovecot.out",
+        "/rig/dovecot/log",
+    ]
+    .map(|inside| format!("\n--- {inside}\n{}", read(inside)))
+    .concat()
 }
