@@ -108,6 +108,15 @@ impl Network {
         Network(IpNet::from(address.ip()))
     }
 
+    /// The network of neighbours around the address: its /24, or /64 for IPv6. Who logs in from there today
+    /// may have another address of it tomorrow.
+    pub fn around(address: Address) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) => Network::new(IpNet::V4(Ipv4Net::new_assert(ip, 24))),
+            IpAddr::V6(ip) => Network::new(IpNet::V6(Ipv6Net::new_assert(ip, 64))),
+        }
+    }
+
     /// Whether the address lies in the network.
     pub fn contains(&self, address: Address) -> bool {
         self.0.contains(&address.ip())

@@ -8,9 +8,18 @@ use crate::authority::become_owner_of;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::paths::Paths;
+use crate::flow;
+use crate::paths::{EXIM_SOCKET, Paths};
+use crate::request::Request;
+use crate::trouble::{self, Trouble};
+use crate::verdict::Answer;
+use crate::wayout::{self, WayOut};
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -83,9 +92,14 @@ impl<'a> CommandLine<'a> {
         value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     }
 
+    /// Whether `--name` is among what the mail server says.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|argument| argument.to_bytes().strip_prefix(b"--") == Some(name.as_bytes()))
+    }
+
     /// The surroundings of this call.
-    pub fn call(&self, program: &'static str) -> Call {
-        Call { paths: self.paths.clone(), now: self.clock.now(), program }
+    pub fn call(&self, program: &'static str) -> Call<'static> {
+        Call::new(self.paths.clone(), self.clock.now(), program)
     }
 }
 
@@ -182,6 +196,86 @@ pub fn open_files_as_before() {
     unsafe {
         libc::setfsuid(libc::geteuid());
         libc::setfsgid(libc::getegid());
+    }
+}
+
+/// Whether a keeper listens, answering or not: its socket takes the connection, or its queue is full. Never
+/// waits. A socket that may not be reached is none for this user.
+pub fn keeper_lives(paths: &Paths) -> bool {
+    let Ok(address) = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET)) else { return false };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+}
+
+/// Standard input and output as one connection, which is what inetd and Postfix's spawn(8) make of them.
+#[derive(Debug)]
+pub struct Standard;
+
+impl Read for Standard {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(nix::unistd::read(std::io::stdin(), buffer)?)
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(nix::unistd::write(std::io::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a door says an answer.
+pub type Spoken<'a> = &'a dyn Fn(&Request, &Answer) -> Vec<u8>;
+
+/// A program that answers one question after the other, on standard input and output.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    command: &'a CommandLine<'a>,
+    program: &'static str,
+    go_on: &'static [u8],
+}
+
+impl<'a> Conversation<'a> {
+    /// Begins it: catches signals and drops root's rights. `go_on` is what the way out says to a question;
+    /// between two questions it says nothing, and no deadline runs: the mail server has time of its own.
+    pub fn begin(command: &'a CommandLine, program: &'static str, go_on: &'static [u8]) -> Self {
+        let conversation = Conversation { command, program, go_on };
+        conversation.rest(&conversation.call());
+        drop_root(&command.paths);
+        conversation
+    }
+
+    /// The surroundings of one question: each has a time of its own.
+    pub fn call(&self) -> Call<'static> {
+        self.command.call(self.program)
+    }
+
+    /// Answers one question within its deadline.
+    pub fn answer(&self, request: &Request, spoken: Spoken) -> Answer {
+        let call = self.call();
+        let way_out = |bytes: Vec<u8>| wayout::register(&call, WayOut::Say(1, bytes, 0));
+        way_out(self.go_on.to_vec());
+        wayout::start_deadline();
+        have_fault(self.command.fault);
+        let answer = flow::answer(&call, request, &|answer| way_out(spoken(request, answer)));
+        self.rest(&call);
+        answer
+    }
+
+    fn rest(&self, call: &Call) {
+        wayout::register(call, WayOut::Say(1, Vec::new(), 0));
+        wayout::pause_deadline();
+    }
+
+    /// Marks what the door did not understand.
+    pub fn end(&self, outcome: std::io::Result<Result<()>>) {
+        if let Ok(Err(error)) = outcome {
+            trouble::mark(&self.call(), Trouble::Call, &error.to_string());
+        }
     }
 }
 

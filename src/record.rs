@@ -2,7 +2,7 @@
 //! what an administrator looks for.
 
 use crate::account::Account;
-use crate::address::Address;
+use crate::address::{Address, AddressClass, Network};
 use crate::call::{self, Call};
 use crate::country::Country;
 use crate::decide::login::LoginFacts;
@@ -11,9 +11,10 @@ use crate::decide::{Decision, Fact};
 use crate::error::Result;
 use crate::gather;
 use crate::log;
-use crate::request::{Door, Login, Send, Service};
-use crate::settings::SmtpTries;
-use crate::store::state::{self, State, activity, held, notices, senders};
+use crate::request::{Door, Ended, Login, Outcome, Send, Service};
+use crate::settings::Settings;
+use crate::sources::{self, Told};
+use crate::store::state::{self, activity, held, notices, senders};
 use crate::tally::{self, Kind};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
 use rusqlite::Transaction;
@@ -40,34 +41,71 @@ pub fn login(
         about.log(call, "refuse", &decision.reason, Some(&reference));
         return Some(reference);
     }
-    let counts = counts_here(login, facts);
+    let counts = is_of_record(login, facts, Told::Tried);
     for reason in decision.would_refuse.iter().filter(|_| counts) {
         let reference = keep_event(call, &about, "would_refuse", reason);
         about.log(call, "would_refuse", reason, Some(&reference));
     }
     match (kind, decision.would_refuse.first()) {
         (_, Some(reason)) if counts => about.tally(call, kind, "would_refuse", reason),
-        (Kind::Use | Kind::Success, _) => about.tally(call, Kind::Success, "allow", &decision.reason),
+        (Kind::Use | Kind::Success, _) if is_of_record(login, facts, Told::Succeeded) => {
+            about.tally(call, Kind::Success, "allow", &decision.reason);
+        }
+        (Kind::Use | Kind::Success, _) => {}
         _ if counts => about.tally(call, kind, "allow", &decision.reason),
         _ => {}
     }
     None
 }
 
-/// Whether this door is the one that counts a login that is not refused: the tools' own logins never
-/// count, and SMTP logins count at one of the two doors that see them.
-fn counts_here(login: &Login, facts: &LoginFacts) -> bool {
-    if matches!(login.service, Service::Doveadm) || login.address.is_none() {
-        return false;
-    }
-    let by_exim = match &facts.policy {
-        Fact::Known(policy) => policy.settings.smtp_tries_from == SmtpTries::Exim,
-        Fact::Missing(_) => false,
+/// Whether this door's word counts for a login that is not refused.
+fn is_of_record(login: &Login, facts: &LoginFacts, told: Told) -> bool {
+    let defaults = Settings::default();
+    let settings = match &facts.policy {
+        Fact::Known(policy) => &policy.settings,
+        Fact::Missing(_) => &defaults,
     };
-    match login.door {
-        Door::EximAuth | Door::EximMail => by_exim,
-        _ => login.service != Service::Smtp || !by_exim,
+    login.address.is_some() && sources::is_of_record(settings, login.service, login.door, told)
+}
+
+/// Records how a login ended, where this door's word counts. What we refused ourselves is no failure: some
+/// servers tell a refusal of ours as a wrong password.
+pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
+    let told = match outcome.ended {
+        Ended::Succeeded => Told::Succeeded,
+        Ended::Failed => Told::Failed,
+        Ended::Refused => return,
+    };
+    let counts =
+        outcome.address.is_some() && sources::is_of_record(settings, outcome.service, outcome.door, told);
+    if !counts || (told == Told::Failed && was_refused(call, outcome)) {
+        return;
     }
+    let about = About {
+        account: outcome.account.as_ref(),
+        address: outcome.address,
+        country: known_country(&gather::country(call, outcome.address)),
+        service: outcome.service,
+        door: outcome.door,
+    };
+    match told {
+        Told::Failed => about.tally(call, Kind::Failure, "failed", &Reason::Ended),
+        _ => about.tally(call, Kind::Success, "allow", &Reason::Ended),
+    }
+}
+
+/// For so many seconds a refusal of ours explains a failure of the same account from the same address.
+const EXPLAINS: i64 = 10;
+
+fn was_refused(call: &Call, outcome: &Outcome) -> bool {
+    let (Some(account), Some(address)) = (&outcome.account, outcome.address) else { return false };
+    let since = call.now - EXPLAINS;
+    let found =
+        call.with_state(|state| state.read(|db| activity::refused_since(db, account, address, since)));
+    found.unwrap_or_else(|error| {
+        state::mark_trouble(call, &error);
+        false
+    })
 }
 
 fn known_country(fact: &Fact<Option<Country>>) -> Option<Country> {
@@ -115,16 +153,26 @@ impl<'a> About<'a> {
     }
 
     fn tally(&self, call: &Call, kind: Kind, verdict: &str, reason: &Reason) {
+        if !call.records {
+            return;
+        }
         let line = tally::Line {
             kind,
             door: self.door,
             service: self.service,
             country: self.country,
+            network: self.network_to_know(kind),
             verdict,
             reason: reason.key(),
             account: self.account,
         };
         tally::append(call, &line);
+    }
+
+    /// A success makes the network known as one of the account's. Networks near by are everybody's.
+    fn network_to_know(&self, kind: Kind) -> Option<Network> {
+        let public = self.address.filter(|a| a.class() == AddressClass::Public);
+        public.filter(|_| kind == Kind::Success).map(Network::around)
     }
 
     fn log(&self, call: &Call, event: &str, reason: &Reason, reference: Option<&Reference>) {
@@ -143,6 +191,9 @@ impl<'a> About<'a> {
 /// Keeps the event in the state. Where that cannot be, the refusal stands all the same, with a reference
 /// that only the log knows.
 fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Reference {
+    if !call.records {
+        return Reference::from_bits(call::random_bits());
+    }
     let event = about.event(call, verdict, reason);
     match write_event(call, &event) {
         Ok(reference) => reference,
@@ -154,7 +205,7 @@ fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Ref
 }
 
 fn write_event(call: &Call, event: &activity::Event) -> Result<Reference> {
-    State::open(&call.paths)?.write(|t| activity::record(t, event))
+    call.with_state(|state| state.write(|t| activity::record(t, event)))
 }
 
 /// Records a message that was decided without the state.

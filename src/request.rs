@@ -14,6 +14,8 @@ pub enum Request {
     Use(Login),
     /// May this message leave?
     Send(Send),
+    /// How did a login end? There is nothing to answer.
+    Outcome(Outcome),
 }
 
 /// A login, or the use of one.
@@ -27,6 +29,32 @@ pub struct Login {
     pub service: Service,
     /// The door that asks.
     pub door: Door,
+}
+
+/// How a login ended, as a server tells it afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who, or whom the client claimed to be.
+    pub account: Option<Account>,
+    /// From where; none where the server names none.
+    pub address: Option<Address>,
+    /// The service that was logged in to.
+    pub service: Service,
+    /// The door that tells.
+    pub door: Door,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// The ways in which a login ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The password was right.
+    Succeeded,
+    /// The password was wrong, or there is no such account.
+    Failed,
+    /// Somebody refused it whatever the password was: no failure, and no guess at a password.
+    Refused,
 }
 
 /// A message that wants to leave.
@@ -110,21 +138,45 @@ pub enum Door {
     EximLocal,
     /// Dovecot's checkpassword passdb in front of the real ones.
     DovecotGate,
+    /// Exim's `acl_smtp_quit`, `acl_smtp_notquit` and the next AUTH: how a login ended.
+    EximOutcome,
     /// Dovecot's checkpassword passdb around another checkpassword program.
     DovecotChain,
+    /// Dovecot's checkpassword passdb behind the real ones: the password was wrong.
+    DovecotFailed,
+    /// Dovecot's `auth_policy_server`: asked before the password, told afterwards.
+    DovecotPolicy,
+    /// Dovecot's post-login script: the password was right.
+    DovecotPostlogin,
+    /// Postfix, before AUTH: sees the address only.
+    PostfixAuth,
+    /// Postfix at MAIL or RCPT: a login is used.
+    PostfixMail,
+    /// Postfix at DATA or the end of the message.
+    PostfixData,
+    /// A local submission through Postfix.
+    PostfixLocal,
     /// An administrator asks what would happen.
     Explain,
 }
 
 impl Door {
     /// Every door that a mail server can ask at.
-    pub const ALL: [Door; 6] = [
+    pub const ALL: [Door; 14] = [
         Door::EximAuth,
         Door::EximMail,
         Door::EximData,
         Door::EximLocal,
+        Door::EximOutcome,
         Door::DovecotGate,
         Door::DovecotChain,
+        Door::DovecotFailed,
+        Door::DovecotPolicy,
+        Door::DovecotPostlogin,
+        Door::PostfixAuth,
+        Door::PostfixMail,
+        Door::PostfixData,
+        Door::PostfixLocal,
     ];
 
     /// The stable name in logs, lists and statistics.
@@ -135,29 +187,49 @@ impl Door {
             Door::EximData => "exim-data",
             Door::EximLocal => "exim-local",
             Door::DovecotGate => "dovecot-gate",
+            Door::EximOutcome => "exim-outcome",
             Door::DovecotChain => "dovecot-chain",
+            Door::DovecotFailed => "dovecot-failed",
+            Door::DovecotPolicy => "dovecot-policy",
+            Door::DovecotPostlogin => "dovecot-postlogin",
+            Door::PostfixAuth => "postfix-auth",
+            Door::PostfixMail => "postfix-mail",
+            Door::PostfixData => "postfix-data",
+            Door::PostfixLocal => "postfix-local",
             Door::Explain => "explain",
         }
     }
 }
 
-/// Exim's message identification: letters, digits and two dashes, as in `1xW1Xt-0000gl-1R`
-/// (Exim 4.97 made it longer: `1xW1Xt-00000000gl-1R0x`). It becomes an argument of Exim later, so nothing else is let in.
+/// A mail server's name for a message: Exim's letters, digits and two dashes, as in `1xW1Xt-0000gl-1R` (since
+/// 4.97 longer: `1xW1Xt-00000000gl-1R0x`), or Postfix's letters and digits, as in `90E116CE1C6` (with
+/// `enable_long_queue_ids` as in `4Wjk0X2bQzz1f9`). It becomes an argument of that server's programs later, so
+/// nothing else is let in: no option, and not the `ALL` of postsuper(1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId(String);
 
+/// Postfix makes a name of at least five digits for the microsecond and one for the file.
+const SHORTEST_POSTFIX: usize = 6;
+
 impl MessageId {
-    /// Takes the text if it has the shape.
+    /// Takes the text if it has one of the shapes.
     pub fn new(text: &str) -> Result<MessageId> {
         let parts: Vec<&str> = text.split('-').collect();
-        let good = parts.len() == 3
+        let shaped = parts.len() == 3 || (parts.len() == 1 && text.len() >= SHORTEST_POSTFIX);
+        let good = shaped
             && text.len() <= 32
             && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric()));
         if good {
             Ok(MessageId(text.into()))
         } else {
-            Err(Error::bad_value("The message", text, "give Exim's name for it, as 1xW1Xt-0000gl-1R"))
+            let accepted = "give the mail server's name for it, as 1xW1Xt-0000gl-1R or 90E116CE1C6";
+            Err(Error::bad_value("The message", text, accepted))
         }
+    }
+
+    /// Whether Postfix gave it, and not Exim.
+    pub fn is_of_postfix(&self) -> bool {
+        !self.0.contains('-')
     }
 }
 
@@ -174,9 +246,26 @@ mod tests {
     #[test]
     fn only_a_message_identification_is_taken_for_one() {
         for good in ["1xW1Xt-0000gl-1R", "1tPbCd-000000012Ab-3cDe"] {
-            assert!(MessageId::new(good).is_ok(), "{good}");
+            assert!(!MessageId::new(good).unwrap().is_of_postfix(), "{good}");
         }
-        for bad in ["", "-Mrm", "a-b", "a-b-c d", "a--b", "../a-b-c", "a-b-c;rm", &"a-b-c".repeat(9)] {
+        for good in ["90E116CE1C6", "4Wjk0X2bQzz1f9"] {
+            assert!(MessageId::new(good).unwrap().is_of_postfix(), "{good}");
+        }
+        for bad in [
+            "",
+            "ALL",
+            "all",
+            "-",
+            "-Mrm",
+            "a-b",
+            "90E116CE1C6/",
+            "90E116CE1C6\n",
+            "a-b-c d",
+            "a--b",
+            "../a-b-c",
+            "a-b-c;rm",
+            &"a-b-c".repeat(9),
+        ] {
             assert!(MessageId::new(bad).is_err(), "{bad}");
         }
     }

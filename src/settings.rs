@@ -37,14 +37,21 @@ pub enum UnknownCountry {
     Refuse,
 }
 
-/// Which door counts the tries of SMTP logins, where both see them.
+/// Whose word counts for the logins of a service, where several doors see them: the source of record. See
+/// [`sources`](crate::sources) for what each counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SmtpTries {
-    /// Dovecot's gate, which knows the account.
-    Dovecot,
-    /// Exim's AUTH door: for servers where Dovecot is not guarded.
+pub enum LoginsFrom {
+    /// Dovecot's checkpassword stages (2.3).
+    Gate,
+    /// Dovecot's policy server.
+    Policy,
+    /// Dovecot's post-login script.
+    Postlogin,
+    /// Exim's own doors: for servers where Dovecot is not guarded.
     Exim,
+    /// Postfix's own doors: for servers whose SMTP logins do not reach Dovecot.
+    Postfix,
 }
 
 /// What a setting accepts, for checking and for telling.
@@ -64,6 +71,8 @@ pub enum Accepts {
     UserNames,
     /// Addresses and networks, separated by commas.
     Networks,
+    /// An absolute path of plain names, or nothing.
+    FolderOrNothing,
 }
 
 impl Accepts {
@@ -76,6 +85,9 @@ impl Accepts {
             Accepts::CountryOrNothing => "a two-letter country code as DE, or nothing".into(),
             Accepts::MailAddress => "a mail address, or the name of a local user".into(),
             Accepts::UserNames => "names of local users, separated by commas".into(),
+            Accepts::FolderOrNothing => {
+                "an absolute path of plain names as /var/spool/postfix/postern, or nothing".into()
+            }
             Accepts::Networks => "addresses and networks, separated by commas".into(),
         }
     }
@@ -156,9 +168,15 @@ settings! {
     own_addresses: String = String::new(), Accepts::Networks,
         "Own addresses and trusted proxies",
         "Addresses that count as the server itself, besides loopback: rules by address and country skip them.";
-    smtp_tries_from: SmtpTries = SmtpTries::Dovecot, Accepts::Words(&["dovecot", "exim"]),
+    smtp_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "exim", "postfix"]),
         "SMTP logins counted by",
-        "Which door counts tries of SMTP logins: dovecot, or exim where Dovecot is not guarded.";
+        "Whose word counts for SMTP logins: Dovecot's gate or policy server, else Exim's or Postfix's own doors.";
+    imap_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "IMAP logins counted by",
+        "Whose word counts for IMAP logins, and for ManageSieve: Dovecot's gate, policy server or post-login script.";
+    pop3_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "POP3 logins counted by",
+        "Whose word counts for POP3 logins: Dovecot's gate, policy server or post-login script.";
     rate_limiter: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
         "Outbound Rate Limiter",
         "Stops an account that sends more than the limit: off, monitor (tell only) or enforce.";
@@ -181,6 +199,12 @@ settings! {
         Accepts::UserNames,
         "Shared users",
         "Local users that send for many: over the limit they are told about, never stopped.";
+    policy_port: i64 = 7391, Accepts::Number(0, 65_535),
+        "Port for Dovecot's policy requests",
+        "Where the keeper listens on 127.0.0.1 for Dovecot's policy requests, from its next start on; 0: nowhere.";
+    postfix_folder: String = String::new(), Accepts::FolderOrNothing,
+        "Folder for Postfix",
+        "Folder in which the keeper listens for Postfix, too (socket `policy`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";
@@ -211,7 +235,10 @@ impl Settings {
 macro_rules! word_value {
     ($($type:ident { $($word:literal => $variant:ident),* })*) => {$(
         impl Value for $type {
-            fn read(text: &str, _: &Accepts) -> Option<Self> {
+            fn read(text: &str, accepts: &Accepts) -> Option<Self> {
+                if let Accepts::Words(words) = accepts && !words.contains(&text) {
+                    return None;
+                }
                 match text { $($word => Some($type::$variant),)* _ => None }
             }
             fn write(&self) -> String {
@@ -225,7 +252,9 @@ word_value! {
     Mode { "off" => Off, "monitor" => Monitor, "enforce" => Enforce }
     OverLimit { "hold" => Hold, "refuse" => Refuse }
     UnknownCountry { "allow" => Allow, "refuse" => Refuse }
-    SmtpTries { "dovecot" => Dovecot, "exim" => Exim }
+    LoginsFrom {
+        "gate" => Gate, "policy" => Policy, "postlogin" => Postlogin, "exim" => Exim, "postfix" => Postfix
+    }
 }
 
 impl Value for bool {
@@ -260,6 +289,8 @@ impl Value for String {
             Accepts::CountryOrNothing if text.is_empty() => Some(String::new()),
             Accepts::CountryOrNothing => text.parse::<crate::country::Country>().ok().map(|c| c.to_string()),
             Accepts::MailAddress => mail_address(text),
+            Accepts::FolderOrNothing if text.is_empty() => Some(String::new()),
+            Accepts::FolderOrNothing => is_plain_path(text).then(|| text.to_string()),
             Accepts::UserNames => list(text, |name| is_user_name(name).then(|| name.to_string())),
             Accepts::Networks => {
                 list(text, |net| net.parse::<crate::address::Network>().ok().map(|n| n.to_string()))
@@ -276,6 +307,17 @@ fn list(text: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let items: Option<Vec<String>> =
         text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(read).collect();
     items.map(|items| items.join(","))
+}
+
+/// Root makes the last folder of it, so nothing in it may lead elsewhere; a socket's address is short.
+fn is_plain_path(text: &str) -> bool {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    text.len() <= 80
+        && text.strip_prefix('/').is_some_and(|rest| rest.contains('/') && rest.split('/').all(plain))
 }
 
 fn is_user_name(name: &str) -> bool {
@@ -351,6 +393,10 @@ mod tests {
             ("administration_email_address", "a\n@example.test"),
             ("shared_users", "nobody,-x"),
             ("own_addresses", "192.0.2.1,mail"),
+            ("postfix_folder", "/var/spool/../etc"),
+            ("postfix_folder", "/etc"),
+            ("postfix_folder", "var/spool/postfix"),
+            ("policy_port", "70000"),
         ] {
             let mut settings = Settings::default();
             let error = settings.set(key, bad).unwrap_err().to_string();

@@ -1,11 +1,12 @@
 //! The tally: one appended line for each login or message, so that an allowed login costs no transaction.
 //!
-//! A line is `1 <time> <kind> <door> <service> <country> <verdict> <reason> <account>` and a newline, at most
+//! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at most
 //! 512 bytes, written with one `write` under `O_APPEND`, so lines of many processes never mix. `tick` renames
 //! the file, waits until late writers are done, folds it into the roll-ups of the state and removes it.
 //! Losing one costs a statistic, nothing else.
 
 use crate::account::Account;
+use crate::address::Network;
 use crate::authority::opens_files_as_root;
 use crate::call::Call;
 use crate::clock::Seconds;
@@ -35,8 +36,10 @@ const FULL: u64 = 256 * 1024 * 1024;
 pub enum Kind {
     /// Somebody tried to log in.
     Try,
-    /// A login is known to have succeeded, because it is used.
+    /// A login is known to have succeeded: it is used, or the server tells.
     Success,
+    /// A login is known to have failed: the password was wrong.
+    Failure,
     /// A login that succeeded was refused its use.
     Use,
     /// A message wanted to leave.
@@ -48,6 +51,7 @@ impl Kind {
         match self {
             Kind::Try => "try",
             Kind::Success => "success",
+            Kind::Failure => "failure",
             Kind::Use => "use",
             Kind::Send => "send",
         }
@@ -65,6 +69,8 @@ pub struct Line<'a> {
     pub service: Service,
     /// The country of the client's address.
     pub country: Option<Country>,
+    /// The network around the client's address, where an account may become known there.
+    pub network: Option<Network>,
     /// What was said: the verdict's name, or `would_refuse`.
     pub verdict: &'a str,
     /// Stable key of the reason.
@@ -124,8 +130,9 @@ fn write(call: &Call, line: &Line) -> Result<()> {
 fn text(line: &Line, now: Seconds) -> String {
     let country = line.country.map_or_else(|| "-".into(), |c| c.to_string());
     let account = line.account.map_or_else(|| "-".into(), |a| escaped_within(a.name(), LONGEST_NAME));
+    let network = line.network.map_or_else(|| "-".into(), |n| n.to_string());
     let mut text = format!(
-        "1 {now} {} {} {} {country} {} {} {account}",
+        "2 {now} {} {} {} {country} {network} {} {} {account}",
         line.kind.name(),
         line.door.name(),
         line.service.name(),
@@ -150,6 +157,8 @@ pub struct Entry<'a> {
     pub service: &'a str,
     /// Country's code, empty where unknown.
     pub country: &'a str,
+    /// The network around the client's address, empty where it is not told.
+    pub network: &'a str,
     /// Verdict, as written.
     pub verdict: &'a str,
     /// Reason's key, as written.
@@ -161,7 +170,7 @@ pub struct Entry<'a> {
 /// Reads one line; half and foreign lines are none.
 pub fn parse(line: &str) -> Option<Entry<'_>> {
     let mut fields = line.split(' ');
-    if fields.next()? != "1" || line.len() >= LONGEST {
+    if fields.next()? != "2" || line.len() >= LONGEST {
         return None;
     }
     let at = fields.next()?.parse().ok()?;
@@ -172,6 +181,7 @@ pub fn parse(line: &str) -> Option<Entry<'_>> {
         door: word()?,
         service: word()?,
         country: word().map(or_empty)?,
+        network: word().map(or_empty)?,
         verdict: word()?,
         reason: word()?,
         account: word().map(or_empty)?,
@@ -194,6 +204,7 @@ mod tests {
             door: Door::DovecotGate,
             service: Service::Imap,
             country: "DE".parse().ok(),
+            network: None,
             verdict: "allow",
             reason: "country_allowed",
             account: Some(account),

@@ -8,7 +8,8 @@ use crate::on_state::on_state;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
 use crate::server_country;
-use crate::settings::{Mode, Settings, SmtpTries};
+use crate::settings::{Mode, Settings};
+use crate::sources::{self, Told};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
 use serde_json::{Value, json};
@@ -180,16 +181,49 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
             false => report.add(part, Level::Good, format!("Guarded; last asked: {}.", seen.join(", "))),
         }
     }
-    let exim_only = asked(Door::EximMail, Service::Smtp).is_some()
-        && [Door::DovecotGate, Door::DovecotChain].iter().all(|d| asked(*d, Service::Smtp).is_none());
-    if exim_only && settings.smtp_tries_from == SmtpTries::Dovecot {
-        report.add("statistics", Level::Warning, "SMTP logins are to be counted by Dovecot's gate, which does not ask: set smtp_tries_from to exim.");
+    for (part, service) in
+        [("SMTP logins", Service::Smtp), ("IMAP logins", Service::Imap), ("POP3 logins", Service::Pop3)]
+    {
+        of_record(settings, doors, part, service, report);
     }
     report.add(
         "webmail and panel logins",
         Level::Note,
         "NOT COVERED: webmail logs in from this server itself, and the panel checks passwords of its own.",
     );
+}
+
+/// Whose word counts for the logins of a service, and whether it is heard. Where others ask and the source of
+/// record does not, the figures stay empty.
+fn of_record(
+    settings: &Settings,
+    doors: &[(String, String, Seconds)],
+    part: &str,
+    service: Service,
+    report: &mut Report,
+) {
+    let Some(from) = sources::setting(settings, service) else { return };
+    let told = |told: Told| {
+        let names: Vec<&str> = sources::doors(from, service, told).iter().map(|d| d.name()).collect();
+        if names.is_empty() { "nobody".to_string() } else { names.join(" or ") }
+    };
+    let says = format!(
+        "Tries are counted by {}, successes by {}, failures by {}.",
+        told(Told::Tried),
+        told(Told::Succeeded),
+        told(Told::Failed)
+    );
+    let heard =
+        |of: &[Door]| of.iter().any(|d| doors.iter().any(|(n, s, _)| n == d.name() && s == service.name()));
+    let of_record = sources::doors(from, service, Told::Tried);
+    let others: Vec<Door> = Door::ALL.into_iter().filter(|d| sources::sees_logins(*d)).collect();
+    let part = format!("{part}: source of record");
+    if heard(&others) && !heard(of_record) {
+        let key = sources::setting_key(service);
+        report.add(&part, Level::Warning, format!("{says} They do not ask, and others do: set {key}."));
+    } else {
+        report.add(&part, Level::Note, says);
+    }
 }
 
 /// What makes the address-only door undecided.

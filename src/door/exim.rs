@@ -1,4 +1,5 @@
-//! Exim's door: `postern-exim auth|mail|send --name=value…`, called by `${run}` from an ACL.
+//! Exim's door: `postern-exim auth|mail|send|outcome --name=value…`, called by `${run}` from an ACL, and the
+//! same words on the keeper's socket ([`line`](super::line)).
 //!
 //! Each value is one argument `--name=value`, so that a HELO or sender that begins with `-` is not an option.
 //! The answer is one line on standard output; the exit status is 0 whatever the answer, since a status of
@@ -12,11 +13,16 @@
 //! | `defer CODE TEXT` | refuses for now with this text |
 //! | `hold TEXT` | keeps a local message frozen in the queue |
 //!
+//! With `--after-socket` among the values Exim has asked the keeper's socket before, in vain. Where the keeper
+//! lives and is only late, it may yet count what Exim asked it: then nothing is counted here, and refusals that
+//! need no record still hold.
+//!
 //! | verb | ACL | values |
 //! |---|---|---|
 //! | `auth` | `acl_smtp_auth` | address |
 //! | `mail` | `acl_smtp_mail`, once for each login | address, account |
-//! | `send` | `acl_smtp_data`, `acl_not_smtp` | address, account, caller, uid, recipients, id; from (data or local) |
+//! | `send` | `acl_smtp_data`, `acl_not_smtp` | from (data or local), address, account, caller, uid, recipients, id |
+//! | `outcome` | `acl_smtp_quit`, `acl_smtp_notquit`, the next AUTH | address, account, ended (succeeded or failed) |
 
 use crate::account::Account;
 use crate::address::Address;
@@ -24,9 +30,9 @@ use crate::error::{Error, Result};
 use crate::flow;
 use crate::hook::{self, CommandLine};
 use crate::record::client_text;
-use crate::request::{Door, Login, MessageId, Request, Send, Service};
+use crate::request::{Door, Ended, Login, MessageId, Outcome, Request, Send, Service};
 use crate::trouble::{self, Trouble};
-use crate::verdict::{Answer, Verdict};
+use crate::verdict::{Answer, Reason, Verdict};
 use crate::wayout::{self, WayOut};
 use std::ffi::{CStr, c_char, c_int};
 
@@ -52,11 +58,14 @@ fn run(arguments: &[&CStr]) -> String {
         Ok(command) => command,
         Err(error) => return format!("open {error}\n"),
     };
-    let call = command.call(PROGRAM);
+    let mut call = command.call(PROGRAM);
     wayout::register(&call, way_out());
+    // Exim asked the keeper's socket first, and had no answer in time.
+    call.records = !(command.has("after-socket") && hook::keeper_lives(&call.paths));
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
-    match request(&command) {
+    let uid = nix::unistd::getuid().as_raw();
+    match request(command.verb, &|name| command.value(name), uid) {
         Ok(request) => {
             let say = |answer: &Answer| WayOut::Say(1, spoken(&request, answer).into_bytes(), 0);
             let answer = flow::answer(&call, &request, &|answer| wayout::register(&call, say(answer)));
@@ -69,52 +78,73 @@ fn run(arguments: &[&CStr]) -> String {
     }
 }
 
-/// Reads what Exim asks.
-fn request(command: &CommandLine) -> Result<Request> {
-    let address = match command.value("address") {
+/// A value of what Exim asks, by name; empty where there is none.
+type Value<'a> = &'a dyn Fn(&str) -> String;
+
+/// Reads what Exim asks. `mail_server` is the number of the user as which Exim runs.
+pub(super) fn request(verb: &[u8], value: Value, mail_server: u32) -> Result<Request> {
+    let address = match value("address") {
         empty if empty.is_empty() => None,
         text => Some(text.parse::<Address>()?),
     };
-    let account = Account::from_server(&command.value("account"));
+    let account = Account::from_server(&value("account"));
     let login = |door| Login { account: None, address, service: Service::Smtp, door };
-    match command.verb {
+    match verb {
         b"auth" => Ok(Request::Login(login(Door::EximAuth))),
         b"mail" => Ok(Request::Use(Login { account, ..login(Door::EximMail) })),
-        b"send" => Ok(Request::Send(message(command, address, account))),
-        verb => Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), "auth, mail or send")),
+        b"send" => Ok(Request::Send(message(value, address, account, mail_server))),
+        b"outcome" => Ok(Request::Outcome(Outcome {
+            account,
+            address,
+            service: Service::Smtp,
+            door: Door::EximOutcome,
+            ended: ended(&value("ended"))?,
+        })),
+        verb => {
+            let accepted = "auth, mail, send or outcome";
+            Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted))
+        }
+    }
+}
+
+fn ended(word: &str) -> Result<Ended> {
+    match word {
+        "succeeded" => Ok(Ended::Succeeded),
+        "failed" => Ok(Ended::Failed),
+        other => Err(Error::bad_value("The value of ended", other, "succeeded or failed")),
     }
 }
 
 /// A message: of a network client where Exim names its address, else of a local program.
 ///
-/// The mail server's own bounces come from its own user, which is the one that this program runs as, with
-/// nobody logged in. An empty sender alone proves nothing: anybody may write one. Whom Exim trusts, it names
+/// The mail server's own bounces come from its own user, which is the one that asks, with nobody logged in. An empty sender alone proves nothing: anybody may write one. Whom Exim trusts, it names
 /// by no account where `-f` is used; then the caller's name stands, else its number.
-fn message(command: &CommandLine, address: Option<Address>, account: Option<Account>) -> Send {
+fn message(value: Value, address: Option<Address>, account: Option<Account>, mail_server: u32) -> Send {
     let local = address.is_none();
-    let uid = command.value("uid").parse().ok().filter(|_| local);
-    let by_mail_server = account.is_none() && uid.is_some_and(|uid| uid == nix::unistd::getuid().as_raw());
+    let uid = value("uid").parse().ok().filter(|_| local);
+    let by_mail_server = account.is_none() && uid == Some(mail_server);
     let caller = || {
         let uid = uid.filter(|_| !by_mail_server)?;
-        Account::from_server(&command.value("caller")).or_else(|| Account::from_server(&format!("uid-{uid}")))
+        Account::from_server(&value("caller")).or_else(|| Account::from_server(&format!("uid-{uid}")))
     };
-    let final_answer = command.value("from") == "local";
+    let final_answer = value("from") == "local";
     Send {
         account: account.or_else(caller),
         address,
         by_mail_server,
         uid,
-        recipients: command.value("recipients").parse().unwrap_or(1),
-        message: MessageId::new(&command.value("id")).ok(),
+        recipients: value("recipients").parse().unwrap_or(1),
+        message: MessageId::new(&value("id")).ok(),
         local: final_answer,
         door: if final_answer { Door::EximLocal } else { Door::EximData },
     }
 }
 
 /// The line for Exim.
-fn spoken(request: &Request, answer: &Answer) -> String {
+pub(super) fn spoken(request: &Request, answer: &Answer) -> String {
     let text = client_text(answer);
     match answer.verdict {
+        Verdict::Allow if answer.reason == Reason::NotCounted => "open not counted\n".into(),
         Verdict::Allow => "allow\n".into(),
         Verdict::Undecided => "undecided\n".into(),
         Verdict::Hold => format!("hold {text}\n"),
@@ -134,7 +164,8 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&CStr]) -> Result<Request> {
-        request(&CommandLine::read(arguments).unwrap())
+        let command = CommandLine::read(arguments).unwrap();
+        request(command.verb, &|name| command.value(name), nix::unistd::getuid().as_raw())
     }
 
     fn message_of(arguments: &[&CStr]) -> Send {
@@ -176,6 +207,14 @@ mod tests {
         assert_eq!((message_of(&bounce).by_mail_server, message_of(&bounce).account), (true, None));
         assert!(!message_of(&[c"send", c"--from=local", c"--address=", c"--account=x", own]).by_mail_server);
         assert!(!message_of(&[c"send", c"--address=192.0.2.1", c"--account=", own]).by_mail_server);
+    }
+
+    #[test]
+    fn an_outcome_says_who_and_how_it_ended() {
+        let outcome = read(&[c"outcome", c"--address=192.0.2.1", c"--account=a@b.test", c"--ended=failed"]);
+        let Request::Outcome(outcome) = outcome.unwrap() else { panic!() };
+        assert_eq!((outcome.ended, outcome.account.unwrap().name()), (Ended::Failed, "a@b.test"));
+        assert!(read(&[c"outcome", c"--address=192.0.2.1", c"--ended=well"]).is_err());
     }
 
     #[test]

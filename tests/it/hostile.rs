@@ -273,14 +273,15 @@ fn a_forged_tally_becomes_no_more_than_figures() {
     let sandbox = guarded();
     let tally = sandbox.path("var/lib/postern/state/tally");
     let lines: Vec<String> = vec![
-        "1 1795608000 try dovecot-gate imap DE allow country_allowed '; DROP TABLE stop; --".into(),
-        "1 1795608000 try dovecot-gate imap DE allow country_allowed x\u{1b}[2J".into(),
-        "1 9223372036854775807 try dovecot-gate imap DE allow country_allowed alice".into(),
+        "2 1795608000 try dovecot-gate imap DE - allow country_allowed '; DROP TABLE stop; --".into(),
+        "2 1795608000 try dovecot-gate imap DE - allow country_allowed x\u{1b}[2J".into(),
+        "2 9223372036854775807 try dovecot-gate imap DE - allow country_allowed alice".into(),
         "garbage".into(),
         "\0".repeat(100_000),
     ];
     fs::write(tally.join("current"), lines.join("\n")).unwrap();
-    fs::write(tally.join("fold-\n\u{1b}"), "1 1795608000 try dovecot-gate imap US allow x alice\n").unwrap();
+    fs::write(tally.join("fold-\n\u{1b}"), "2 1795608000 try dovecot-gate imap US - allow x alice\n")
+        .unwrap();
     std::os::unix::fs::chown(tally.join("current"), Some(EXIM), None).unwrap();
     let said = sandbox.postern(&["tick", "--verbose"]).succeeded();
     assert!(!said.contains('\u{1b}'), "{said:?}");

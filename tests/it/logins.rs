@@ -74,7 +74,7 @@ fn monitor_lets_in_and_records_what_would_have_been_refused() {
     let all = sandbox.api(&["list_activity"]);
     assert!(all.as_array().unwrap().iter().all(|row| row["verdict"] == "would_refuse"), "{all}");
     assert_eq!(sandbox.logged("event=would_refuse"), 0, "Dovecot's gate counts SMTP logins by default");
-    let sandbox = sandbox.setting("smtp_tries_from", "exim");
+    let sandbox = sandbox.setting("smtp_logins_from", "exim");
     assert_eq!(sandbox.mail(ALICE, AMERICAN), "allow\n");
     assert_eq!(sandbox.logged("event=would_refuse"), 1);
 }
@@ -131,7 +131,7 @@ fn what_the_administrator_blocked_stays_out_and_loopback_stays_in() {
 
 #[test]
 fn figures_tell_tried_refused_and_succeeded_apart() {
-    let sandbox = Sandbox::new().countries("DE").setting("smtp_tries_from", "exim");
+    let sandbox = Sandbox::new().countries("DE").setting("smtp_logins_from", "exim");
     for _ in 0..3 {
         sandbox.auth(GERMAN);
         sandbox.mail(ALICE, GERMAN);

@@ -9,6 +9,7 @@ mod chain;
 mod gate;
 mod gate_input;
 mod hostile;
+mod keeper;
 mod limiter;
 mod logins;
 mod seams;

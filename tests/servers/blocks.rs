@@ -123,8 +123,8 @@ fn a_blocked_address_is_refused_and_loopback_cannot_be_blocked() {
 fn monitor_lets_in_and_notes_what_it_would_have_refused() {
     for (pair, doors) in DOORS {
         let scene = Scene::on(pair).doors(doors).start();
-        let counted_by = if doors.dovecot.is_some() { "dovecot" } else { "exim" };
-        scene.api(&["set_setting", "key=smtp_tries_from", &format!("value={counted_by}")]);
+        let counted_by = if doors.dovecot.is_some() { "gate" } else { "exim" };
+        scene.api(&["set_setting", "key=smtp_logins_from", &format!("value={counted_by}")]);
         scene.api(&["set_setting", "key=default_server_geoip", "value=DE"]);
         scene.api(&["set_countries", "countries=DE"]);
         scene.api(&["set_setting", "key=country_rule", "value=monitor"]);

@@ -135,8 +135,8 @@ fn country_of(address: &str) -> &'static str {
 
 fn table_holds(pair: Pair, doors: Doors) {
     let scene = Scene::on(pair).doors(doors).start();
-    let counted_by = if doors.dovecot.is_some() { "dovecot" } else { "exim" };
-    scene.api(&["set_setting", "key=smtp_tries_from", &format!("value={counted_by}")]);
+    let counted_by = if doors.dovecot.is_some() { "gate" } else { "exim" };
+    scene.api(&["set_setting", "key=smtp_logins_from", &format!("value={counted_by}")]);
     let mut expected = Account::default();
     for part in &PARTS {
         part.says.iter().for_each(|words| drop(scene.api(words)));

@@ -3,6 +3,8 @@
 //! Outsiders choose the keys (addresses, names), so equal events of one hour share a row and the table is a
 //! ring: a new row pushes out the one that is [`MOST`] rows older.
 
+use crate::account::Account;
+use crate::address::Address;
 use crate::clock::Seconds;
 use crate::verdict::Reference;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
@@ -45,10 +47,20 @@ pub fn record(t: &Transaction, event: &Event) -> Result<Reference> {
     record_within(t, event, MOST)
 }
 
+/// Whether a login of this account from this address was refused since then, also by a door that knew the
+/// address alone.
+pub fn refused_since(db: &Connection, account: &Account, address: Address, since: Seconds) -> Result<bool> {
+    db.prepare_cached(
+        "SELECT 1 FROM activity WHERE account IN (?1, '') AND last >= ?2 AND address = ?3 AND verdict = 'refuse'
+         LIMIT 1",
+    )?
+    .exists(params![account.name(), since, address.to_string()])
+}
+
 fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference> {
     let hour = event.last / 3600;
     let same = t
-        .prepare(
+        .prepare_cached(
             "SELECT id, reference FROM activity WHERE hour = ?1 AND account = ?2 AND address = ?3
              AND service = ?4 AND verdict = ?5 AND reason = ?6",
         )?
@@ -60,7 +72,8 @@ fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference>
     if let Some((id, reference)) = same
         && let Ok(reference) = reference.parse()
     {
-        t.execute("UPDATE activity SET n = n + 1, last = ?2 WHERE id = ?1", [id, event.last])?;
+        t.prepare_cached("UPDATE activity SET n = n + 1, last = ?2 WHERE id = ?1")?
+            .execute([id, event.last])?;
         return Ok(reference);
     }
     let reference = match event.reference.parse() {

@@ -14,6 +14,7 @@
 mod access;
 pub mod activity;
 pub mod held;
+pub mod known_networks;
 pub mod notices;
 pub mod rollups;
 pub mod senders;
@@ -40,7 +41,7 @@ const BUSY: Duration = Duration::from_secs(1);
 pub const VERSION: i64 = 1;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql")];
+pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// The open state, with the right to work on it.
 pub struct State {
@@ -61,7 +62,8 @@ impl State {
         Ok(state)
     }
 
-    fn refuse_newer(&self) -> Result<()> {
+    /// Fails where the state belongs to a version that this program cannot follow.
+    pub(crate) fn refuse_newer(&self) -> Result<()> {
         let least: Option<i64> = self
             .connection
             .query_row("SELECT value FROM meta WHERE key = 'min_version'", [], |row| row.get(0))

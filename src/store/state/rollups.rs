@@ -3,6 +3,8 @@
 //! Sizes are bounded because outsiders choose names and places: names beyond [`MOST_ACCOUNTS`] and rows
 //! beyond [`MOST_ROWS_A_DAY`] are counted under "everybody else" (account 0).
 
+use super::known_networks;
+use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, Service};
@@ -42,6 +44,8 @@ struct Counts {
     days: BTreeMap<DayKey, i64>,
     hours: BTreeMap<HourKey, i64>,
     doors: HashMap<(String, String), Seconds>,
+    /// Logins that succeeded, by account, network and day.
+    known: BTreeMap<(String, Network, i64), i64>,
 }
 
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
@@ -77,6 +81,11 @@ impl Counts {
         let at = if entry.at > now || entry.at < now - DAYS * 86_400 { now } else { entry.at };
         let seen = self.doors.entry((entry.door.into(), entry.service.into())).or_insert(at);
         *seen = at.max(*seen);
+        if let Ok(network) = entry.network.parse::<Network>()
+            && !entry.account.is_empty()
+        {
+            *self.known.entry((entry.account.to_string(), network, at / 86_400)).or_default() += 1;
+        }
         for (direction, what) in columns(entry) {
             let key = (at / 3600, *direction, entry.service.to_string(), entry.country.to_string(), *what);
             *self.hours.entry(key).or_default() += 1;
@@ -109,6 +118,12 @@ impl Counts {
         for ((hour, direction, service, country, verdict), n) in self.hours {
             upsert.execute(params![hour, direction, service, country, verdict, n])?;
         }
+        for ((account, network, day), n) in self.known {
+            let account = accounts.number(t, &account, day)?;
+            if account != 0 {
+                known_networks::add(t, account, &network, day, n)?;
+            }
+        }
         for ((name, service), last) in self.doors {
             t.execute(
                 "INSERT INTO door VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
@@ -128,6 +143,7 @@ fn columns(entry: &tally::Entry) -> &'static [(&'static str, &'static str)] {
         ("use", "refuse") => &[("login", "refused")],
         ("use", "would_refuse") => &[("login", "would_refuse"), ("login", "succeeded")],
         ("success", _) => &[("login", "succeeded")],
+        ("failure", _) => &[("login", "failed")],
         ("send", "allow") => &[("outbound", "sent")],
         ("send", "hold") => &[("outbound", "held")],
         ("send", "refuse") => &[("outbound", "refused")],
@@ -182,9 +198,14 @@ impl Accounts {
 pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
     let old_days = t.execute("DELETE FROM login_day WHERE day < ?1", [now / 86_400 - DAYS])?;
     t.execute("DELETE FROM traffic_hour WHERE hour < ?1", [(now / 86_400 - TRAFFIC_DAYS) * 24])?;
+    known_networks::prune(t, now)?;
     t.execute("DELETE FROM folded WHERE at < ?1", [now - 86_400])?;
     if old_days > 0 {
-        t.execute("DELETE FROM account WHERE id NOT IN (SELECT account FROM login_day)", [])?;
+        t.execute(
+            "DELETE FROM account WHERE id NOT IN (SELECT account FROM login_day)
+             AND id NOT IN (SELECT account FROM known_network)",
+            [],
+        )?;
     }
     Ok(())
 }
@@ -198,7 +219,7 @@ pub struct Figure {
     pub service: String,
     /// The country's code; empty where unknown.
     pub country: String,
-    /// `tried`, `refused`, `would_refuse`, `succeeded`; `sent`, `held`.
+    /// `tried`, `refused`, `would_refuse`, `succeeded`, `failed`; `sent`, `held`.
     pub verdict: String,
     /// How many.
     pub n: i64,
@@ -265,11 +286,11 @@ mod tests {
 
     /// A line of the tally, as `tally` writes it.
     fn line(at: Seconds, rest: &str) -> String {
-        format!("1 {at} {rest}\n")
+        format!("2 {at} {rest}\n")
     }
 
     fn login(account: &str) -> String {
-        line(NOON, &format!("try dovecot-gate imap DE allow country_allowed {account}"))
+        line(NOON, &format!("try dovecot-gate imap DE - allow country_allowed {account}"))
     }
 
     fn fold_one(db: &mut Connection, file: &str, text: &str, caps: Caps) {
@@ -313,16 +334,16 @@ mod tests {
     fn tried_refused_and_succeeded_are_told_apart() {
         let mut db = in_memory();
         let lines = [
-            "try dovecot-gate imap DE allow country_allowed alice@example.test",
-            "try dovecot-gate imap US refuse country_not_allowed alice@example.test",
-            "try dovecot-gate imap FR would_refuse country_not_allowed alice@example.test",
-            "use exim-mail smtp US refuse country_not_allowed alice@example.test",
-            "use exim-mail smtp FR would_refuse country_not_allowed alice@example.test",
-            "success exim-mail smtp DE allow country_allowed alice@example.test",
-            "send exim-data smtp DE allow within_limit alice@example.test",
-            "send exim-local local - hold sending_stopped web",
-            "send exim-data smtp DE refuse over_limit alice@example.test",
-            "send exim-data smtp DE would_refuse would_stop alice@example.test",
+            "try dovecot-gate imap DE - allow country_allowed alice@example.test",
+            "try dovecot-gate imap US - refuse country_not_allowed alice@example.test",
+            "try dovecot-gate imap FR - would_refuse country_not_allowed alice@example.test",
+            "use exim-mail smtp US - refuse country_not_allowed alice@example.test",
+            "use exim-mail smtp FR - would_refuse country_not_allowed alice@example.test",
+            "success exim-mail smtp DE - allow country_allowed alice@example.test",
+            "send exim-data smtp DE - allow within_limit alice@example.test",
+            "send exim-local local - - hold sending_stopped web",
+            "send exim-data smtp DE - refuse over_limit alice@example.test",
+            "send exim-data smtp DE - would_refuse would_stop alice@example.test",
         ];
         let text: String = lines.iter().map(|l| line(NOON, l)).collect();
         fold_one(&mut db, "fold-1", &text, CAPS);
@@ -363,6 +384,24 @@ mod tests {
     }
 
     #[test]
+    fn successes_make_networks_known_and_failures_do_not() {
+        let mut db = in_memory();
+        let lines = [
+            "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
+            "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
+            "failure dovecot-policy imap BR - failed ended alice@example.test",
+            "success dovecot-policy imap DE nonsense allow ended alice@example.test",
+            "success dovecot-policy imap DE 5.9.1.0/24 allow ended -",
+        ];
+        let text: String = lines.iter().map(|l| line(NOON, l)).collect();
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        let known = known_networks::of(&db, &"alice@example.test".parse().unwrap()).unwrap();
+        let known: Vec<_> = known.iter().map(|k| (k.network.as_str(), k.n)).collect();
+        assert_eq!(known, [("5.9.0.0/24", 2)]);
+        assert!(figures(&db).contains(&figure("login", "imap", "BR", "failed", 1)), "{:?}", figures(&db));
+    }
+
+    #[test]
     fn half_lines_and_foreign_lines_are_left_out_and_the_rest_counts() {
         let mut db = in_memory();
         let good = login("alice@example.test");
@@ -371,16 +410,16 @@ mod tests {
             "",
             "1",
             "\0\0\0",
-            "2 1700000000 try dovecot-gate imap DE allow country_allowed alice",
-            "1 soon try dovecot-gate imap DE allow country_allowed alice",
-            "1 1700000000 try thiefs-door imap DE allow country_allowed alice",
-            "1 1700000000 try dovecot-gate gopher DE allow country_allowed alice",
-            "1 1700000000 try dovecot-gate imap DEU allow country_allowed alice",
-            "1 1700000000 try dovecot-gate imap DE ALLOW country_allowed alice",
-            "1 1700000000 try dovecot-gate imap DE allow <script> alice",
-            "1 1700000000 try dovecot-gate imap DE allow country_allowed alice and bob",
-            "1 1700000000 fly dovecot-gate imap DE allow country_allowed alice",
-            &format!("1 1700000000 try dovecot-gate imap DE allow country_allowed {}", "a".repeat(600)),
+            "3 1700000000 try dovecot-gate imap DE - allow country_allowed alice",
+            "2 soon try dovecot-gate imap DE - allow country_allowed alice",
+            "2 1700000000 try thiefs-door imap DE - allow country_allowed alice",
+            "2 1700000000 try dovecot-gate gopher DE - allow country_allowed alice",
+            "2 1700000000 try dovecot-gate imap DEU - allow country_allowed alice",
+            "2 1700000000 try dovecot-gate imap DE - ALLOW country_allowed alice",
+            "2 1700000000 try dovecot-gate imap DE - allow <script> alice",
+            "2 1700000000 try dovecot-gate imap DE - allow country_allowed alice and bob",
+            "2 1700000000 fly dovecot-gate imap DE - allow country_allowed alice",
+            &format!("2 1700000000 try dovecot-gate imap DE - allow country_allowed {}", "a".repeat(600)),
         ];
         let text: String = broken.iter().map(|l| format!("{l}\n{good}")).collect();
         fold_one(&mut db, "fold-1", &text, CAPS);
@@ -390,7 +429,7 @@ mod tests {
     #[test]
     fn a_time_outside_of_what_is_kept_counts_as_now() {
         let mut db = in_memory();
-        let at = |at| line(at, "try dovecot-gate imap DE allow country_allowed alice");
+        let at = |at| line(at, "try dovecot-gate imap DE - allow country_allowed alice");
         let text = [at(0), at(-5), at(i64::MAX), at(NOON + 1), at(NOON - 36 * 86_400), at(NOON)].concat();
         fold_one(&mut db, "fold-1", &text, CAPS);
         assert_eq!(number(&db, "SELECT count(DISTINCT day) FROM login_day"), 1);
@@ -433,8 +472,13 @@ mod tests {
         let t = db.transaction().unwrap();
         prune(&t, later(35)).unwrap();
         assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
-        fold(&t, "fold-2", &line(later(36), "try dovecot-gate imap DE allow country_allowed bob"), later(36))
-            .unwrap();
+        fold(
+            &t,
+            "fold-2",
+            &line(later(36), "try dovecot-gate imap DE - allow country_allowed bob"),
+            later(36),
+        )
+        .unwrap();
         prune(&t, later(36)).unwrap();
         assert_eq!(number(&t, "SELECT count(*) FROM account WHERE name = 'bob'"), 1);
         assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);

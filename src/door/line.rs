@@ -1,0 +1,252 @@
+//! The line protocol: Exim's questions on the keeper's socket, asked by `${readsocket}`.
+//!
+//! One connection, one question, one answer:
+//!
+//! ```text
+//! postern/1 <verb> <field> <field> …\n        each field in base64 (RFC 4648 §4), one blank between two
+//! ```
+//!
+//! The answer is the line that `postern-exim` prints for the same values (see [`exim`](super::exim)), and the end
+//! of the connection. Fields stand in a fixed order and none may be left out; an empty value is an empty field.
+//! Base64, because a HELO or sender may hold a newline, which must not become a field or a line of its own.
+//!
+//! | verb | fields |
+//! |---|---|
+//! | `auth` | address |
+//! | `mail` | address, account |
+//! | `send` | from, address, account, caller, uid, recipients, id |
+//! | `outcome` | address, account, ended |
+//!
+//! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
+//! answered `open` and why: mail goes on.
+
+use super::Ask;
+use super::exim;
+use crate::error::{Error, Result};
+use crate::request::Request;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::io::{ErrorKind, Read, Write};
+
+/// Longest question, in bytes, with its newline.
+pub const LONGEST: usize = 8192;
+
+/// The first word of every question.
+const VERSION: &[u8] = b"postern/1";
+
+const FIELDS: &[(&[u8], &[&str])] = &[
+    (b"auth", &["address"]),
+    (b"mail", &["address", "account"]),
+    (b"send", &["from", "address", "account", "caller", "uid", "recipients", "id"]),
+    (b"outcome", &["address", "account", "ended"]),
+];
+
+/// Reads one question, asks, answers. `mail_server` is the number of the user who is connected: Exim's.
+///
+/// Fails where the connection fails. What was not understood is given back as an error for the caller to mark,
+/// after it was answered.
+pub fn converse(
+    stream: &mut (impl Read + Write),
+    mail_server: u32,
+    ask: &mut Ask,
+) -> std::io::Result<Result<()>> {
+    let line = read_line(stream)?;
+    if line.as_ref().is_ok_and(Vec::is_empty) {
+        // A hook that looks whether somebody listens.
+        return Ok(Ok(()));
+    }
+    let understood = line.and_then(|line| request(&line, mail_server));
+    let (answer, outcome) = match understood {
+        Ok(request) => (exim::spoken(&request, &ask(&request)), Ok(())),
+        Err(error) => (format!("open {error}\n"), Err(error)),
+    };
+    stream.write_all(answer.as_bytes())?;
+    Ok(outcome)
+}
+
+/// Answers a question of somebody who may not ask. It is read all the same: what lies unread when a connection
+/// is closed takes the answer away, too.
+pub fn turn_away(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
+    let _ = read_line(stream)?;
+    stream.write_all(b"open not admitted\n")
+}
+
+/// The bytes up to the first newline, or to the end where the client sends none.
+fn read_line(stream: &mut impl Read) -> std::io::Result<Result<Vec<u8>>> {
+    let mut line = Vec::with_capacity(512);
+    let mut buffer = [0; 2048];
+    loop {
+        let n = match stream.read(&mut buffer) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let part = &buffer[..n];
+        if let Some(end) = part.iter().position(|b| *b == b'\n') {
+            line.extend(&part[..end]);
+            return Ok(Ok(line));
+        }
+        line.extend(part);
+        if n == 0 {
+            return Ok(Ok(line));
+        }
+        if line.len() >= LONGEST {
+            return Ok(Err(Error::bad_value(
+                "The question",
+                "that came",
+                format!("{LONGEST} bytes at most"),
+            )));
+        }
+    }
+}
+
+/// Reads a question.
+fn request(line: &[u8], mail_server: u32) -> Result<Request> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|b| *b == b' ');
+    let version = words.next().unwrap_or_default();
+    if version != VERSION {
+        let accepted = "postern/1: compare the snippets with those of this version";
+        return Err(Error::bad_value("The version", &String::from_utf8_lossy(version), accepted));
+    }
+    let verb = words.next().unwrap_or_default();
+    let Some((_, names)) = FIELDS.iter().find(|(known, _)| *known == verb) else {
+        let accepted = "auth, mail, send or outcome";
+        return Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted));
+    };
+    let values = words.map(decoded).collect::<Result<Vec<String>>>()?;
+    if values.len() != names.len() {
+        let accepted = format!("its {} fields: {}", names.len(), names.join(", "));
+        return Err(Error::bad_value("The question", &String::from_utf8_lossy(verb), accepted));
+    }
+    let value = |name: &str| {
+        let place = names.iter().position(|known| *known == name);
+        place.map_or_else(String::new, |i| values[i].clone())
+    };
+    exim::request(verb, &value, mail_server)
+}
+
+fn decoded(field: &[u8]) -> Result<String> {
+    let bytes = STANDARD.decode(field);
+    let accepted = |_| Error::bad_value("The field", &String::from_utf8_lossy(field), "base64");
+    bytes.map_err(accepted).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Door;
+    use crate::verdict::{Answer, Reason, Verdict};
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    const EXIM: u32 = 105;
+
+    fn line(verb: &str, fields: &[&str]) -> String {
+        let fields: Vec<String> = fields.iter().map(|f| STANDARD.encode(f)).collect();
+        format!("postern/1 {verb} {}", fields.join(" "))
+    }
+
+    /// A connection: what is written does not come back as what is read.
+    struct Stream(Cursor<Vec<u8>>, Vec<u8>);
+
+    impl Read for Stream {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            // Byte by byte, as a slow network would.
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    impl Write for Stream {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn conversation(question: &[u8]) -> (String, Vec<Request>) {
+        let (mut stream, mut asked) = (Stream(Cursor::new(question.into()), Vec::new()), Vec::new());
+        let allow = Answer { verdict: Verdict::Allow, reason: Reason::NothingAgainst, reference: None };
+        let _ = converse(&mut stream, EXIM, &mut |request: &Request| {
+            asked.push(request.clone());
+            allow.clone()
+        })
+        .unwrap();
+        (String::from_utf8(stream.1).unwrap(), asked)
+    }
+
+    #[test]
+    fn a_question_is_asked_and_answered_in_exims_words() {
+        let (said, asked) = conversation(line("mail", &["192.0.2.1", "alice@example.test"]).as_bytes());
+        let [Request::Use(login)] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!((said.as_str(), login.door), ("allow\n", Door::EximMail));
+        assert_eq!(login.account.as_ref().unwrap().name(), "alice@example.test");
+    }
+
+    #[test]
+    fn the_mail_server_is_who_is_connected() {
+        let of_uid = |uid: &str| {
+            let fields = ["local", "", "", "Debian-exim", uid, "1", "1xW1Xt-0000gl-1R"];
+            match request(line("send", &fields).as_bytes(), EXIM).unwrap() {
+                Request::Send(send) => send.by_mail_server,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((of_uid("105"), of_uid("106")), (true, false));
+    }
+
+    #[test]
+    fn a_newline_in_a_value_is_no_second_line_and_a_blank_no_second_field() {
+        let (_, asked) = conversation(line("mail", &["192.0.2.1", "a b\nmail x"]).as_bytes());
+        let [Request::Use(login)] = &asked[..] else { panic!("{asked:?}") };
+        assert_ne!(login.account.as_ref().map(|a| a.name().contains("victim")), Some(true));
+        let injected = format!("{}\n{}\n", line("auth", &["192.0.2.1"]), line("auth", &["192.0.2.2"]));
+        let (said, asked) = conversation(injected.as_bytes());
+        assert_eq!((said.lines().count(), asked.len()), (1, 1), "one connection, one question");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_answered_open() {
+        let long = line("auth", &[&"1".repeat(LONGEST)]);
+        for question in [
+            "\r\n",
+            "postern/2 auth MTI3LjAuMC4x\n",
+            "postern/1\n",
+            "postern/1 fly MTI3LjAuMC4x\n",
+            "postern/1 auth\n",
+            "postern/1 auth MTI3LjAuMC4x MTI3LjAuMC4x\n",
+            "postern/1 auth 127.0.0.1\n",
+            "postern/1 auth  MTI3LjAuMC4x\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            &long,
+        ] {
+            let (said, asked) = conversation(question.as_bytes());
+            assert!(said.starts_with("open ") && said.ends_with('\n'), "{question:?}: {said:?}");
+            assert!(asked.is_empty(), "{question:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_nothing_is_told_nothing() {
+        assert_eq!(conversation(b""), (String::new(), Vec::new()));
+        assert_eq!(conversation(b"\n"), (String::new(), Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered_with_one_line(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
+            prop_assume!(bytes[0] != b'\n');
+            let (said, _) = conversation(&bytes);
+            prop_assert_eq!(said.matches('\n').count(), 1);
+            prop_assert!(said.ends_with('\n'));
+        }
+
+        #[test]
+        fn any_values_arrive_as_they_were(account in "\\PC{0,60}") {
+            let asked = conversation(line("mail", &["192.0.2.1", &account]).as_bytes()).1;
+            let Request::Use(login) = &asked[0] else { panic!() };
+            prop_assert_eq!(&login.account, &crate::account::Account::from_server(&account));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Networks from which a mailbox was used well, learned from logins that succeeded.
+//!
+//! Outsiders cannot choose these rows: only who knows the password makes one. A thief who has it can make many,
+//! so the networks of one mailbox are capped, the latest stay.
+
+use crate::account::Account;
+use crate::address::Network;
+use crate::clock::Seconds;
+use rusqlite::{Connection, Result, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+/// Days for which a network stays known.
+pub const DAYS: i64 = 180;
+
+/// Networks of one mailbox.
+const MOST_OF_ONE: i64 = 50;
+
+/// Networks of all mailboxes together.
+const MOST: i64 = 1_000_000;
+
+/// A network that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownNetwork {
+    /// The network: /24, or /64 for IPv6.
+    pub network: String,
+    /// First day, as epoch seconds.
+    pub first: Seconds,
+    /// Last day, as epoch seconds.
+    pub last: Seconds,
+    /// How many logins succeeded from there.
+    pub n: i64,
+}
+
+/// Adds so many logins of this day. The account is its number in the roll-ups.
+pub(super) fn add(t: &Transaction, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
+    t.prepare_cached(
+        "INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)
+         ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), n = n + excluded.n",
+    )?
+    .execute(params![account, network.to_string(), day, n])?;
+    t.prepare_cached(
+        "DELETE FROM known_network WHERE account = ?1 AND network IN
+         (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",
+    )?
+    .execute([account, MOST_OF_ONE])?;
+    Ok(())
+}
+
+/// The networks of this mailbox, the latest first.
+pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
+    db.prepare_cached(
+        "SELECT k.network, k.first, k.last, k.n FROM known_network k JOIN account a ON a.id = k.account
+         WHERE a.name = ?1 ORDER BY k.last DESC, k.n DESC, k.network",
+    )?
+    .query_map([account.name()], |row| {
+        let day = |i| row.get::<_, i64>(i).map(|day| day.saturating_mul(86_400));
+        Ok(KnownNetwork { network: row.get(0)?, first: day(1)?, last: day(2)?, n: row.get(3)? })
+    })?
+    .collect()
+}
+
+/// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap.
+pub(super) fn prune(t: &Transaction, now: Seconds) -> Result<()> {
+    prune_to(t, now, MOST)
+}
+
+fn prune_to(t: &Transaction, now: Seconds, most: i64) -> Result<()> {
+    t.execute("DELETE FROM known_network WHERE last < ?1", [now / 86_400 - DAYS])?;
+    let over: i64 = t.query_row("SELECT count(*) - ?1 FROM known_network", [most], |row| row.get(0))?;
+    if over > 0 {
+        t.execute(
+            "DELETE FROM known_network WHERE (account, network) IN
+             (SELECT account, network FROM known_network ORDER BY last LIMIT ?1)",
+            [over],
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::state::in_memory;
+
+    fn network(n: i64) -> Network {
+        format!("10.{}.{}.0/24", n / 256, n % 256).parse().unwrap()
+    }
+
+    fn count(db: &Connection) -> i64 {
+        db.query_row("SELECT count(*) FROM known_network", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_network_that_is_used_again_is_one_row_with_its_first_and_last_day() {
+        let mut db = in_memory();
+        db.execute("INSERT INTO account VALUES (7, 'alice@example.test')", []).unwrap();
+        let t = db.transaction().unwrap();
+        for (day, n) in [(20_000, 2), (19_990, 1), (20_001, 1)] {
+            add(&t, 7, &network(1), day, n).unwrap();
+        }
+        add(&t, 7, &network(2), 20_002, 1).unwrap();
+        add(&t, 8, &network(3), 20_002, 1).unwrap();
+        let known = of(&t, &"alice@example.test".parse().unwrap()).unwrap();
+        let row = |net: i64, first: i64, last: i64, n| KnownNetwork {
+            network: network(net).to_string(),
+            first: first * 86_400,
+            last: last * 86_400,
+            n,
+        };
+        assert_eq!(known, [row(2, 20_002, 20_002, 1), row(1, 19_990, 20_001, 4)]);
+    }
+
+    #[test]
+    fn a_mailbox_has_at_most_so_many_and_the_latest_stay() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        for n in 0..2 * MOST_OF_ONE {
+            add(&t, 7, &network(n), 20_000 + n, 1).unwrap();
+        }
+        let (left, oldest): (i64, i64) = t
+            .query_row("SELECT count(*), min(last) FROM known_network", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert_eq!((left, oldest), (MOST_OF_ONE, 20_000 + MOST_OF_ONE));
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_is_forgotten_and_the_whole_is_capped() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        for n in 0..100 {
+            add(&t, n, &network(n), 20_000 + n, 1).unwrap();
+        }
+        prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000).unwrap();
+        assert_eq!(count(&t), 90);
+        prune_to(&t, 20_100 * 86_400, 20).unwrap();
+        let oldest: i64 = t.query_row("SELECT min(last) FROM known_network", [], |row| row.get(0)).unwrap();
+        assert_eq!((count(&t), oldest), (20, 20_080));
+    }
+}
