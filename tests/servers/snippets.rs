@@ -2,7 +2,7 @@
 //! explicit word acts, and whatever else happens, mail goes on.
 
 use crate::clients::{Reply, Way};
-use crate::rig::{ALICE, BOB, Doors, Pair, Ran, Scene, eventually};
+use crate::rig::{ALICE, BOB, Doors, OnSocket, Pair, Ran, Scene, eventually};
 
 const GERMAN: &str = "5.9.0.1";
 const OUTSIDE: &str = "friend@remote.test";
@@ -138,6 +138,151 @@ fn a_missing_program_lets_mail_go_on_by_every_acl() {
     });
 }
 
+/// Every question that an ACL asks, in a session that goes on and with a local message: AUTH, MAIL, DATA, the end
+/// of a login that was not used, a local program. None may be kept from going on.
+fn all_goes_on(scene: &Scene, what: &str) {
+    let mut smtp = scene.smtp(GERMAN);
+    let auth = smtp.auth_plain(ALICE.name, ALICE.password);
+    assert!(auth.yes, "{what}: {auth}");
+    let sent = smtp.send(ALICE.name, &[OUTSIDE], "x");
+    assert!(sent.yes, "{what}: {sent}");
+    let mut unused = scene.smtp(GERMAN);
+    assert!(unused.auth_login(BOB.name, BOB.password).yes, "{what}");
+    assert!(unused.ask("QUIT").yes, "{what}");
+    assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(0), "{what}");
+}
+
+const ASKED_BY_ALL: [&str; 6] = ["auth", "mail", "send", "auth", "outcome", "send"];
+
+fn verbs(asked: &[String]) -> Vec<&str> {
+    asked.iter().map(|line| line.split('|').nth(1).unwrap()).collect()
+}
+
+#[test]
+fn the_keeper_is_asked_first_and_told_the_same_as_the_program() {
+    on_each_pair(|scene| {
+        let keeper = scene.on_socket(OnSocket::Says(b"allow\n".into()));
+        all_goes_on(scene, "allow");
+        assert_eq!(scene.asked(), Vec::<String>::new(), "no process");
+        let asked = keeper.asked();
+        assert_eq!(verbs(&asked), ASKED_BY_ALL);
+        assert_eq!(asked[0], "postern/1|auth|5.9.0.1");
+        assert_eq!(asked[1], "postern/1|mail|5.9.0.1|alice@example.test");
+        let start = "postern/1|send|data|5.9.0.1|alice@example.test||";
+        assert!(asked[2].starts_with(start) && asked[2].contains("|1|1"), "{}", asked[2]);
+        assert_eq!(asked[4], "postern/1|outcome|5.9.0.1|bob@example.test|succeeded");
+        let start = "postern/1|send|local||webuser|webuser|2001|1|1";
+        assert!(asked[5].starts_with(start), "{}", asked[5]);
+        assert!(!scene.exim_log().contains("postern"), "{}", scene.exim_log());
+    });
+}
+
+#[test]
+fn the_keepers_words_act_as_the_programs_do() {
+    on_each_pair(|scene| {
+        let told = |answer: &str| scene.on_socket(OnSocket::Says(answer.into()));
+        {
+            let _keeper = told("deny 535 5.7.8 Not from here (ref ab12)\nsecond line\n");
+            for way in Way::SMTP {
+                assert_eq!(scene.login(way, GERMAN, &ALICE).text, "535 5.7.8 Not from here (ref ab12)");
+            }
+        }
+        {
+            let _keeper = told("defer 451 4.7.1 Come back later\n");
+            assert_eq!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).text, "451 4.7.1 Come back later");
+            assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(1));
+        }
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        {
+            let _keeper = told("deny 550 5.7.1 Not you\n");
+            assert_eq!(smtp.ask(&format!("MAIL FROM:<{}>", ALICE.name)).text, "550 5.7.1 Not you");
+        }
+        {
+            let _keeper = told("hold Too many\n");
+            assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(0));
+            let queue = scene.exim(&["-bp"]).succeeded();
+            assert!(queue.contains("frozen"), "{queue}");
+        }
+    });
+}
+
+#[test]
+fn a_keeper_that_is_dead_late_or_overrun_gives_way_to_the_program() {
+    on_each_pair(|scene| {
+        for how in [
+            OnSocket::Dead,
+            OnSocket::Full,
+            OnSocket::SaysLate(b"deny 550 5.7.1 too late\n".into()),
+            OnSocket::SaysAndStays(b"deny 550 5.7.1 never ends\n".into()),
+        ] {
+            scene.answer("echo allow");
+            let keeper = scene.on_socket(how.clone());
+            scene.asked();
+            all_goes_on(scene, &format!("{how:?}"));
+            let asked = scene.asked();
+            assert_eq!(verbs(&asked), ASKED_BY_ALL, "{how:?}");
+            assert!(asked.iter().all(|line| line.contains("|--after-socket|")), "{how:?}: {asked:?}");
+            drop(keeper);
+        }
+        assert!(!scene.exim_log().contains("postern"), "{}", scene.exim_log());
+    });
+}
+
+#[test]
+fn a_connection_that_met_a_dead_keeper_asks_the_next_one() {
+    // Exim keeps the number of a socket that it could not connect to; whatever file has that number by then
+    // would be written to and closed.
+    on_each_pair(|scene| {
+        let dead = scene.on_socket(OnSocket::Dead);
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        assert!(smtp.send(ALICE.name, &[OUTSIDE], "one").yes);
+        drop(dead);
+        let keeper = scene.on_socket(OnSocket::Says(b"allow\n".into()));
+        assert!(smtp.send(ALICE.name, &[OUTSIDE], "two").yes);
+        assert_eq!(verbs(&keeper.asked()), ["send"]);
+        drop(keeper);
+        for number in 3..10 {
+            assert!(smtp.send(ALICE.name, &[OUTSIDE], "more").yes, "{number}");
+        }
+        eventually("all messages leave", || scene.mail_outside().len() == 9);
+    });
+}
+
+#[test]
+fn what_a_keeper_says_without_sense_lets_mail_go_on_with_a_line_each() {
+    on_each_pair(|scene| {
+        let long = |word: &str| [word.as_bytes(), &[b'x'; 300_000][..], b"\n"].concat();
+        for how in [
+            OnSocket::Closes,
+            OnSocket::Says(b"\n".into()),
+            OnSocket::Says(b"open busy\n".into()),
+            OnSocket::Says(b"denying everything\n".into()),
+            OnSocket::Says(b" deny 550 5.7.1 no\n".into()),
+            OnSocket::Says(b"allow\ndeny 550 5.7.1 no\n".into()),
+            OnSocket::Says(b"\0\xff\xfe$1${run{/bin/false}}\r\n".into()),
+            OnSocket::Says(long("")),
+            OnSocket::Says(long("allow")),
+        ] {
+            // The program would refuse; it is not asked.
+            scene.answer("echo 'deny 550 5.7.1 by the program'");
+            let lines = |log: String| log.matches("postern: ").count();
+            let before = lines(scene.exim_log());
+            let keeper = scene.on_socket(how.clone());
+            let shown: String = format!("{how:?}").chars().take(200).collect();
+            all_goes_on(scene, &shown);
+            assert_eq!(verbs(&keeper.asked()), ASKED_BY_ALL, "{shown}");
+            assert_eq!(lines(scene.exim_log()) - before, ASKED_BY_ALL.len(), "{shown}");
+        }
+        assert_eq!(scene.asked(), Vec::<String>::new());
+        // Closed before the question was read: whether Exim could write it is a matter of luck.
+        scene.answer("echo allow");
+        let _keeper = scene.on_socket(OnSocket::Slams);
+        all_goes_on(scene, "slams");
+    });
+}
+
 #[test]
 fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
     on_each_pair(|scene| {
@@ -148,7 +293,7 @@ fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
             assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes);
         }
         let asked: Vec<_> = scene.asked().into_iter().filter(|line| line.contains("|mail|")).collect();
-        assert_eq!(asked, ["--now=+0|mail|--address=5.9.0.1|--account=alice@example.test"]);
+        assert_eq!(asked, ["--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test"]);
 
         let mut smtp = scene.smtp(GERMAN);
         assert!(smtp.auth_plain(BOB.name, BOB.password).yes);
@@ -194,7 +339,8 @@ fn local_messages_are_refused_for_good_or_held_and_the_bounce_of_a_refused_one_p
         assert_eq!(scene.mail_outside().len(), 0);
         scene.exim(&["-q"]).succeeded();
         assert_eq!(scene.mail_outside().len(), 0, "an ordinary queue run leaves it");
-        let id = queue.split_whitespace().nth(2).unwrap();
+        let held = queue.lines().find(|line| line.contains("frozen")).unwrap();
+        let id = held.split_whitespace().nth(2).unwrap();
         scene.exim(&["-Mt", id]).succeeded();
         scene.exim(&["-M", id]).succeeded();
         eventually("the released message leaves", || scene.mail_outside().len() == 1);
@@ -221,9 +367,10 @@ fn the_hook_is_told_what_the_contract_says() {
     on_each_pair(|scene| {
         send_with(scene, "echo allow");
         let asked = scene.asked();
-        assert_eq!(asked[0], "--now=+0|auth|--address=5.9.0.1");
-        assert_eq!(asked[1], "--now=+0|mail|--address=5.9.0.1|--account=alice@example.test");
-        let send = "--now=+0|send|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
+        assert_eq!(asked[0], "--now=+0|auth|--after-socket|--address=5.9.0.1");
+        assert_eq!(asked[1], "--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test");
+        let send =
+            "--now=+0|send|--after-socket|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
         assert!(asked[2].starts_with(send) && asked[2].contains("|--recipients=1|--id="), "{}", asked[2]);
 
         scene.clock("+21601");
@@ -231,7 +378,7 @@ fn the_hook_is_told_what_the_contract_says() {
         scene.sendmail("webuser", &["-f", "<>", OUTSIDE, BOB.name], "Subject: x\n\nhello\n").succeeded();
         scene.sendmail("root", &["-f", odd, OUTSIDE], "Subject: x\n\nhello\n");
         let asked = scene.asked();
-        let local = "--now=+21601|send|--from=local|--address=|--account=webuser|--caller=webuser|--uid=2001|--recipients=2|--id=1";
+        let local = "--now=+21601|send|--after-socket|--from=local|--address=|--account=webuser|--caller=webuser|--uid=2001|--recipients=2|--id=1";
         assert!(asked[0].starts_with(local), "{}", asked[0]);
         // Whom Exim trusts, it gives no account to where -f is used; the caller stays.
         assert!(asked[1].contains("|--account=|--caller=root|--uid=0|--recipients=1|"), "{}", asked[1]);
@@ -246,7 +393,7 @@ fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
         scene.sendmail("webuser", &["-bs"], session).succeeded();
         let asked = scene.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
-        let start = "--now=+0|send|--from=data|--address=|--account=webuser|--uid=2001|--recipients=1|";
+        let start = "--now=+0|send|--after-socket|--from=data|--address=|--account=webuser|--uid=2001|--recipients=1|";
         assert!(asked[0].starts_with(start), "{}", asked[0]);
 
         // Who did not log in is no account of ours, on loopback either.

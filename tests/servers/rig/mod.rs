@@ -18,10 +18,12 @@ mod mail;
 mod postern;
 mod root;
 mod servers;
+mod socket;
 mod syslog;
 
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use root::Pair;
+pub(crate) use socket::{OnSocket, Standing};
 
 use crate::clients::{Imap, Pop3, Reply, Smtp, Way};
 use root::Root;
