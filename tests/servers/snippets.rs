@@ -405,6 +405,151 @@ fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
 }
 
 #[test]
+fn connect_conf_makes_the_snippets_work_where_variables_must_have_values() {
+    for pair in Pair::ALL {
+        let mut scene = Scene::on(pair).doors(Doors::EXIM).with_told_answers().start();
+        let config = scene.path("/etc/exim4/exim4.conf");
+        let strict = std::fs::read_to_string(&config).unwrap().replace(
+            "keep_environment =\n",
+            "keep_environment =\nstrict_acl_vars = true\nacl_smtp_connect = acl_connect\n",
+        );
+        let connect = "begin acl\n\nacl_connect:\n.include /rig/hooks/connect.conf\n  accept\n";
+        std::fs::write(&config, strict.replace("begin acl\n", connect)).unwrap();
+        scene.restart_servers();
+        all_goes_on(&scene, "strict");
+        assert_eq!(verbs(&scene.asked()), ASKED_BY_ALL, "{pair:?}");
+        assert!(!scene.login_as(Way::SmtpPlain, GERMAN, ALICE.name, "guessed").yes);
+        assert!(!scene.exim_log().contains("strict_acl_vars"), "{}", scene.exim_log());
+    }
+}
+
+/// What was told of the ends of logins since the last time: `account how`.
+fn ends(scene: &Scene) -> Vec<String> {
+    let asked = scene.asked();
+    let start = "--now=+0|outcome|--after-socket|--address=5.9.0.1|--account=";
+    let told = asked.iter().filter(|line| line.contains("|outcome|"));
+    told.map(|line| line.strip_prefix(start).unwrap_or(line).replace("|--ended=", " ")).collect()
+}
+
+#[test]
+fn every_failed_login_of_a_connection_is_told_once() {
+    on_each_pair(|scene| {
+        for way in Way::SMTP {
+            let mut smtp = scene.smtp(GERMAN);
+            let mut fail = |name: &str| {
+                let reply = match way {
+                    Way::SmtpPlain => smtp.auth_plain(name, "guessed"),
+                    Way::SmtpLogin => smtp.auth_login(name, "guessed"),
+                    _ => smtp.auth_cram_md5(name, "guessed"),
+                };
+                assert!(reply.says("535"), "{way:?} {name}: {reply}");
+            };
+            for name in [ALICE.name, ALICE.name, BOB.name, "nobody@example.test"] {
+                fail(name);
+            }
+            assert!(smtp.ask("QUIT").yes);
+            let failed = |name: &str| format!("{name} failed");
+            let all = [ALICE.name, ALICE.name, BOB.name, "nobody@example.test"].map(failed);
+            assert_eq!(ends(scene), all, "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_login_that_was_not_used_for_mail_is_told_as_a_success_and_one_that_was_is_not() {
+    on_each_pair(|scene| {
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(!smtp.auth_plain(BOB.name, "guessed").yes);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        // Logged in already: no try.
+        assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+        assert!(smtp.ask("NOOP").yes && smtp.ask("RSET").yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), [format!("{} failed", BOB.name), format!("{} succeeded", ALICE.name)]);
+
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        assert!(smtp.ask(&format!("MAIL FROM:<{}>", ALICE.name)).yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), [format!("{} failed", ALICE.name)]);
+
+        // Strangers' mail and a session without any login have nothing to tell.
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.send("stranger@remote.test", &[BOB.name], "x").yes && smtp.ask("QUIT").yes);
+        assert!(scene.smtp(GERMAN).ask("QUIT").yes);
+        assert_eq!(scene.asked(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_off_tells_how_its_login_ended() {
+    on_each_pair(|scene| {
+        for (password, how) in [("guessed", "failed"), (ALICE.password, "succeeded")] {
+            let mut smtp = scene.smtp(GERMAN);
+            smtp.auth_plain(ALICE.name, password);
+            drop(smtp);
+            eventually(how, || {
+                let asked = std::fs::read_to_string(scene.path("/rig/asked")).unwrap();
+                asked.lines().count() == 2
+            });
+            assert_eq!(ends(scene), [format!("{} {how}", ALICE.name)]);
+        }
+    });
+}
+
+#[test]
+fn whom_the_auth_snippet_refuses_and_who_gives_up_leave_nothing_to_tell() {
+    on_each_pair(|scene| {
+        for refusal in ["echo 'deny 535 5.7.8 No'", "echo 'defer 451 4.7.1 Later'"] {
+            scene.answer("echo allow");
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+            scene.answer(&format!("case $* in *--ended*) echo allow;; *) {refusal};; esac"));
+            for _ in 0..2 {
+                assert!(!smtp.auth_plain(BOB.name, BOB.password).yes);
+            }
+            assert!(smtp.ask("QUIT").yes);
+            assert_eq!(ends(scene), [format!("{} failed", ALICE.name)], "{refusal}");
+        }
+        scene.answer("echo allow");
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.ask("AUTH LOGIN").says("334") && smtp.ask("*").says("501"));
+        assert!(!smtp.ask("AUTH PLAIN not-base64!").yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn names_of_failed_logins_arrive_as_one_word_whatever_is_in_them() {
+    on_each_pair(|scene| {
+        for name in
+            ["a b --ended=succeeded", "x' \"$(id)\" ${run{/bin/false}} \\1 }", " (set_id=alice@example.test)"]
+        {
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(!smtp.auth_plain(name, "guessed").yes);
+            assert!(smtp.ask("QUIT").yes);
+            assert_eq!(ends(scene), [format!("{name} failed")]);
+        }
+    });
+}
+
+#[test]
+fn no_trouble_at_the_end_of_a_session_is_told_to_the_client() {
+    on_each_pair(|scene| {
+        for trouble in ["exit 111", "true", "echo what", "kill -SEGV $$", "kill -KILL $$"] {
+            scene.answer(&format!("case $* in *--ended*) {trouble};; *) echo allow;; esac"));
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+            let bye = smtp.ask("QUIT");
+            assert!(bye.says("221"), "{trouble}: {bye}");
+        }
+        eventually("a line each", || {
+            let log = scene.exim_log();
+            log.matches("postern: the end of a login is not counted").count() == 5
+        });
+    });
+}
+
+#[test]
 fn the_snippets_for_exim_keep_to_what_panels_can_paste() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/exim")).unwrap() {
         let file = entry.unwrap().path();
