@@ -19,10 +19,12 @@ mod postern;
 mod postfix;
 mod root;
 mod servers;
+mod socket;
 mod syslog;
 
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use root::{MailServer, Pair};
+pub(crate) use socket::{OnSocket, Standing};
 
 use crate::clients::{Imap, Pop3, Reply, Route, Smtp, Tls, Way};
 use root::Root;
