@@ -175,10 +175,10 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
         (
             "SMTP logins",
             Service::Smtp,
-            &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
+            &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
         ),
-        ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
-        ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
+        ("IMAP logins", Service::Imap, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("POP3 logins", Service::Pop3, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
         ("messages by SMTP", Service::Smtp, &[Door::EximData]),
         ("messages of local programs", Service::Local, &[Door::EximLocal]),
     ];
