@@ -28,7 +28,10 @@ fn answer(verdict: Verdict) -> Answer {
 }
 
 /// What was said, as packets; what was asked; what was not understood.
-fn conversation(text: &[u8], verdict: Verdict) -> (Vec<(u8, Vec<u8>)>, Vec<Send>, Result<()>) {
+/// Replies as command and data, what was asked, how it ended.
+type Said = (Vec<(u8, Vec<u8>)>, Vec<Send>, Result<()>);
+
+fn conversation(text: &[u8], verdict: Verdict) -> Said {
     let (mut stream, mut asked) = (Stream(Cursor::new(text.into()), Vec::new()), Vec::new());
     let name_of = |uid| (uid == 2001).then(|| "webuser".to_owned());
     let ended = converse(&mut stream, &name_of, &mut |request: &Request| {

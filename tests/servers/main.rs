@@ -13,6 +13,7 @@ mod every_rule;
 mod faults_files;
 mod faults_hooks;
 mod faults_state;
+mod keeper;
 mod local;
 mod notices;
 mod passwords;
