@@ -16,6 +16,7 @@ mod faults_state;
 mod local;
 mod notices;
 mod passwords;
+mod postfix;
 mod rig;
 mod rig_itself;
 mod sending;
