@@ -9,14 +9,17 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flow;
-use crate::paths::Paths;
+use crate::paths::{EXIM_SOCKET, Paths};
 use crate::request::Request;
 use crate::trouble::{self, Trouble};
 use crate::verdict::Answer;
 use crate::wayout::{self, WayOut};
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -89,9 +92,14 @@ impl<'a> CommandLine<'a> {
         value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     }
 
+    /// Whether `--name` is among what the mail server says.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|argument| argument.to_bytes().strip_prefix(b"--") == Some(name.as_bytes()))
+    }
+
     /// The surroundings of this call.
-    pub fn call(&self, program: &'static str) -> Call {
-        Call { paths: self.paths.clone(), now: self.clock.now(), program }
+    pub fn call(&self, program: &'static str) -> Call<'static> {
+        Call::new(self.paths.clone(), self.clock.now(), program)
     }
 }
 
@@ -191,6 +199,15 @@ pub fn open_files_as_before() {
     }
 }
 
+/// Whether a keeper listens, answering or not: its socket takes the connection, or its queue is full. Never
+/// waits. A socket that may not be reached is none for this user.
+pub fn keeper_lives(paths: &Paths) -> bool {
+    let Ok(address) = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET)) else { return false };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+}
+
 /// Standard input and output as one connection, which is what inetd and Postfix's spawn(8) make of them.
 #[derive(Debug)]
 pub struct Standard;
@@ -233,7 +250,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// The surroundings of one question: each has a time of its own.
-    pub fn call(&self) -> Call {
+    pub fn call(&self) -> Call<'static> {
         self.command.call(self.program)
     }
 

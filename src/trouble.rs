@@ -57,6 +57,12 @@ pub enum Trouble {
     Panic,
     /// A hook was called in a way that it does not understand.
     Call,
+    /// The keeper had more to do than it could.
+    KeeperBusy,
+    /// Somebody asked the keeper who is no mail server's user.
+    NotAdmitted,
+    /// The keeper could not listen where it should.
+    Keeper,
     /// A notice could not be sent.
     Notice,
     /// A part of the minute's work failed.
@@ -106,6 +112,17 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         "call",
         "A hook was called in a way that it does not understand: compare the snippets with those of this version.",
     ),
+    (
+        Trouble::KeeperBusy,
+        "keeper-busy",
+        "The keeper had more to do than it could: some messages went on uncounted.",
+    ),
+    (
+        Trouble::NotAdmitted,
+        "not-admitted",
+        "Somebody asked the keeper who is none of the mail servers' users. Where that is a mail server: `postern init --mail-users USER`.",
+    ),
+    (Trouble::Keeper, "keeper", "The keeper could not listen where it should; its log says where and why."),
     (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
     (
         Trouble::Tick,
