@@ -61,7 +61,8 @@ pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         said => return not_done(admin, given, &message, said),
     }
     let delivery = match message.is_of_postfix() {
-        true => Ok(()),
+        // It is in the deferred queue now, whose turn comes within minutes.
+        true => run(admin, "Postfix", POSTQUEUE, &["-i", &message.to_string()]).map(|_| ()),
         false => exim(admin, "-M", &message).and_then(Said::into_result),
     };
     forget(admin, &[&message.to_string()])?;

@@ -17,7 +17,7 @@ const IN_ITS_PLACE: [(&str, &str); 9] = [
     ("hangs", "exec sleep 600"),
     ("closes and hangs", "exec >&- 2>&- <&-; exec sleep 600"),
     ("says nothing", "cat >/dev/null"),
-    ("talks nonsense", "yes frob"),
+    ("talks nonsense", "yes frob | head -n 5000"),
     ("has an empty answer", "read line; echo; exec cat >/dev/null"),
     ("says half an answer", "read line; printf 'action=550 5.7.1 No'; exit 0"),
 ];

@@ -183,7 +183,7 @@ fn the_administrators_blocks_hold_at_every_door() {
         let reply = send_from_brazil(scene, &BOB);
         assert!(reply.says("550 5.7.1 ") && reply.says("Logins from this address"), "{reply}");
         assert!(scene.smtp_by(Tls::Wrapper, BRAZILIAN).greeting.says("554 5.7.1 "));
-        scene.api(&["remove_block", &format!("value={BRAZILIAN}")]);
+        scene.api(&["release_block", &format!("value={BRAZILIAN}")]);
         assert!(send_from_brazil(scene, &BOB).yes);
     });
 }

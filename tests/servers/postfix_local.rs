@@ -93,6 +93,7 @@ fn messages_over_the_limit_are_held_listed_released_and_removed() {
         }
         // One that somebody let go by Postfix's own means is off the list when it is missed.
         scene.run_as("root", &["/usr/sbin/postsuper", "-H", &name(&messages[2])], "").succeeded();
+        scene.run_as("root", &["/usr/sbin/postqueue", "-f"], "").succeeded();
         eventually("it leaves", || scene.mail_outside().len() == 4);
         scene.clock("+700");
         assert_eq!(held(scene), Vec::<String>::new());
