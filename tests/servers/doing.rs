@@ -1,7 +1,7 @@
 //! What many tests do to the servers.
 
 use crate::clients::{Reply, Smtp};
-use crate::rig::{Doors, Mailbox, Pair, Ran, Scene, Setting};
+use crate::rig::{Doors, Mailbox, Pair, Ran, Scene, Setting, at_once};
 use crate::told;
 use std::collections::BTreeMap;
 
@@ -18,15 +18,15 @@ pub(crate) fn on_each_pair(test: impl Fn(&Scene)) {
     }
 }
 
-/// The test on each pair with Postfix, with Postfix's doors.
-pub(crate) fn on_each_postfix(test: impl Fn(&Scene)) {
-    for pair in Pair::POSTFIX {
-        let scene = with_postfix_doors(pair).start();
+/// The test on each pair with Postfix, with Postfix's doors; on both at the same time.
+pub(crate) fn on_each_postfix(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::POSTFIX, |pair| {
+        let scene = with_postfix_doors(*pair).start();
         scene.api(&["set_setting", "key=smtp_logins_from", "value=postfix"]);
         test(&scene);
         assert_eq!(scene.postfix_faults(), "", "{pair:?}");
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
-    }
+    });
 }
 
 /// Postfix's doors, before AUTH on the ports for submission.
