@@ -281,3 +281,42 @@ fn postfix_that_begins_anew_or_ends_marks_no_trouble() {
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
     }
 }
+
+/// Cyrus SASL in the place of Dovecot's, as Plesk has it: only Postfix and Cyrus see a login.
+const BY_CYRUS: &str = "
+smtpd_sasl_type = cyrus
+smtpd_sasl_path = smtpd
+smtpd_sasl_local_domain = example.test";
+
+/// Cyrus's own password file, with Alice in it.
+fn put_cyrus_passwords(scene: &Scene) {
+    let script = "set -e
+        mkdir -p /etc/postfix/sasl
+        printf '%s\n' 'pwcheck_method: auxprop' 'auxprop_plugin: sasldb' 'mech_list: PLAIN LOGIN' >/etc/postfix/sasl/smtpd.conf
+        rm -f /etc/sasldb2
+        saslpasswd2 -p -c -u example.test alice
+        chown postfix /etc/sasldb2";
+    scene.run_as("root", &["sh", "-c", script], ALICE.password).succeeded();
+}
+
+#[test]
+fn with_cyrus_sasl_a_login_is_judged_by_address_before_auth_and_by_account_at_mail() {
+    at_once(&Pair::POSTFIX, |pair| {
+        let scene = with_postfix_doors(*pair).postfix(BY_CYRUS).start();
+        put_cyrus_passwords(&scene);
+        scene.api(&["set_setting", "key=smtp_logins_from", "value=postfix"]);
+        allow_germany_alone(&scene);
+        limit(&scene, 2);
+        assert!(scene.smtp_on(10587, BRAZILIAN).greeting.text.starts_with("554 5.7.1 "));
+        assert!(send_from_brazil(&scene, &ALICE).text.starts_with("550 5.7.1 "));
+        // Nobody but Postfix's log knows of a wrong password.
+        assert!(!scene.smtp(GERMAN).auth_plain(ALICE.name, "guessed").yes);
+        send_many(&scene, &ALICE, 2);
+        assert!(send_one(&scene, &ALICE).says("451 4.7.1 "));
+        let figures = told::statistics(&scene);
+        let of = |row: &str| figures.get(row).copied().unwrap_or(0);
+        assert_eq!((of("DE tried"), of("DE succeeded"), of("DE failed")), (2, 2, 0), "{figures:?}");
+        assert_eq!((of("BR tried"), of("BR refused")), (2, 2), "{figures:?}");
+        assert_eq!(scene.postfix_faults(), "", "{pair:?}");
+    });
+}
