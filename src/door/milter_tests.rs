@@ -27,11 +27,10 @@ fn answer(verdict: Verdict) -> Answer {
     Answer { verdict, reason: Reason::SendingStopped(0), reference: Some(Reference::from_bits(7)) }
 }
 
-/// What was said, as packets; what was asked; what was not understood.
-/// Replies as command and data, what was asked, how it ended.
-type Said = (Vec<(u8, Vec<u8>)>, Vec<Send>, Result<()>);
+type Packets = Vec<(u8, Vec<u8>)>;
 
-fn conversation(text: &[u8], verdict: Verdict) -> Said {
+/// What was said; what was asked; what was not understood.
+fn conversation(text: &[u8], verdict: Verdict) -> (Packets, Vec<Send>, Result<()>) {
     let (mut stream, mut asked) = (Stream(Cursor::new(text.into()), Vec::new()), Vec::new());
     let name_of = |uid| (uid == 2001).then(|| "webuser".to_owned());
     let ended = converse(&mut stream, &name_of, &mut |request: &Request| {
