@@ -116,7 +116,7 @@ impl Key {
 /// What Dovecot is told, in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reply {
+struct Reply {
     /// 0: go on; below: no; above: wait so many seconds, then go on.
     status: i32,
     /// For the client, and for Dovecot's log.

@@ -95,7 +95,35 @@ fn each_login_is_counted_once_however_it_ends_and_a_refusal_is_no_failure() {
         let known = "SELECT network || ' ' || n FROM known_network";
         let known: String = state.query_row(known, [], |row| row.get(0)).unwrap();
         assert_eq!(known, "5.9.0.0/24 6", "{pair:?}");
+        for part in ["SMTP logins", "IMAP logins", "POP3 logins"] {
+            let says = told::status_of(&scene, part);
+            assert!(says.starts_with("Guarded; last asked: dovecot-policy "), "{pair:?} {part}: {says}");
+        }
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
+    }
+}
+
+#[test]
+fn postfix_shows_the_text_to_a_client_that_is_refused() {
+    for pair in Pair::POSTFIX {
+        let scene = scene(pair);
+        for way in Way::SMTP {
+            let reply = scene.login(way, BRAZILIAN, &ALICE);
+            let begins = format!("535 5.7.8 Error: authentication failed: {SENTENCE} Reference ");
+            assert!(reply.text.starts_with(&begins), "{pair:?} {way:?}: {reply}");
+            let reference = told::reference(&reply.text).unwrap();
+            assert_eq!(told::under_reference(&scene, reference)["service"], "smtp", "{pair:?} {way:?}");
+            assert!(scene.login(way, GERMAN, &ALICE).yes, "{pair:?} {way:?}");
+            let wrong = scene.login_as(way, GERMAN, ALICE.name, "guessed");
+            assert!(
+                wrong.text.starts_with("535 5.7.8 ") && !wrong.says(SENTENCE),
+                "{pair:?} {way:?}: {wrong}"
+            );
+        }
+        figures_become(
+            &scene,
+            &[("BR refused", 3), ("BR tried", 3), ("DE failed", 3), ("DE succeeded", 3), ("DE tried", 6)],
+        );
     }
 }
 
