@@ -2,7 +2,7 @@
 //! on and nothing counts twice.
 
 use crate::doing::{
-    BRAZILIAN, GERMAN, OUTSIDE, allow_germany_alone, limit, logged_in, send_many, send_one, sendmail,
+    BRAZILIAN, OUTSIDE, allow_germany_alone, limit, logged_in, send_many, send_one, sendmail,
 };
 use crate::rig::{ALICE, BOB, CAROL, Doors, Mailbox, Pair, Scene, at_once, eventually};
 use crate::told;
