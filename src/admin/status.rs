@@ -176,6 +176,7 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
             "SMTP logins",
             Service::Smtp,
             &[
+                Door::DovecotPolicy,
                 Door::DovecotGate,
                 Door::DovecotChain,
                 Door::EximAuth,
@@ -184,8 +185,8 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
                 Door::PostfixMail,
             ],
         ),
-        ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
-        ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
+        ("IMAP logins", Service::Imap, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("POP3 logins", Service::Pop3, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
         ("messages by SMTP", Service::Smtp, &[Door::EximData, Door::PostfixData]),
         ("messages of local programs", Service::Local, &[Door::EximLocal, Door::PostfixLocal]),
     ];

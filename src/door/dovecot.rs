@@ -1,5 +1,6 @@
 //! Dovecot's door: `postern-dovecot gate` and `postern-dovecot chain NEXT…`, called as a checkpassword
-//! passdb (Dovecot 2.3).
+//! passdb (Dovecot 2.3), and `postern-dovecot policy`, which answers one connection of its policy server
+//! ([`policy`]).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
 //! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
@@ -14,11 +15,12 @@
 //! `chain` stands in front of another checkpassword program: it takes name and password from descriptor 3,
 //! lays them back for the next program, and becomes it, also on any trouble of its own.
 
+use super::policy;
 use crate::account::Account;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::flow;
-use crate::hook::{self, CommandLine};
+use crate::hook::{self, CommandLine, Conversation, Standard};
 use crate::request::{Door, Login, Request, Service};
 use crate::trouble::{self, Trouble};
 use crate::verdict::Verdict;
@@ -47,22 +49,39 @@ const PASS_ON: &[u8] = b"noauthenticate=y\t";
 pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: promised by the caller.
     let arguments = unsafe { hook::arguments(argc, argv) };
-    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
-    hook::close_descriptors_from(5);
-    hook::fill_descriptors_below(5);
     let command = match CommandLine::read(&arguments) {
         Ok(command) => command,
         Err(_) => return TROUBLE,
     };
+    if command.verb == b"policy" {
+        return answer_policy(&command);
+    }
+    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
+    hook::close_descriptors_from(5);
+    hook::fill_descriptors_below(5);
     match command.verb {
         b"gate" => gate(&command),
         b"chain" => chain(&command),
         verb => {
-            let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), "gate or chain");
+            let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), "gate, chain or policy");
             trouble::mark(&command.call(PROGRAM), Trouble::Call, &error.to_string());
             TROUBLE
         }
     }
+}
+
+/// The policy server on standard input and output. Dovecot keeps an idle connection for ten seconds.
+fn answer_policy(command: &CommandLine) -> c_int {
+    hook::close_descriptors_from(3);
+    hook::fill_descriptors_below(3);
+    hook::ignore_broken_pipes();
+    hook::wait_for_input_at_most(Duration::from_secs(15));
+    let talk = Conversation::begin(command, PROGRAM, policy::GO_ON);
+    let tell = |trouble, error: &Error| trouble::mark(&talk.call(), trouble, &error.to_string());
+    let options = policy::Options::read(&command.paths, &tell);
+    // A connection that breaks is its client's own affair.
+    let _ = policy::converse(&mut Standard, &options, &mut |request| talk.answer(request, &policy::spoken));
+    0
 }
 
 fn is_lookup() -> bool {

@@ -77,7 +77,7 @@ fn password_stages(door: Option<DovecotDoor>) -> String {
             .replace(DOVECOT_PROGRAM, &format!("/rig/at-clock {DOVECOT_PROGRAM}"))
     };
     match door {
-        None => real.to_owned(),
+        None | Some(DovecotDoor::Policy) => real.to_owned(),
         Some(DovecotDoor::Gate) => snippet("gate-2.3.conf") + real,
         Some(DovecotDoor::Chain) => {
             snippet("chain-2.3.conf").replace("/path/to/checkpassword", "/rig/checkpassword")
