@@ -183,7 +183,7 @@ impl Setting {
             postern::install(&root, data);
             asks_policy.set_address(&root);
         }
-        let ports = Mutex::new(asks_policy.ports(&root));
+        let ports = Mutex::new(asks_policy.ports(&root, doors.keeper));
         let servers = Servers::start(&root, doors.keeper);
         Scene { ports, running: Some((servers, syslog)), root }
     }

@@ -139,7 +139,8 @@ impl Servers {
             let _ = earlier.kill();
             let _ = earlier.wait();
         }
-        let words = ["/usr/sbin/postern", "--now=@/rig/clock", "keeper"];
+        let policy_at = format!("--policy-at={}", super::policy::ours(root));
+        let words = ["/usr/sbin/postern", "--now=@/rig/clock", "keeper", &policy_at];
         let mut begun = foreground(root, "/rig/keeper.out", &words);
         let (socket, started) = (root.path(KEEPER_SOCKET), Instant::now());
         while UnixStream::connect(&socket).is_err() {
