@@ -106,7 +106,7 @@ fn the_gate_stays_until_dovecot_has_written_name_and_password() {
 #[test]
 fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
     for door in [DovecotDoor::Gate, DovecotDoor::Chain] {
-        let scene = Scene::on(Pair::Bookworm).doors(Doors { exim: false, dovecot: Some(door) }).start();
+        let scene = Scene::on(Pair::Bookworm).doors(Doors { dovecot: Some(door), ..Doors::NONE }).start();
         allow_germany_alone(&scene);
 
         let found = scene.doveadm(&["auth", "lookup", ALICE.name]).succeeded();

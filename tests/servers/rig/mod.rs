@@ -63,14 +63,19 @@ pub(crate) enum DovecotDoor {
 pub(crate) struct Doors {
     pub(crate) exim: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
+    /// Dovecot 2.3's failed stage behind the real password stage.
+    pub(crate) failed: bool,
+    /// Dovecot's post-login script for IMAP and POP3.
+    pub(crate) postlogin: bool,
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors = Doors { exim: false, dovecot: None };
-    pub(crate) const EXIM: Doors = Doors { exim: true, dovecot: None };
-    pub(crate) const DOVECOT: Doors = Doors { exim: false, dovecot: Some(DovecotDoor::Gate) };
-    pub(crate) const BOTH: Doors = Doors { exim: true, dovecot: Some(DovecotDoor::Gate) };
-    pub(crate) const EXIM_AND_CHAIN: Doors = Doors { exim: true, dovecot: Some(DovecotDoor::Chain) };
+    pub(crate) const NONE: Doors = Doors { exim: false, dovecot: None, failed: false, postlogin: false };
+    pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
+    pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
+    pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
+    pub(crate) const EXIM_AND_CHAIN: Doors =
+        Doors { exim: true, dovecot: Some(DovecotDoor::Chain), ..Doors::NONE };
 
     fn any(self) -> bool {
         self != Doors::NONE
@@ -109,7 +114,7 @@ impl Setting {
     pub(crate) fn start(self) -> Scene {
         let Setting { pair, doors, data, answers } = self;
         assert!(
-            pair == Pair::Bookworm || doors.dovecot.is_none(),
+            pair == Pair::Bookworm || (doors.dovecot.is_none() && !doors.failed),
             "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
         );
         let root = Root::take(pair);
