@@ -153,6 +153,23 @@ pub fn spoken(_: &Request, answer: &Answer) -> Vec<u8> {
     http::response(&Reply::to(answer).json(), false)
 }
 
+/// Asks as Dovecot would that has this configuration (`/etc/postern/dovecot-policy.conf`), about a login that
+/// counts for nobody. Fails where nobody answers, or where the key is another one.
+pub fn prove(configuration: &str) -> Result<()> {
+    let value = |name: &str| {
+        let line =
+            configuration.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='));
+        line.map(str::trim)
+    };
+    let url = value("auth_policy_server_url").ok_or_else(|| {
+        Error::State("Dovecot's part of the policy server's configuration names no address: `postern init` writes it anew.".into())
+    })?;
+    let fields =
+        value("auth_policy_server_api_header").map_or_else(String::new, |header| format!("{header}\r\n"));
+    let nobody = r#"{"login":"","protocol":"doveadm","remote":""}"#;
+    Chained::at(url)?.try_out(&fields, nobody).map(drop)
+}
+
 /// What is done after a request.
 enum Next {
     /// This is said, and the connection kept.

@@ -71,19 +71,38 @@ impl Chained {
         Error::system(format!("{doing} the chained policy server at {}", self.authority))
     }
 
+    /// Asks with header fields and a body of our own, to find out whether it answers.
+    pub(super) fn try_out(&self, fields: &str, body: &str) -> Result<Reply> {
+        let (target, authority, length) = (self.target("allow"), &self.authority, body.len());
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let answer = self.exchange(request.as_bytes(), true).and_then(|answer| read_reply(&answer));
+        answer.map_err(Error::system(format!("ask the policy server at {authority}")))
+    }
+
     fn hand_on(&self, request: &http::Request, whole: bool) -> std::io::Result<Vec<u8>> {
+        self.exchange(&self.rewritten(request), whole)
+    }
+
+    fn exchange(&self, request: &[u8], whole: bool) -> std::io::Result<Vec<u8>> {
         let until = Instant::now() + LIMIT;
         let mut stream = Limited { stream: TcpStream::connect_timeout(&self.address, LIMIT)?, until };
-        stream.write_all(&self.rewritten(request))?;
+        stream.write_all(request)?;
         answer(&mut stream, whole)
+    }
+
+    /// Path and query, as Dovecot makes them.
+    fn target(&self, command: &str) -> String {
+        let before = if self.path.ends_with('&') { "" } else { "?" };
+        format!("{}{before}command={command}", self.path)
     }
 
     /// The request as Dovecot would have sent it to that server.
     pub(super) fn rewritten(&self, request: &http::Request) -> Vec<u8> {
         let body = body::without_ours(&request.body);
-        let command = request.command().unwrap_or_default();
-        let before = if self.path.ends_with('&') { "" } else { "?" };
-        let mut bytes = format!("POST {}{before}command={command} HTTP/1.1\r\n", self.path).into_bytes();
+        let target = self.target(request.command().unwrap_or_default());
+        let mut bytes = format!("POST {target} HTTP/1.1\r\n").into_bytes();
         // Empty lines before a request belong to no request (RFC 9112 §2.2).
         let lines = request.head.trim_ascii_start().split_inclusive(|b| *b == b'\n').skip(1);
         for line in lines {

@@ -75,10 +75,15 @@ pub(crate) struct Doors {
     pub(crate) dovecot: Option<DovecotDoor>,
     /// The standing process, which the servers ask first.
     pub(crate) keeper: bool,
+    /// Dovecot 2.3's failed stage behind the real password stage.
+    pub(crate) failed: bool,
+    /// Dovecot's post-login script for IMAP and POP3.
+    pub(crate) postlogin: bool,
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors = Doors { exim: false, postfix: false, dovecot: None, keeper: false };
+    pub(crate) const NONE: Doors =
+        Doors { exim: false, postfix: false, dovecot: None, keeper: false, failed: false, postlogin: false };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
     pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
@@ -94,8 +99,9 @@ impl Doors {
 
     /// Insists that this pair has a server for each door.
     fn fit(self, pair: Pair) {
+        let by_password = (self.dovecot.is_some() && !self.has_policy()) || self.failed;
         assert!(
-            !pair.has_dovecot_2_4() || self.dovecot.is_none() || self.has_policy(),
+            !pair.has_dovecot_2_4() || !by_password,
             "Dovecot 2.4 has no checkpassword stage: no such door in {pair:?}"
         );
         let has = pair.mail_server();
@@ -183,7 +189,7 @@ impl Setting {
             postern::install(&root, data);
             asks_policy.set_address(&root);
         }
-        let ports = Mutex::new(asks_policy.ports(&root));
+        let ports = Mutex::new(asks_policy.ports(&root, doors.keeper));
         let servers = Servers::start(&root, doors.keeper);
         Scene { ports, running: Some((servers, syslog)), root }
     }

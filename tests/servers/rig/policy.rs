@@ -165,6 +165,11 @@ fn next_request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
     }
 }
 
+/// Where the keeper answers Dovecot.
+pub(super) fn ours(root: &Root) -> SocketAddr {
+    SocketAddr::from((root.address(), OURS))
+}
+
 impl Scene {
     /// What happens from now on where Dovecot asks Postern.
     pub(crate) fn on_policy_port(&self, how: OnPort) {
@@ -232,16 +237,16 @@ impl Asks {
     /// After `postern init`: Dovecot asks on this folder's own address.
     pub(super) fn set_address(self, root: &Root) {
         let file: PathBuf = root.path("/etc/postern/dovecot-policy.conf");
-        let ours = SocketAddr::from((root.address(), OURS)).to_string();
+        let ours = ours(root).to_string();
         let standard = SocketAddr::from((Ipv4Addr::LOCALHOST, postern::door::policy::PORT)).to_string();
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(&standard), "{text}");
         fs::write(&file, text.replace(&standard, &ours)).unwrap();
     }
 
-    /// The ports as a scene begins.
-    pub(super) fn ports(self, root: &Root) -> BTreeMap<u16, Port> {
-        let ours = self.ours.then_some((OURS, OnPort::Postern(&[])));
+    /// The ports as a scene begins. Where the keeper runs it answers on ours.
+    pub(super) fn ports(self, root: &Root, keeper: bool) -> BTreeMap<u16, Port> {
+        let ours = (self.ours && !keeper).then_some((OURS, OnPort::Postern(&[])));
         let other = self.other.then_some((OTHER, OnPort::Json(r#"{"status":0,"msg":""}"#)));
         let open = |(number, how)| (number, Port::open(root, number, how));
         ours.into_iter().chain(other).map(open).collect()
