@@ -191,7 +191,9 @@ fn logins_go_on_without_the_program_and_with_another_key() {
         fs::write(&key, "0".repeat(64)).unwrap();
         only_the_right_password_gets_in(&scene, "another key");
         assert!(scene.login(Way::Imap, BRAZILIAN, &ALICE).yes, "{pair:?}: nobody is asked");
-        assert_eq!(told::troubles(&scene).keys().collect::<Vec<_>>(), ["policy-key"], "{pair:?}");
+        let troubles = told::troubles(&scene);
+        let parts = ["policy server for Dovecot", "policy-key"];
+        assert_eq!(troubles.keys().collect::<Vec<_>>(), parts, "{pair:?}: {troubles:?}");
         fs::write(&key, right).unwrap();
         assert!(!scene.login(Way::Imap, BRAZILIAN, &ALICE).yes, "{pair:?}: at once");
         scene.run_as("root", &["mv", PROGRAM, "/rig/away"], "").succeeded();
