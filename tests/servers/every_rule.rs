@@ -4,7 +4,7 @@
 mod table;
 
 use crate::clients::{Reply, Way};
-use crate::rig::{Doors, DovecotDoor, OnPort, Pair, Scene, at_once, eventually};
+use crate::rig::{Doors, DovecotDoor, Pair, Scene, at_once, eventually};
 use crate::told;
 use std::collections::BTreeMap;
 use table::End::{In, OutByAccount, OutByAddress};
@@ -167,10 +167,6 @@ fn table_holds(pair: Pair, doors: Doors) {
     for part in &PARTS {
         part.says.iter().for_each(|words| drop(scene.api(words)));
         scene.clock(part.clock);
-        if doors.has_policy() {
-            // A program that Dovecot keeps has the time at which it was started.
-            scene.on_policy_port(OnPort::Postern(&[]));
-        }
         let tries: Vec<Try> = part
             .cases
             .iter()
