@@ -16,12 +16,16 @@ use crate::admin::Admin;
 use crate::authority::become_user;
 use crate::call::Call;
 use crate::clock::Clock;
-use crate::door::line;
+use crate::decide::Fact;
+use crate::door::{line, milter, postfix};
 use crate::error::{Error, Result};
 use crate::folders;
+use crate::gather;
+use crate::local_user;
 use crate::log::{Line, Severity};
 use crate::on_state::stored_user;
-use crate::paths::{EXIM_SOCKET, Paths};
+use crate::paths::{EXIM_SOCKET, MILTER_SOCKET, POSTFIX_SOCKET, Paths};
+use crate::request::Request;
 use crate::store::settings::SettingsStore;
 use crate::tick;
 use crate::trouble::{self, Trouble};
@@ -32,7 +36,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::time::TimeSpec;
-use patient::Patient;
+use patient::{Patience, Patient};
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -41,8 +45,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a connection of Exim's, which asks one question, may stay silent.
-const EXIM_SILENCE: Duration = Duration::from_secs(1);
+/// Exim asks one question at once, and waits no longer than that itself.
+const OF_EXIM: Patience = Patience { silence: Duration::from_secs(1), question: Duration::from_secs(1) };
+
+/// Postfix keeps a connection for as long as its process has use for it (smtpd_policy_service_max_idle, 300 s).
+const OF_POSTFIX: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(1) };
+
+/// A message of a local program comes piece by piece, and one of many fields takes its time
+/// (milter_content_timeout, 300 s).
+const OF_MILTER: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(30) };
 
 /// Connections that are served at the same time, for each socket.
 const MOST: usize = 600;
@@ -96,6 +107,7 @@ pub fn run(options: Options) -> Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     let mut sockets = Sockets::default();
     sockets.listen_for_exim(&engines)?;
+    sockets.listen_for_postfix(&engines)?;
     say(&engines.call(), "began");
     let housekeeping = engines.clone();
     let kept = thread::Builder::new().spawn(move || keep_house(&housekeeping));
@@ -202,6 +214,40 @@ impl Sockets {
         self.add(listener, move |stream| serve_exim(&engines, stream))
     }
 
+    /// In the folder of all sockets, and where a setting says so in one within Postfix's own root.
+    fn listen_for_postfix(&mut self, engines: &Arc<Engines>) -> Result<()> {
+        let call = engines.call();
+        let own = gather::settings(&call);
+        let mut folders = vec![engines.paths.sockets()];
+        if let Fact::Known(settings) = own
+            && !settings.postfix_folder.is_empty()
+        {
+            folders.push(engines.paths.at(&settings.postfix_folder));
+        }
+        for (number, folder) in folders.iter().enumerate() {
+            let listened = self.listen_for_postfix_in(folder, engines);
+            match listened {
+                // One that nobody else depends on: the rest goes on without it.
+                Err(error) if number > 0 => trouble::mark(&call, Trouble::Keeper, &error.to_string()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn listen_for_postfix_in(&mut self, folder: &Path, engines: &Arc<Engines>) -> Result<()> {
+        for (name, serve) in
+            [(POSTFIX_SOCKET, serve_postfix as fn(&Engines, UnixStream)), (MILTER_SOCKET, serve_milter)]
+        {
+            let path = folder.join(name);
+            let listener = bind(&path)?;
+            self.names.push(path);
+            let engines = engines.clone();
+            self.add(listener, move |stream| serve(&engines, stream))?;
+        }
+        Ok(())
+    }
+
     fn end(&self) {
         for name in &self.names {
             let _ = std::fs::remove_file(name);
@@ -225,17 +271,44 @@ fn peer(stream: &UnixStream) -> Option<u32> {
     getsockopt(stream, PeerCredentials).ok().map(|peer| peer.uid())
 }
 
-fn serve_exim(engines: &Engines, stream: UnixStream) {
-    let Some(uid) = peer(&stream) else { return };
-    let Ok(mut stream) = Patient::new(stream, EXIM_SILENCE) else { return };
-    if !engines.admits(uid) {
-        trouble::mark(&engines.call(), Trouble::NotAdmitted, &format!("user {uid} on Exim's socket"));
-        let _ = line::turn_away(&mut stream);
-        return;
+/// Whether this user may ask; who may not is told about.
+fn admits(engines: &Engines, uid: u32, socket: &str) -> bool {
+    let admitted = engines.admits(uid);
+    if !admitted {
+        trouble::mark(&engines.call(), Trouble::NotAdmitted, &format!("user {uid} on the socket {socket}"));
     }
-    // Who takes its question back, or never asks one, is told nothing.
-    if let Ok(Err(error)) = line::converse(&mut stream, uid, &mut |request| engines.answer(request, uid != 0))
-    {
+    admitted
+}
+
+/// Marks what a door did not understand. A connection that broke is its client's own affair.
+fn end(engines: &Engines, outcome: std::io::Result<Result<()>>) {
+    if let Ok(Err(error)) = outcome {
         trouble::mark(&engines.call(), Trouble::Call, &error.to_string());
     }
+}
+
+fn serve_exim(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let Ok(mut stream) = Patient::new(stream, OF_EXIM) else { return };
+    if admits(engines, uid, EXIM_SOCKET) {
+        end(engines, line::converse(&mut stream, uid, &mut |request| engines.answer_to(uid, true, request)));
+    } else {
+        let _ = line::turn_away(&mut stream);
+    }
+}
+
+fn serve_postfix(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let admitted = admits(engines, uid, POSTFIX_SOCKET);
+    let Ok(mut stream) = Patient::new(stream, OF_POSTFIX) else { return };
+    end(engines, postfix::converse(&mut stream, &mut |request| engines.answer_to(uid, admitted, request)));
+}
+
+fn serve_milter(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let admitted = admits(engines, uid, MILTER_SOCKET);
+    let Ok(mut stream) = Patient::new(stream, OF_MILTER) else { return };
+    let name_of = |uid| local_user::name_of(&engines.paths, uid);
+    let ask = &mut |request: &Request| engines.answer_to(uid, admitted, request);
+    end(engines, milter::converse(&mut stream, &name_of, ask));
 }

@@ -10,6 +10,9 @@ pub const EXIM_SOCKET: &str = "exim";
 /// Name of the keeper's socket for Postfix's policy delegation.
 pub const POSTFIX_SOCKET: &str = "postfix";
 
+/// Name of the keeper's socket for Postfix's milter protocol.
+pub const MILTER_SOCKET: &str = "milter";
+
 /// The root below which all of Postern's files lie: `/` on a server.
 #[derive(Clone, Debug)]
 pub struct Paths {

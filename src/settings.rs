@@ -204,7 +204,7 @@ settings! {
         "Where the keeper listens on 127.0.0.1 for Dovecot's policy requests, from its next start on; 0: nowhere.";
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
-        "Folder in which the keeper listens for Postfix, too (socket `policy`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
+        "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";

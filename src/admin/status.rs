@@ -3,8 +3,10 @@
 use super::arguments::Arguments;
 use super::{Admin, Outcome, data};
 use crate::clock::{Seconds, readable};
+use crate::door::line;
 use crate::error::Result;
 use crate::on_state::on_state;
+use crate::paths::EXIM_SOCKET;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
 use crate::server_country;
@@ -13,12 +15,18 @@ use crate::sources::{self, Told};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
 use serde_json::{Value, json};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// After so long without a question a door counts as not asked.
 const QUIET: i64 = 7 * 86_400;
 
 /// Trouble that nobody met for so long is told as past; `postern trouble clear` forgets it.
 const FRESH: i64 = 3600;
+
+/// How long the keeper may take to answer; mail servers wait for a second.
+const KEEPER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a part fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +80,7 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         Err(error) => report.add("state", Level::Trouble, error.to_string()),
     }
     undecided(admin, &settings, &mut report);
+    keeper(admin, &mut report);
     tally(admin, &mut report);
     for mark in trouble::marks(&admin.call.paths) {
         let fresh = crate::clock::Clock::System.now() - mark.last < FRESH;
@@ -248,6 +257,31 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
             format!("It does not know the account, so it leaves the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
         );
     }
+}
+
+/// Whether the keeper answers, found out by asking it. Root's questions count for nobody.
+fn keeper(admin: &Admin, report: &mut Report) {
+    let socket = admin.call.paths.sockets().join(EXIM_SOCKET);
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(KEEPER_ANSWERS))?;
+        stream.write_all(line::question("auth", &["127.0.0.1"]).as_bytes())?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    let (level, says) = match ask() {
+        Ok(said) if ["allow\n", "undecided\n"].contains(&said.as_str()) => {
+            (Level::Good, "Answers on its sockets.".to_string())
+        }
+        Ok(said) => (Level::Trouble, format!("Answers {:?}, which is no decision.", said.trim_end())),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            let says = "None runs: Exim starts the hooks, and nobody answers on the keeper's sockets and port. `systemctl enable --now postern-keeper` starts one.";
+            (Level::Note, says.to_string())
+        }
+        Err(e) => (Level::Trouble, format!("Does not answer ({e}): mail goes on uncounted. Restart it.")),
+    };
+    report.add("keeper", level, says);
 }
 
 /// A tally that nobody folds.

@@ -41,6 +41,12 @@ const FIELDS: &[(&[u8], &[&str])] = &[
     (b"outcome", &["address", "account", "ended"]),
 ];
 
+/// A question as it stands on the wire.
+pub fn question(verb: &str, fields: &[&str]) -> String {
+    let fields: Vec<String> = fields.iter().map(|field| STANDARD.encode(field)).collect();
+    format!("postern/1 {verb} {}\n", fields.join(" "))
+}
+
 /// Reads one question, asks, answers. `mail_server` is the number of the user who is connected: Exim's.
 ///
 /// Fails where the connection fails. What was not understood is given back as an error for the caller to mark,
@@ -142,8 +148,7 @@ mod tests {
     const EXIM: u32 = 105;
 
     fn line(verb: &str, fields: &[&str]) -> String {
-        let fields: Vec<String> = fields.iter().map(|f| STANDARD.encode(f)).collect();
-        format!("postern/1 {verb} {}", fields.join(" "))
+        question(verb, fields).trim_end().to_string()
     }
 
     /// A connection: what is written does not come back as what is read.

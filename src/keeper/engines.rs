@@ -62,8 +62,15 @@ impl Engines {
         Call::new(self.paths.clone(), self.clock.now(), PROGRAM)
     }
 
-    /// Answers; `records`: whether the asker's requests are counted at all.
-    pub(super) fn answer(&self, request: &Request, records: bool) -> Answer {
+    /// Answers this user. Root's requests are decided and never counted; who may not ask is told nothing.
+    pub(super) fn answer_to(&self, uid: u32, admitted: bool, request: &Request) -> Answer {
+        match admitted {
+            true => self.answer(request, uid != 0),
+            false => not_counted(),
+        }
+    }
+
+    fn answer(&self, request: &Request, records: bool) -> Answer {
         self.busy.fetch_add(1, Ordering::AcqRel);
         let answer = match self.take() {
             Some(kept) => self.decide(kept, request, records),

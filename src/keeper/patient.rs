@@ -5,8 +5,17 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// How long a client may take to send one question, from its first byte, and to take the answer.
-const QUESTION: Duration = Duration::from_secs(1);
+/// How long a client may take to take an answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// To begin a question.
+    pub(super) silence: Duration,
+    /// To send one, from its first byte.
+    pub(super) question: Duration,
+}
 
 /// A stream that can stop waiting.
 pub(super) trait Timed: Read + Write + Send + 'static {
@@ -33,16 +42,16 @@ timed!(UnixStream, TcpStream);
 /// to its end soon, however small its pieces are.
 pub(super) struct Patient<S> {
     stream: S,
-    silence: Duration,
+    patience: Patience,
     begun: Option<Instant>,
     waits: Option<Duration>,
 }
 
 impl<S: Timed> Patient<S> {
-    /// Takes the connection; between two questions it may be silent for so long.
-    pub(super) fn new(stream: S, silence: Duration) -> Result<Patient<S>> {
-        stream.write_at_most(QUESTION)?;
-        Ok(Patient { stream, silence, begun: None, waits: None })
+    /// Takes the connection.
+    pub(super) fn new(stream: S, patience: Patience) -> Result<Patient<S>> {
+        stream.write_at_most(ANSWER)?;
+        Ok(Patient { stream, patience, begun: None, waits: None })
     }
 
     fn wait(&mut self, limit: Duration) -> Result<()> {
@@ -57,9 +66,9 @@ impl<S: Timed> Patient<S> {
 impl<S: Timed> Read for Patient<S> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         match self.begun {
-            None => self.wait(self.silence)?,
+            None => self.wait(self.patience.silence)?,
             Some(begun) => {
-                let left = QUESTION.saturating_sub(begun.elapsed());
+                let left = self.patience.question.saturating_sub(begun.elapsed());
                 if left.is_zero() {
                     return Err(Error::new(
                         ErrorKind::TimedOut,
@@ -94,9 +103,10 @@ mod tests {
     #[test]
     fn a_question_in_drops_without_an_end_is_given_up_and_a_silent_client_is_not() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut patient = Patient::new(ours, Duration::from_secs(600)).unwrap();
+        let patience = Patience { silence: Duration::from_secs(600), question: Duration::from_secs(1) };
+        let mut patient = Patient::new(ours, patience).unwrap();
         let dripping = std::thread::spawn(move || {
-            std::thread::sleep(QUESTION + Duration::from_millis(200));
+            std::thread::sleep(patience.question + Duration::from_millis(200));
             while theirs.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
             }

@@ -1,10 +1,9 @@
 //! The keeper: the same answers as the hooks, faster; and whatever happens to it, mail goes on and nothing
 //! counts twice.
 
-use crate::sandbox::{
-    AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, ask, eventually, keeper_line as line,
-};
+use crate::sandbox::{AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, ask, eventually};
 use nix::sys::signal::Signal;
+use postern::door::line::question;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -152,7 +151,9 @@ fn behind_a_late_keeper_a_hook_counts_nothing_and_known_refusals_hold() {
     };
     assert_eq!(sandbox.send(BOB), "allow\n");
     assert!(sandbox.send(BOB).starts_with("defer "));
+    assert_eq!(sandbox.status_of("keeper").unwrap().0, "good");
     keeper.signal(Signal::SIGSTOP);
+    sandbox.is_in_trouble("keeper");
     for _ in 0..3 {
         assert_eq!(after("send", ALICE, GERMAN), "open not counted\n");
     }
@@ -170,6 +171,7 @@ fn behind_a_late_keeper_a_hook_counts_nothing_and_known_refusals_hold() {
     assert!(keeper.socket.exists());
     assert_eq!(after("send", ALICE, GERMAN), "allow\n");
     assert!(after("send", ALICE, GERMAN).starts_with("defer "));
+    assert_eq!(sandbox.status_of("keeper").unwrap().0, "note");
     std::fs::remove_file(&keeper.socket).unwrap();
     assert_eq!(after("send", "carol@example.test", GERMAN), "allow\n");
 }
@@ -184,7 +186,8 @@ fn it_ends_when_told_and_the_next_one_takes_its_place() {
     let ended = first.end();
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
     eventually("the next one answers", || {
-        ask(&next.socket, EXIM, line("send", &message(ALICE)).as_bytes()).is_ok_and(|said| said == "allow\n")
+        ask(&next.socket, EXIM, question("send", &message(ALICE)).as_bytes())
+            .is_ok_and(|said| said == "allow\n")
     });
     let window: Vec<u8> = sandbox.in_state("SELECT window FROM sender");
     assert!(!window.is_empty());

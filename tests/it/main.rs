@@ -15,5 +15,6 @@ mod logins;
 mod seams;
 mod secrets;
 mod ticks;
+mod units;
 mod upkeep;
 mod ways_out;

@@ -2,7 +2,7 @@
 //! explicit word acts, and whatever else happens, mail goes on.
 
 use crate::clients::{Reply, Way};
-use crate::rig::{ALICE, BOB, Doors, Pair, Ran, Scene, eventually};
+use crate::rig::{ALICE, BOB, Doors, OnSocket, Pair, Ran, Scene, eventually};
 
 const GERMAN: &str = "5.9.0.1";
 const OUTSIDE: &str = "friend@remote.test";
@@ -138,6 +138,151 @@ fn a_missing_program_lets_mail_go_on_by_every_acl() {
     });
 }
 
+/// Every question that an ACL asks, in a session that goes on and with a local message: AUTH, MAIL, DATA, the end
+/// of a login that was not used, a local program. None may be kept from going on.
+fn all_goes_on(scene: &Scene, what: &str) {
+    let mut smtp = scene.smtp(GERMAN);
+    let auth = smtp.auth_plain(ALICE.name, ALICE.password);
+    assert!(auth.yes, "{what}: {auth}");
+    let sent = smtp.send(ALICE.name, &[OUTSIDE], "x");
+    assert!(sent.yes, "{what}: {sent}");
+    let mut unused = scene.smtp(GERMAN);
+    assert!(unused.auth_login(BOB.name, BOB.password).yes, "{what}");
+    assert!(unused.ask("QUIT").yes, "{what}");
+    assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(0), "{what}");
+}
+
+const ASKED_BY_ALL: [&str; 6] = ["auth", "mail", "send", "auth", "outcome", "send"];
+
+fn verbs(asked: &[String]) -> Vec<&str> {
+    asked.iter().map(|line| line.split('|').nth(1).unwrap()).collect()
+}
+
+#[test]
+fn the_keeper_is_asked_first_and_told_the_same_as_the_program() {
+    on_each_pair(|scene| {
+        let keeper = scene.on_socket(OnSocket::Says(b"allow\n".into()));
+        all_goes_on(scene, "allow");
+        assert_eq!(scene.asked(), Vec::<String>::new(), "no process");
+        let asked = keeper.asked();
+        assert_eq!(verbs(&asked), ASKED_BY_ALL);
+        assert_eq!(asked[0], "postern/1|auth|5.9.0.1");
+        assert_eq!(asked[1], "postern/1|mail|5.9.0.1|alice@example.test");
+        let start = "postern/1|send|data|5.9.0.1|alice@example.test||";
+        assert!(asked[2].starts_with(start) && asked[2].contains("|1|1"), "{}", asked[2]);
+        assert_eq!(asked[4], "postern/1|outcome|5.9.0.1|bob@example.test|succeeded");
+        let start = "postern/1|send|local||webuser|webuser|2001|1|1";
+        assert!(asked[5].starts_with(start), "{}", asked[5]);
+        assert!(!scene.exim_log().contains("postern"), "{}", scene.exim_log());
+    });
+}
+
+#[test]
+fn the_keepers_words_act_as_the_programs_do() {
+    on_each_pair(|scene| {
+        let told = |answer: &str| scene.on_socket(OnSocket::Says(answer.into()));
+        {
+            let _keeper = told("deny 535 5.7.8 Not from here (ref ab12)\nsecond line\n");
+            for way in Way::SMTP {
+                assert_eq!(scene.login(way, GERMAN, &ALICE).text, "535 5.7.8 Not from here (ref ab12)");
+            }
+        }
+        {
+            let _keeper = told("defer 451 4.7.1 Come back later\n");
+            assert_eq!(scene.login(Way::SmtpPlain, GERMAN, &ALICE).text, "451 4.7.1 Come back later");
+            assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(1));
+        }
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        {
+            let _keeper = told("deny 550 5.7.1 Not you\n");
+            assert_eq!(smtp.ask(&format!("MAIL FROM:<{}>", ALICE.name)).text, "550 5.7.1 Not you");
+        }
+        {
+            let _keeper = told("hold Too many\n");
+            assert_eq!(scene.sendmail("webuser", &["-t"], MESSAGE).code(), Some(0));
+            let queue = scene.exim(&["-bp"]).succeeded();
+            assert!(queue.contains("frozen"), "{queue}");
+        }
+    });
+}
+
+#[test]
+fn a_keeper_that_is_dead_late_or_overrun_gives_way_to_the_program() {
+    on_each_pair(|scene| {
+        for how in [
+            OnSocket::Dead,
+            OnSocket::Full,
+            OnSocket::SaysLate(b"deny 550 5.7.1 too late\n".into()),
+            OnSocket::SaysAndStays(b"deny 550 5.7.1 never ends\n".into()),
+        ] {
+            scene.answer("echo allow");
+            let keeper = scene.on_socket(how.clone());
+            scene.asked();
+            all_goes_on(scene, &format!("{how:?}"));
+            let asked = scene.asked();
+            assert_eq!(verbs(&asked), ASKED_BY_ALL, "{how:?}");
+            assert!(asked.iter().all(|line| line.contains("|--after-socket|")), "{how:?}: {asked:?}");
+            drop(keeper);
+        }
+        assert!(!scene.exim_log().contains("postern"), "{}", scene.exim_log());
+    });
+}
+
+#[test]
+fn a_connection_that_met_a_dead_keeper_asks_the_next_one() {
+    // Exim keeps the number of a socket that it could not connect to; whatever file has that number by then
+    // would be written to and closed.
+    on_each_pair(|scene| {
+        let dead = scene.on_socket(OnSocket::Dead);
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        assert!(smtp.send(ALICE.name, &[OUTSIDE], "one").yes);
+        drop(dead);
+        let keeper = scene.on_socket(OnSocket::Says(b"allow\n".into()));
+        assert!(smtp.send(ALICE.name, &[OUTSIDE], "two").yes);
+        assert_eq!(verbs(&keeper.asked()), ["send"]);
+        drop(keeper);
+        for number in 3..10 {
+            assert!(smtp.send(ALICE.name, &[OUTSIDE], "more").yes, "{number}");
+        }
+        eventually("all messages leave", || scene.mail_outside().len() == 9);
+    });
+}
+
+#[test]
+fn what_a_keeper_says_without_sense_lets_mail_go_on_with_a_line_each() {
+    on_each_pair(|scene| {
+        let long = |word: &str| [word.as_bytes(), &[b'x'; 300_000][..], b"\n"].concat();
+        for how in [
+            OnSocket::Closes,
+            OnSocket::Says(b"\n".into()),
+            OnSocket::Says(b"open busy\n".into()),
+            OnSocket::Says(b"denying everything\n".into()),
+            OnSocket::Says(b" deny 550 5.7.1 no\n".into()),
+            OnSocket::Says(b"allow\ndeny 550 5.7.1 no\n".into()),
+            OnSocket::Says(b"\0\xff\xfe$1${run{/bin/false}}\r\n".into()),
+            OnSocket::Says(long("")),
+            OnSocket::Says(long("allow")),
+        ] {
+            // The program would refuse; it is not asked.
+            scene.answer("echo 'deny 550 5.7.1 by the program'");
+            let lines = |log: String| log.matches("postern: ").count();
+            let before = lines(scene.exim_log());
+            let keeper = scene.on_socket(how.clone());
+            let shown: String = format!("{how:?}").chars().take(200).collect();
+            all_goes_on(scene, &shown);
+            assert_eq!(verbs(&keeper.asked()), ASKED_BY_ALL, "{shown}");
+            assert_eq!(lines(scene.exim_log()) - before, ASKED_BY_ALL.len(), "{shown}");
+        }
+        assert_eq!(scene.asked(), Vec::<String>::new());
+        // Closed before the question was read: whether Exim could write it is a matter of luck.
+        scene.answer("echo allow");
+        let _keeper = scene.on_socket(OnSocket::Slams);
+        all_goes_on(scene, "slams");
+    });
+}
+
 #[test]
 fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
     on_each_pair(|scene| {
@@ -148,7 +293,7 @@ fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
             assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes);
         }
         let asked: Vec<_> = scene.asked().into_iter().filter(|line| line.contains("|mail|")).collect();
-        assert_eq!(asked, ["--now=+0|mail|--address=5.9.0.1|--account=alice@example.test"]);
+        assert_eq!(asked, ["--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test"]);
 
         let mut smtp = scene.smtp(GERMAN);
         assert!(smtp.auth_plain(BOB.name, BOB.password).yes);
@@ -194,7 +339,8 @@ fn local_messages_are_refused_for_good_or_held_and_the_bounce_of_a_refused_one_p
         assert_eq!(scene.mail_outside().len(), 0);
         scene.exim(&["-q"]).succeeded();
         assert_eq!(scene.mail_outside().len(), 0, "an ordinary queue run leaves it");
-        let id = queue.split_whitespace().nth(2).unwrap();
+        let held = queue.lines().find(|line| line.contains("frozen")).unwrap();
+        let id = held.split_whitespace().nth(2).unwrap();
         scene.exim(&["-Mt", id]).succeeded();
         scene.exim(&["-M", id]).succeeded();
         eventually("the released message leaves", || scene.mail_outside().len() == 1);
@@ -221,9 +367,10 @@ fn the_hook_is_told_what_the_contract_says() {
     on_each_pair(|scene| {
         send_with(scene, "echo allow");
         let asked = scene.asked();
-        assert_eq!(asked[0], "--now=+0|auth|--address=5.9.0.1");
-        assert_eq!(asked[1], "--now=+0|mail|--address=5.9.0.1|--account=alice@example.test");
-        let send = "--now=+0|send|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
+        assert_eq!(asked[0], "--now=+0|auth|--after-socket|--address=5.9.0.1");
+        assert_eq!(asked[1], "--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test");
+        let send =
+            "--now=+0|send|--after-socket|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
         assert!(asked[2].starts_with(send) && asked[2].contains("|--recipients=1|--id="), "{}", asked[2]);
 
         scene.clock("+21601");
@@ -231,7 +378,7 @@ fn the_hook_is_told_what_the_contract_says() {
         scene.sendmail("webuser", &["-f", "<>", OUTSIDE, BOB.name], "Subject: x\n\nhello\n").succeeded();
         scene.sendmail("root", &["-f", odd, OUTSIDE], "Subject: x\n\nhello\n");
         let asked = scene.asked();
-        let local = "--now=+21601|send|--from=local|--address=|--account=webuser|--caller=webuser|--uid=2001|--recipients=2|--id=1";
+        let local = "--now=+21601|send|--after-socket|--from=local|--address=|--account=webuser|--caller=webuser|--uid=2001|--recipients=2|--id=1";
         assert!(asked[0].starts_with(local), "{}", asked[0]);
         // Whom Exim trusts, it gives no account to where -f is used; the caller stays.
         assert!(asked[1].contains("|--account=|--caller=root|--uid=0|--recipients=1|"), "{}", asked[1]);
@@ -246,7 +393,7 @@ fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
         scene.sendmail("webuser", &["-bs"], session).succeeded();
         let asked = scene.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
-        let start = "--now=+0|send|--from=data|--address=|--account=webuser|--uid=2001|--recipients=1|";
+        let start = "--now=+0|send|--after-socket|--from=data|--address=|--account=webuser|--uid=2001|--recipients=1|";
         assert!(asked[0].starts_with(start), "{}", asked[0]);
 
         // Who did not log in is no account of ours, on loopback either.
@@ -254,6 +401,151 @@ fn sendmail_bs_is_asked_about_as_local_and_strangers_mail_is_not_asked_about() {
             assert!(scene.smtp(stranger).send("stranger@remote.test", &[BOB.name], "x").yes);
             assert_eq!(scene.asked(), Vec::<String>::new(), "{stranger}");
         }
+    });
+}
+
+#[test]
+fn connect_conf_makes_the_snippets_work_where_variables_must_have_values() {
+    for pair in Pair::ALL {
+        let mut scene = Scene::on(pair).doors(Doors::EXIM).with_told_answers().start();
+        let config = scene.path("/etc/exim4/exim4.conf");
+        let strict = std::fs::read_to_string(&config).unwrap().replace(
+            "keep_environment =\n",
+            "keep_environment =\nstrict_acl_vars = true\nacl_smtp_connect = acl_connect\n",
+        );
+        let connect = "begin acl\n\nacl_connect:\n.include /rig/hooks/connect.conf\n  accept\n";
+        std::fs::write(&config, strict.replace("begin acl\n", connect)).unwrap();
+        scene.restart_servers();
+        all_goes_on(&scene, "strict");
+        assert_eq!(verbs(&scene.asked()), ASKED_BY_ALL, "{pair:?}");
+        assert!(!scene.login_as(Way::SmtpPlain, GERMAN, ALICE.name, "guessed").yes);
+        assert!(!scene.exim_log().contains("strict_acl_vars"), "{}", scene.exim_log());
+    }
+}
+
+/// What was told of the ends of logins since the last time: `account how`.
+fn ends(scene: &Scene) -> Vec<String> {
+    let asked = scene.asked();
+    let start = "--now=+0|outcome|--after-socket|--address=5.9.0.1|--account=";
+    let told = asked.iter().filter(|line| line.contains("|outcome|"));
+    told.map(|line| line.strip_prefix(start).unwrap_or(line).replace("|--ended=", " ")).collect()
+}
+
+#[test]
+fn every_failed_login_of_a_connection_is_told_once() {
+    on_each_pair(|scene| {
+        for way in Way::SMTP {
+            let mut smtp = scene.smtp(GERMAN);
+            let mut fail = |name: &str| {
+                let reply = match way {
+                    Way::SmtpPlain => smtp.auth_plain(name, "guessed"),
+                    Way::SmtpLogin => smtp.auth_login(name, "guessed"),
+                    _ => smtp.auth_cram_md5(name, "guessed"),
+                };
+                assert!(reply.says("535"), "{way:?} {name}: {reply}");
+            };
+            for name in [ALICE.name, ALICE.name, BOB.name, "nobody@example.test"] {
+                fail(name);
+            }
+            assert!(smtp.ask("QUIT").yes);
+            let failed = |name: &str| format!("{name} failed");
+            let all = [ALICE.name, ALICE.name, BOB.name, "nobody@example.test"].map(failed);
+            assert_eq!(ends(scene), all, "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_login_that_was_not_used_for_mail_is_told_as_a_success_and_one_that_was_is_not() {
+    on_each_pair(|scene| {
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(!smtp.auth_plain(BOB.name, "guessed").yes);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        // Logged in already: no try.
+        assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+        assert!(smtp.ask("NOOP").yes && smtp.ask("RSET").yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), [format!("{} failed", BOB.name), format!("{} succeeded", ALICE.name)]);
+
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+        assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+        assert!(smtp.ask(&format!("MAIL FROM:<{}>", ALICE.name)).yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), [format!("{} failed", ALICE.name)]);
+
+        // Strangers' mail and a session without any login have nothing to tell.
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.send("stranger@remote.test", &[BOB.name], "x").yes && smtp.ask("QUIT").yes);
+        assert!(scene.smtp(GERMAN).ask("QUIT").yes);
+        assert_eq!(scene.asked(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_off_tells_how_its_login_ended() {
+    on_each_pair(|scene| {
+        for (password, how) in [("guessed", "failed"), (ALICE.password, "succeeded")] {
+            let mut smtp = scene.smtp(GERMAN);
+            smtp.auth_plain(ALICE.name, password);
+            drop(smtp);
+            eventually(how, || {
+                let asked = std::fs::read_to_string(scene.path("/rig/asked")).unwrap();
+                asked.lines().count() == 2
+            });
+            assert_eq!(ends(scene), [format!("{} {how}", ALICE.name)]);
+        }
+    });
+}
+
+#[test]
+fn whom_the_auth_snippet_refuses_and_who_gives_up_leave_nothing_to_tell() {
+    on_each_pair(|scene| {
+        for refusal in ["echo 'deny 535 5.7.8 No'", "echo 'defer 451 4.7.1 Later'"] {
+            scene.answer("echo allow");
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(!smtp.auth_plain(ALICE.name, "guessed").yes);
+            scene.answer(&format!("case $* in *--ended*) echo allow;; *) {refusal};; esac"));
+            for _ in 0..2 {
+                assert!(!smtp.auth_plain(BOB.name, BOB.password).yes);
+            }
+            assert!(smtp.ask("QUIT").yes);
+            assert_eq!(ends(scene), [format!("{} failed", ALICE.name)], "{refusal}");
+        }
+        scene.answer("echo allow");
+        let mut smtp = scene.smtp(GERMAN);
+        assert!(smtp.ask("AUTH LOGIN").says("334") && smtp.ask("*").says("501"));
+        assert!(!smtp.ask("AUTH PLAIN not-base64!").yes && smtp.ask("QUIT").yes);
+        assert_eq!(ends(scene), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn names_of_failed_logins_arrive_as_one_word_whatever_is_in_them() {
+    on_each_pair(|scene| {
+        for name in
+            ["a b --ended=succeeded", "x' \"$(id)\" ${run{/bin/false}} \\1 }", " (set_id=alice@example.test)"]
+        {
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(!smtp.auth_plain(name, "guessed").yes);
+            assert!(smtp.ask("QUIT").yes);
+            assert_eq!(ends(scene), [format!("{name} failed")]);
+        }
+    });
+}
+
+#[test]
+fn no_trouble_at_the_end_of_a_session_is_told_to_the_client() {
+    on_each_pair(|scene| {
+        for trouble in ["exit 111", "true", "echo what", "kill -SEGV $$", "kill -KILL $$"] {
+            scene.answer(&format!("case $* in *--ended*) {trouble};; *) echo allow;; esac"));
+            let mut smtp = scene.smtp(GERMAN);
+            assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
+            let bye = smtp.ask("QUIT");
+            assert!(bye.says("221"), "{trouble}: {bye}");
+        }
+        eventually("a line each", || {
+            let log = scene.exim_log();
+            log.matches("postern: the end of a login is not counted").count() == 5
+        });
     });
 }
 

@@ -1,11 +1,10 @@
 //! The keeper, running in the sandbox, and who asks it.
 
 use super::{Sandbox, process};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use postern::door::line::question;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,7 +49,7 @@ impl Sandbox {
 impl Keeper {
     /// Asks in the line protocol, as this user.
     pub(crate) fn ask(&self, user: u32, verb: &str, fields: &[&str]) -> std::io::Result<String> {
-        ask(&self.socket, user, line(verb, fields).as_bytes())
+        ask(&self.socket, user, question(verb, fields).as_bytes())
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -83,12 +82,6 @@ impl Drop for Keeper {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A question in the line protocol.
-pub(crate) fn line(verb: &str, fields: &[&str]) -> String {
-    let fields: Vec<String> = fields.iter().map(|f| STANDARD.encode(f)).collect();
-    format!("postern/1 {verb} {}\n", fields.join(" "))
 }
 
 /// Sends these bytes as this user and hears the answer to its end.

@@ -7,7 +7,7 @@
 //!
 //! A scene has the folder for itself (a file lock; other scenes and other test runs wait), begins with empty
 //! mailboxes, queue and logs and no memory of Postern, and ends its servers when it is dropped. Clients
-//! arrive from any address by the PROXY protocol; nothing leaves loopback.
+//! arrive from any address by the PROXY protocol, in the clear or by TLS; nothing leaves loopback.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
 #![allow(dead_code, unused_imports)]
@@ -19,10 +19,12 @@ mod postern;
 mod postfix;
 mod root;
 mod servers;
+mod socket;
 mod syslog;
 
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use root::{MailServer, Pair};
+pub(crate) use socket::{OnSocket, Standing};
 
 use crate::clients::{Imap, Pop3, Reply, Route, Smtp, Tls, Way};
 use root::Root;
