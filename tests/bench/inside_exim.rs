@@ -147,7 +147,7 @@ begin transports
 
 fn keeper(scene: &Scene) -> Keeper {
     let mut command = Command::new("chroot");
-    command.arg(scene.path("/")).args(["/usr/sbin/postern", "keeper"]).env_clear();
+    command.arg(scene.path("/")).args(["/usr/sbin/postern", "keeper"]).env_clear().env("PATH", "/usr/sbin:/usr/bin");
     Keeper::begin(command, scene.path("/run/postern/sockets"), 0)
 }
 
