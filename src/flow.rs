@@ -50,7 +50,8 @@ fn answer_login(call: &Call, login: &Login, kind: Kind, decided: Decided) -> Ans
     let facts = gather::login(call, login);
     let decision = rules::decide(login, &facts, call.now, &mut |_| {});
     tell(decided, decision.verdict, &decision.reason, None);
-    let noted = kind == Kind::Use && !decision.would_refuse.is_empty() && auth_door_noted(call, login);
+    let noted =
+        login.door == Door::EximMail && !decision.would_refuse.is_empty() && auth_door_noted(call, login);
     let kind = if noted { Kind::Success } else { kind };
     let reference = record::login(call, login, &facts, &decision, kind);
     Answer { verdict: decision.verdict, reason: decision.reason, reference }

@@ -35,6 +35,9 @@ pub fn login(
         service: login.service,
         door: login.door,
     };
+    // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
+    let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
+    let kind = if is_only_try { Kind::Try } else { kind };
     if decision.verdict == Verdict::Refuse {
         let reference = keep_event(call, &about, "refuse", &decision.reason);
         about.tally(call, kind, "refuse", &decision.reason);
@@ -54,6 +57,9 @@ pub fn login(
         (Kind::Use | Kind::Success, _) => {}
         _ if counts => about.tally(call, kind, "allow", &decision.reason),
         _ => {}
+    }
+    if is_only_try {
+        about.tally(call, Kind::Success, "allow", &decision.reason);
     }
     None
 }

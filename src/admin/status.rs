@@ -175,12 +175,19 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
         (
             "SMTP logins",
             Service::Smtp,
-            &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
+            &[
+                Door::DovecotGate,
+                Door::DovecotChain,
+                Door::EximAuth,
+                Door::EximMail,
+                Door::PostfixAuth,
+                Door::PostfixMail,
+            ],
         ),
         ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
         ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
-        ("messages by SMTP", Service::Smtp, &[Door::EximData]),
-        ("messages of local programs", Service::Local, &[Door::EximLocal]),
+        ("messages by SMTP", Service::Smtp, &[Door::EximData, Door::PostfixData]),
+        ("messages of local programs", Service::Local, &[Door::EximLocal, Door::PostfixLocal]),
     ];
     for (part, service, ways) in places {
         let seen: Vec<String> =
@@ -252,9 +259,9 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
     }
     if !because.is_empty() {
         report.add(
-            "Exim's AUTH door",
+            "Doors before AUTH",
             Level::Warning,
-            format!("It does not know the account, so it leaves the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
+            format!("Exim's and Postfix's do not know the account, so they leave the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
         );
     }
 }

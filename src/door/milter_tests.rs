@@ -27,8 +27,10 @@ fn answer(verdict: Verdict) -> Answer {
     Answer { verdict, reason: Reason::SendingStopped(0), reference: Some(Reference::from_bits(7)) }
 }
 
-/// What was said, as packets; what was asked; what was not understood.
-fn conversation(text: &[u8], verdict: Verdict) -> (Vec<(u8, Vec<u8>)>, Vec<Send>, Result<()>) {
+type Packets = Vec<(u8, Vec<u8>)>;
+
+/// What was said; what was asked; what was not understood.
+fn conversation(text: &[u8], verdict: Verdict) -> (Packets, Vec<Send>, Result<()>) {
     let (mut stream, mut asked) = (Stream(Cursor::new(text.into()), Vec::new()), Vec::new());
     let name_of = |uid| (uid == 2001).then(|| "webuser".to_owned());
     let ended = converse(&mut stream, &name_of, &mut |request: &Request| {

@@ -171,6 +171,7 @@ struct Question {
     instance: String,
     queue_id: String,
     client_address: String,
+    client_port: String,
     sasl_username: String,
     recipient_count: String,
 }
@@ -187,6 +188,7 @@ impl Question {
             "instance" => &mut self.instance,
             "queue_id" => &mut self.queue_id,
             "client_address" => &mut self.client_address,
+            "client_port" => &mut self.client_port,
             "sasl_username" => &mut self.sasl_username,
             "recipient_count" => &mut self.recipient_count,
             _ => return,
@@ -237,10 +239,8 @@ impl Question {
     /// Whether the answer to an earlier question for the use of a login holds for this one: a yes for the
     /// session, a no for the message, so that the next message of a session that goes on is asked about anew.
     fn repeats_use(&self, earlier: &Question, verdict: Verdict) -> bool {
-        let session = verdict == Verdict::Allow && self.session() == earlier.session();
-        self.is_by_same_client(earlier)
-            && !self.instance.is_empty()
-            && (session || self.instance == earlier.instance)
+        self.is_same_message(earlier)
+            || (verdict == Verdict::Allow && self.is_by_same_client(earlier) && !self.begins_session())
     }
 
     fn is_same_message(&self, earlier: &Question) -> bool {
@@ -248,16 +248,15 @@ impl Question {
     }
 
     fn is_by_same_client(&self, other: &Question) -> bool {
-        self.sasl_username == other.sasl_username && self.client_address == other.client_address
+        (&self.sasl_username, &self.client_address, &self.client_port)
+            == (&other.sasl_username, &other.client_address, &other.client_port)
     }
 
-    /// Postfix names a message by its session, a dot and a number (seen in 3.7 and 3.10). Where the name has
-    /// another form, each message is a session of its own.
-    fn session(&self) -> &str {
-        match self.instance.rsplit_once('.') {
-            Some((session, number)) if number.bytes().all(|b| b.is_ascii_hexdigit()) => session,
-            _ => &self.instance,
-        }
+    /// Whether this is the first message of its session. Postfix numbers them from 0, in the last part of what it
+    /// calls an instance (seen in 3.7 and 3.10); where that has another form, each message counts as a first one.
+    fn begins_session(&self) -> bool {
+        let number = self.instance.rsplit_once('.').map(|(_, number)| number);
+        number.is_none_or(|n| n == "0" || n.is_empty() || !n.bytes().all(|b| b.is_ascii_hexdigit()))
     }
 }
 

@@ -53,6 +53,7 @@ fn question(state: &str, others: &[(&str, &str)]) -> String {
         ("protocol_name", "ESMTP"),
         ("client_address", "192.0.2.7"),
         ("client_name", "unknown"),
+        ("client_port", "47555"),
         ("sender", "alice@example.test"),
         ("recipient_count", "2"),
         ("queue_id", "90E116CE1C6"),
@@ -102,22 +103,33 @@ fn nothing_is_asked_for_mail_that_comes_in_nor_where_nothing_can_be_decided() {
 
 #[test]
 fn many_recipients_and_messages_of_a_session_are_one_use() {
-    let rcpt = |instance, user| question("RCPT", &[("instance", instance), ("sasl_username", user)]);
+    let rcpt = |port, instance, user| {
+        question("RCPT", &[("client_port", port), ("instance", instance), ("sasl_username", user)])
+    };
     let text = [
-        rcpt("1.2.3.0", "alice@example.test"),
-        rcpt("1.2.3.0", "alice@example.test"),
-        rcpt("1.2.3.1", "alice@example.test"),
-        rcpt("1.2.4.0", "alice@example.test"),
-        rcpt("1.2.4.0", "bob@example.test"),
+        rcpt("4001", "1.2.3.0", "alice@example.test"),
+        rcpt("4001", "1.2.3.0", "alice@example.test"),
+        rcpt("4001", "1.2.9.1", "alice@example.test"),
+        // Another session, though by the same port.
+        rcpt("4001", "1.4.5.0", "alice@example.test"),
+        rcpt("4002", "1.4.5.1", "alice@example.test"),
+        rcpt("4002", "1.4.6.2", "bob@example.test"),
+        rcpt("4002", "1.4.6.f", "bob@example.test"),
+        // Names of another form.
+        rcpt("4002", "x", "bob@example.test"),
+        rcpt("4002", "x", "bob@example.test"),
+        rcpt("4002", "y.", "bob@example.test"),
+        rcpt("4002", "", "bob@example.test"),
+        rcpt("4002", "", "bob@example.test"),
     ];
     let users: Vec<_> = asked(&text.concat())
         .into_iter()
         .map(|request| match request {
-            Request::Use(login) => login.account.unwrap().name().to_owned(),
+            Request::Use(login) => login.account.unwrap().name()[..1].to_owned(),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(users, ["alice@example.test", "alice@example.test", "bob@example.test"]);
+    assert_eq!(users.concat(), "aaabbbbb");
 }
 
 #[test]

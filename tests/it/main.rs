@@ -12,6 +12,7 @@ mod hostile;
 mod keeper;
 mod limiter;
 mod logins;
+mod postfix;
 mod seams;
 mod secrets;
 mod ticks;

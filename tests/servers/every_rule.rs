@@ -214,6 +214,12 @@ fn with_exims_door_alone_smtp_is_guarded_and_reading_is_not() {
 }
 
 #[test]
+fn every_rule_holds_with_the_keeper() {
+    table_holds(Pair::Bookworm, Doors::BOTH.and_keeper());
+    table_holds(Pair::Trixie, Doors::EXIM.and_keeper());
+}
+
+#[test]
 fn explaining_says_what_the_servers_do() {
     let scene = Scene::on(Pair::Bookworm).doors(Doors::BOTH).start();
     for part in &PARTS {

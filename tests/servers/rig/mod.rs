@@ -26,6 +26,8 @@ pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use root::{MailServer, Pair};
 pub(crate) use socket::{OnSocket, Standing};
 
+use nix::sys::signal::Signal;
+
 use crate::clients::{Imap, Pop3, Reply, Route, Smtp, Tls, Way};
 use root::Root;
 use servers::Servers;
@@ -65,15 +67,22 @@ pub(crate) struct Doors {
     pub(crate) exim: bool,
     pub(crate) postfix: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
+    /// The standing process, which the servers ask first.
+    pub(crate) keeper: bool,
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors = Doors { exim: false, postfix: false, dovecot: None };
+    pub(crate) const NONE: Doors = Doors { exim: false, postfix: false, dovecot: None, keeper: false };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
     pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
     pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
     pub(crate) const EXIM_AND_CHAIN: Doors = Doors { dovecot: Some(DovecotDoor::Chain), ..Doors::EXIM };
+
+    /// The same with the keeper.
+    pub(crate) const fn and_keeper(self) -> Doors {
+        Doors { keeper: true, ..self }
+    }
 
     /// Insists that this pair has a server for each door.
     fn fit(self, pair: Pair) {
@@ -152,7 +161,7 @@ impl Setting {
         } else if doors.any() {
             postern::install(&root, data);
         }
-        let servers = Servers::start(&root);
+        let servers = Servers::start(&root, doors.keeper);
         Scene { running: Some((servers, syslog)), root }
     }
 }
@@ -205,6 +214,18 @@ impl Scene {
         if let Some((servers, _)) = &mut self.running {
             servers.restart(&self.root);
         }
+    }
+
+    /// Sends the keeper a signal.
+    pub(crate) fn signal_keeper(&self, signal: Signal) {
+        let (servers, _) = self.running.as_ref().expect("another process keeps this scene");
+        servers.signal_keeper(signal);
+    }
+
+    /// Starts the keeper, anew where it has ended; waits until it answers.
+    pub(crate) fn start_keeper(&self) {
+        let (servers, _) = self.running.as_ref().expect("another process keeps this scene");
+        servers.start_keeper(&self.root);
     }
 
     /// An SMTP session from this address, greeted.

@@ -8,9 +8,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("postern-exim", "/usr/libexec/postern/postern-exim"),
     ("postern-dovecot", "/usr/libexec/postern/postern-dovecot"),
+    ("postern-postfix", "/usr/libexec/postern/postern-postfix"),
     ("postern", "/usr/sbin/postern"),
 ];
 

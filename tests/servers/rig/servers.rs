@@ -6,8 +6,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -103,20 +105,56 @@ pub(super) fn put(root: &Root, inside: &str, text: &str) {
 #[derive(Debug)]
 pub(super) struct Servers {
     children: Vec<Child>,
+    keeper: Mutex<Option<Child>>,
 }
 
+/// Where the keeper answers Exim; the last of its sockets is bound when Postfix's are.
+const KEEPER_SOCKET: &str = "/run/postern/sockets/milter";
+
 impl Servers {
-    /// Starts both and waits until every port answers.
-    pub(super) fn start(root: &Root) -> Servers {
-        let mut servers = Servers { children: Vec::new() };
+    /// Starts both and waits until every port answers; the keeper, where there is one, before them.
+    pub(super) fn start(root: &Root, keeper: bool) -> Servers {
+        let mut servers = Servers { children: Vec::new(), keeper: Mutex::default() };
+        if keeper {
+            servers.start_keeper(root);
+        }
         servers.begin(root);
         servers
     }
 
     pub(super) fn restart(&mut self, root: &Root) {
+        let keeper = self.keeper.lock().unwrap().is_some();
         self.end();
         root.sweep();
+        if keeper {
+            self.start_keeper(root);
+        }
         self.begin(root);
+    }
+
+    /// Starts the keeper; what is left of an earlier one has ended by itself or by a signal.
+    pub(super) fn start_keeper(&self, root: &Root) {
+        let mut keeper = self.keeper.lock().unwrap();
+        if let Some(mut earlier) = keeper.take() {
+            let _ = earlier.kill();
+            let _ = earlier.wait();
+        }
+        let words = ["/usr/sbin/postern", "--now=@/rig/clock", "keeper"];
+        let mut begun = foreground(root, "/rig/keeper.out", &words);
+        let (socket, started) = (root.path(KEEPER_SOCKET), Instant::now());
+        while UnixStream::connect(&socket).is_err() {
+            let ended = begun.try_wait().unwrap();
+            let waits = ended.is_none() && started.elapsed() < Duration::from_secs(20);
+            assert!(waits, "the keeper does not answer (ended: {ended:?}){}", outputs(root));
+            sleep(Duration::from_millis(2));
+        }
+        *keeper = Some(begun);
+    }
+
+    pub(super) fn signal_keeper(&self, signal: Signal) {
+        let keeper = self.keeper.lock().unwrap();
+        let keeper = keeper.as_ref().expect("the scene has a keeper");
+        kill(Pid::from_raw(keeper.id().cast_signed()), signal).unwrap();
     }
 
     fn begin(&mut self, root: &Root) {
@@ -153,7 +191,7 @@ impl Servers {
     }
 
     fn complain_if_ended(&mut self, root: &Root) {
-        for child in &mut self.children {
+        for child in self.children.iter_mut() {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("a mail server ended at its start ({status}){}", outputs(root));
             }
@@ -161,11 +199,14 @@ impl Servers {
     }
 
     fn end(&mut self) {
-        for child in &self.children {
-            // It may have ended by itself.
+        let keeper = self.keeper.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let mut ending: Vec<Child> = self.children.drain(..).chain(keeper).collect();
+        for child in &ending {
+            // It may have ended by itself. A keeper that a test has stopped hears this when it goes on.
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGCONT);
         }
-        for mut child in self.children.drain(..) {
+        for child in &mut ending {
             let _ = child.wait();
         }
     }
@@ -198,6 +239,7 @@ fn outputs(root: &Root) -> String {
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
     };
     [
+        "/rig/keeper.out",
         "/rig/exim.out",
         "/rig/exim/log/paniclog",
         "/rig/postfix.out",
