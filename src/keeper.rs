@@ -17,7 +17,7 @@ use crate::authority::become_user;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::decide::Fact;
-use crate::door::{line, milter, postfix};
+use crate::door::{line, milter, policy, postfix};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::gather;
@@ -34,10 +34,16 @@ use engines::Engines;
 use fs2::FileExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as sockaddr_bind, getsockopt,
+    listen as listen_on, setsockopt, socket, sockopt,
+};
 use nix::sys::time::TimeSpec;
 use patient::{Patience, Patient};
 use std::fs::{File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -47,6 +53,9 @@ use std::time::{Duration, Instant};
 
 /// Exim asks one question at once, and waits no longer than that itself.
 const OF_EXIM: Patience = Patience { silence: Duration::from_secs(1), question: Duration::from_secs(1) };
+
+/// Dovecot keeps an idle connection for ten seconds, and sends a request at once.
+const OF_DOVECOT: Patience = Patience { silence: Duration::from_secs(60), question: Duration::from_secs(1) };
 
 /// Postfix keeps a connection for as long as its process has use for it (smtpd_policy_service_max_idle, 300 s).
 const OF_POSTFIX: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(1) };
@@ -79,7 +88,12 @@ pub struct Options {
     pub clock: Clock,
     /// Requests of this account have a fault, in tests.
     pub fault: Option<String>,
+    /// Where Dovecot's policy requests are answered; nowhere in some tests.
+    pub policy_at: Option<SocketAddr>,
 }
+
+/// Where Dovecot asks on a server.
+pub const POLICY_AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), policy::PORT);
 
 /// Root's part, before the keeper itself begins: the folders of `/run`, and a policy where none is published.
 pub fn prepare(admin: &Admin) -> Result<()> {
@@ -96,6 +110,8 @@ pub fn prepare(admin: &Admin) -> Result<()> {
 /// Runs until a signal ends it (SIGTERM, SIGINT). Started as root it becomes user `postern` for good first.
 pub fn run(options: Options) -> Result<()> {
     let signals = wait_for_signals_only()?;
+    // While there may be rights for it: the port is one of the system's.
+    let policy_port = options.policy_at.map(bind_port);
     if nix::unistd::geteuid().is_root() {
         let (user, group) = stored_user(&options.paths)?;
         become_user(user, group)?;
@@ -108,6 +124,7 @@ pub fn run(options: Options) -> Result<()> {
     let mut sockets = Sockets::default();
     sockets.listen_for_exim(&engines)?;
     sockets.listen_for_postfix(&engines)?;
+    sockets.listen_for_dovecot(policy_port, &engines)?;
     say(&engines.call(), "began");
     let housekeeping = engines.clone();
     let kept = thread::Builder::new().spawn(move || keep_house(&housekeeping));
@@ -249,6 +266,29 @@ impl Sockets {
         Ok(())
     }
 
+    /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.
+    fn listen_for_dovecot(
+        &mut self,
+        port: Option<Result<TcpListener>>,
+        engines: &Arc<Engines>,
+    ) -> Result<()> {
+        match port {
+            None => Ok(()),
+            Some(Ok(listener)) => {
+                let engines = engines.clone();
+                self.add(listener, move |stream| serve_dovecot(&engines, stream))
+            }
+            Some(Err(Error::System { doing, source })) if source.kind() == ErrorKind::AddrInUse => {
+                say(&engines.call(), &format!("could not {doing}: another answers there"));
+                Ok(())
+            }
+            Some(Err(error)) => {
+                trouble::mark(&engines.call(), Trouble::Keeper, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
     fn end(&self) {
         for name in &self.names {
             let _ = std::fs::remove_file(name);
@@ -267,9 +307,23 @@ fn bind(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// Binds the port beside an earlier keeper that is about to end (`SO_REUSEPORT`, socket(7): only for the same user).
+fn bind_port(at: SocketAddr) -> Result<TcpListener> {
+    let listen = || -> nix::Result<TcpListener> {
+        let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        sockaddr_bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+        listen_on(&socket, Backlog::MAXCONN)?;
+        Ok(TcpListener::from(socket))
+    };
+    listen().map_err(|e| Error::system(format!("listen on {at}"))(e.into()))
+}
+
 /// Who is connected.
 fn peer(stream: &UnixStream) -> Option<u32> {
-    getsockopt(stream, PeerCredentials).ok().map(|peer| peer.uid())
+    getsockopt(stream, sockopt::PeerCredentials).ok().map(|peer| peer.uid())
 }
 
 /// Whether this user may ask; who may not is told about.
@@ -296,6 +350,15 @@ fn serve_exim(engines: &Engines, stream: UnixStream) {
     } else {
         let _ = line::turn_away(&mut stream);
     }
+}
+
+/// Dovecot is known by the key, which each request shows.
+fn serve_dovecot(engines: &Engines, stream: TcpStream) {
+    let Ok(mut stream) = Patient::new(stream, OF_DOVECOT) else { return };
+    let tell = |trouble, error: &Error| trouble::mark(&engines.call(), trouble, &error.to_string());
+    let options = policy::Options::read(&engines.paths, &tell);
+    // A connection that broke is Dovecot's own affair.
+    let _ = policy::converse(&mut stream, &options, &mut |request| engines.answer(request, true));
 }
 
 fn serve_postfix(engines: &Engines, stream: UnixStream) {

@@ -41,6 +41,21 @@ impl Paths {
         self.root.join("etc/postern")
     }
 
+    /// The key by which Dovecot is known when it asks its policy server.
+    pub fn policy_key(&self) -> PathBuf {
+        self.etc().join("policy-key")
+    }
+
+    /// Where the policy server is that was there before us.
+    pub fn chained_policy_url(&self) -> PathBuf {
+        self.etc().join("chained-policy-url")
+    }
+
+    /// The secret part of Dovecot's configuration, which root alone reads.
+    pub fn dovecot_policy_conf(&self) -> PathBuf {
+        self.etc().join("dovecot-policy.conf")
+    }
+
     /// `/var/lib/postern`: the parent of everything that is kept; root's.
     pub fn lib(&self) -> PathBuf {
         self.root.join("var/lib/postern")

@@ -211,15 +211,20 @@ pub struct MessageId(String);
 /// Postfix makes a name of at least five digits for the microsecond and one for the file.
 const SHORTEST_POSTFIX: usize = 6;
 
+/// Short names are hexadecimal, long ones have digits and consonants alone, so that they are no words.
+fn is_shaped_by_postfix(text: &str) -> bool {
+    let is_short = |b: u8| matches!(b, b'0'..=b'9' | b'A'..=b'F');
+    let is_long = |b: u8| b.is_ascii_alphanumeric() && !b"AEIOUaeiou".contains(&b);
+    text.len() >= SHORTEST_POSTFIX && (text.bytes().all(is_short) || text.bytes().all(is_long))
+}
+
 impl MessageId {
     /// Takes the text if it has one of the shapes.
     pub fn new(text: &str) -> Result<MessageId> {
         let parts: Vec<&str> = text.split('-').collect();
-        let shaped = parts.len() == 3 || (parts.len() == 1 && text.len() >= SHORTEST_POSTFIX);
-        let good = shaped
-            && text.len() <= 32
-            && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric()));
-        if good {
+        let is_part = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric());
+        let of_exim = parts.len() == 3 && parts.iter().all(is_part);
+        if text.len() <= 32 && (of_exim || is_shaped_by_postfix(text)) {
             Ok(MessageId(text.into()))
         } else {
             let accepted = "give the mail server's name for it, as 1xW1Xt-0000gl-1R or 90E116CE1C6";

@@ -199,9 +199,6 @@ settings! {
         Accepts::UserNames,
         "Shared users",
         "Local users that send for many: over the limit they are told about, never stopped.";
-    policy_port: i64 = 7391, Accepts::Number(0, 65_535),
-        "Port for Dovecot's policy requests",
-        "Where the keeper listens on 127.0.0.1 for Dovecot's policy requests, from its next start on; 0: nowhere.";
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
         "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
@@ -396,7 +393,6 @@ mod tests {
             ("postfix_folder", "/var/spool/../etc"),
             ("postfix_folder", "/etc"),
             ("postfix_folder", "var/spool/postfix"),
-            ("policy_port", "70000"),
         ] {
             let mut settings = Settings::default();
             let error = settings.set(key, bad).unwrap_err().to_string();

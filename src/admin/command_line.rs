@@ -114,6 +114,7 @@ fn keeper_command() -> Command {
         .about("Answer the mail servers as a standing process (for the service unit)")
         .long_about("Answer the mail servers as a standing process, in the foreground.\n\nIt makes decisions several times cheaper; where it is gone, mail servers fall back to the hooks. Started as root it becomes Postern's own user for good.")
         .arg(prepare.help("only make what root must make before it, and end"))
+        .arg(Arg::new("policy_at").long("policy-at").value_name("ADDRESS:PORT").hide(true))
         .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
 }
 
@@ -187,7 +188,12 @@ fn keep(admin: &Admin, words: &ArgMatches) -> Result<Outcome> {
         return Ok(quiet);
     }
     let fault = words.get_one::<String>("fault").cloned();
-    let options = keeper::Options { paths: admin.call.paths.clone(), clock: admin.clock, fault };
+    let policy_at = match words.get_one::<String>("policy_at").map(String::as_str) {
+        None => Some(keeper::POLICY_AT),
+        Some("none") => None,
+        Some(text) => Some(text.parse().map_err(|_| Error::bad_value("--policy-at", text, "ADDRESS:PORT"))?),
+    };
+    let options = keeper::Options { paths: admin.call.paths.clone(), clock: admin.clock, fault, policy_at };
     keeper::run(options).map(|()| quiet)
 }
 

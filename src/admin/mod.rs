@@ -16,6 +16,7 @@ pub mod explain;
 pub mod held;
 pub mod init;
 pub mod lists;
+mod policy_secrets;
 pub mod render;
 pub mod settings;
 pub mod status;

@@ -3,14 +3,14 @@
 use super::arguments::Arguments;
 use super::{Admin, Outcome, data};
 use crate::clock::{Seconds, readable};
-use crate::door::line;
-use crate::error::Result;
+use crate::door::{line, policy};
+use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::paths::EXIM_SOCKET;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
 use crate::server_country;
-use crate::settings::{Mode, Settings};
+use crate::settings::{LoginsFrom, Mode, Settings};
 use crate::sources::{self, Told};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
@@ -81,6 +81,7 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     }
     undecided(admin, &settings, &mut report);
     keeper(admin, &mut report);
+    policy_server(admin, &settings, &mut report);
     tally(admin, &mut report);
     for mark in trouble::marks(&admin.call.paths) {
         let fresh = crate::clock::Clock::System.now() - mark.last < FRESH;
@@ -176,6 +177,7 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
             "SMTP logins",
             Service::Smtp,
             &[
+                Door::DovecotPolicy,
                 Door::DovecotGate,
                 Door::DovecotChain,
                 Door::EximAuth,
@@ -184,8 +186,8 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
                 Door::PostfixMail,
             ],
         ),
-        ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
-        ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
+        ("IMAP logins", Service::Imap, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("POP3 logins", Service::Pop3, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
         ("messages by SMTP", Service::Smtp, &[Door::EximData, Door::PostfixData]),
         ("messages of local programs", Service::Local, &[Door::EximLocal, Door::PostfixLocal]),
     ];
@@ -289,6 +291,25 @@ fn keeper(admin: &Admin, report: &mut Report) {
         Err(e) => (Level::Trouble, format!("Does not answer ({e}): mail goes on uncounted. Restart it.")),
     };
     report.add("keeper", level, says);
+}
+
+/// Whether Dovecot's policy requests are answered, found out as Dovecot would: with a wrong key everything goes on
+/// in silence.
+fn policy_server(admin: &Admin, settings: &Settings, report: &mut Report) {
+    let services = [Service::Smtp, Service::Imap, Service::Pop3];
+    let used = services.iter().any(|s| sources::setting(settings, *s) == Some(LoginsFrom::Policy));
+    let file = admin.call.paths.dovecot_policy_conf();
+    let proved = std::fs::read_to_string(&file)
+        .map_err(Error::file("read", &file))
+        .and_then(|configuration| policy::prove(&configuration));
+    let (level, says) = match proved {
+        Ok(()) => (Level::Good, "Answers where Dovecot asks, with Dovecot's key.".to_string()),
+        Err(error) if used => {
+            (Level::Trouble, format!("{error} Logins go on unasked, each after two seconds."))
+        }
+        Err(_) => (Level::Note, "Nobody answers, and no service is set to be counted by it.".to_string()),
+    };
+    report.add("policy server for Dovecot", level, says);
 }
 
 /// A tally that nobody folds.

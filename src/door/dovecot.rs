@@ -1,5 +1,6 @@
-//! Dovecot's door: `postern-dovecot gate` and `postern-dovecot chain NEXT…`, called as a checkpassword
-//! passdb (Dovecot 2.3).
+//! Dovecot's door: `postern-dovecot gate`, `chain NEXT…` and [`failed`], called as a checkpassword passdb
+//! (Dovecot 2.3), [`postlogin`], called as a post-login script, and `postern-dovecot policy`, which answers one
+//! connection of its policy server ([`policy`]).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
 //! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
@@ -14,11 +15,15 @@
 //! `chain` stands in front of another checkpassword program: it takes name and password from descriptor 3,
 //! lays them back for the next program, and becomes it, also on any trouble of its own.
 
+mod failed;
+mod postlogin;
+
+use super::policy;
 use crate::account::Account;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::flow;
-use crate::hook::{self, CommandLine};
+use crate::hook::{self, CommandLine, Conversation, Standard};
 use crate::request::{Door, Login, Request, Service};
 use crate::trouble::{self, Trouble};
 use crate::verdict::Verdict;
@@ -47,22 +52,44 @@ const PASS_ON: &[u8] = b"noauthenticate=y\t";
 pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: promised by the caller.
     let arguments = unsafe { hook::arguments(argc, argv) };
-    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
-    hook::close_descriptors_from(5);
-    hook::fill_descriptors_below(5);
     let command = match CommandLine::read(&arguments) {
         Ok(command) => command,
         Err(_) => return TROUBLE,
     };
+    if command.verb == b"policy" {
+        return answer_policy(&command);
+    }
+    if command.verb == b"postlogin" {
+        return postlogin::postlogin(&command);
+    }
+    // Dovecot leaves its own sockets and second ends of the reply pipe open from 5 on.
+    hook::close_descriptors_from(5);
+    hook::fill_descriptors_below(5);
     match command.verb {
         b"gate" => gate(&command),
         b"chain" => chain(&command),
+        b"failed" => failed::failed(&command),
         verb => {
-            let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), "gate or chain");
+            let accepted = "gate, chain, failed, policy or postlogin";
+            let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted);
             trouble::mark(&command.call(PROGRAM), Trouble::Call, &error.to_string());
             TROUBLE
         }
     }
+}
+
+/// The policy server on standard input and output. Dovecot keeps an idle connection for ten seconds.
+fn answer_policy(command: &CommandLine) -> c_int {
+    hook::close_descriptors_from(3);
+    hook::fill_descriptors_below(3);
+    hook::ignore_broken_pipes();
+    hook::wait_for_input_at_most(Duration::from_secs(15));
+    let talk = Conversation::begin(command, PROGRAM, policy::GO_ON);
+    let tell = |trouble, error: &Error| trouble::mark(&talk.call(), trouble, &error.to_string());
+    let options = policy::Options::read(&command.paths, &tell);
+    // A connection that breaks is its client's own affair.
+    let _ = policy::converse(&mut Standard, &options, &mut |request| talk.answer(request, &policy::spoken));
+    0
 }
 
 fn is_lookup() -> bool {
@@ -128,9 +155,6 @@ fn chain(command: &CommandLine) -> c_int {
 
 /// Reads what Dovecot says in the environment and asks.
 fn refuses(call: &Call, door: Door) -> bool {
-    // A name that is no UTF-8 is a name all the same: one that is on no list.
-    let variable =
-        |name: &str| std::env::var_os(name).map_or_else(String::new, |v| v.to_string_lossy().into());
     match login(door, variable) {
         Ok(login) => {
             let refused = || wayout::register(call, WayOut::Say(4, Vec::new(), refusal()));
@@ -141,6 +165,12 @@ fn refuses(call: &Call, door: Door) -> bool {
             false
         }
     }
+}
+
+/// A variable of the environment; empty where there is none. A name that is no UTF-8 is a name all the same: one
+/// that is on no list.
+fn variable(name: &str) -> String {
+    std::env::var_os(name).map_or_else(String::new, |v| v.to_string_lossy().into())
 }
 
 fn login(door: Door, variable: impl Fn(&str) -> String) -> Result<Login> {

@@ -5,6 +5,7 @@ pub mod dovecot;
 pub mod exim;
 pub mod line;
 pub mod milter;
+pub mod policy;
 pub mod postfix;
 
 use crate::request::Request;

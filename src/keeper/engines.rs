@@ -70,7 +70,8 @@ impl Engines {
         }
     }
 
-    fn answer(&self, request: &Request, records: bool) -> Answer {
+    /// Answers; `records`: whether the request is counted at all.
+    pub(super) fn answer(&self, request: &Request, records: bool) -> Answer {
         self.busy.fetch_add(1, Ordering::AcqRel);
         let answer = match self.take() {
             Some(kept) => self.decide(kept, request, records),

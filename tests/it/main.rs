@@ -12,6 +12,7 @@ mod hostile;
 mod keeper;
 mod limiter;
 mod logins;
+mod policy;
 mod postfix;
 mod seams;
 mod secrets;

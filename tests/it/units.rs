@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// Units that Debian's systemd brings and ours lean on.
-const THEIRS: [&str; 7] = [
+const THEIRS: [&str; 9] = [
     "sysinit.target",
     "basic.target",
     "shutdown.target",
     "timers.target",
+    "sockets.target",
     "multi-user.target",
+    "system.slice",
     "-.mount",
     "tmp.mount",
 ];
@@ -30,6 +32,9 @@ fn system() -> tempfile::TempDir {
     }
     fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_postern"), root.path().join("usr/sbin/postern")).unwrap();
+    let libexec = root.path().join("usr/libexec/postern");
+    fs::create_dir_all(&libexec).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_postern-dovecot"), libexec.join("postern-dovecot")).unwrap();
     root
 }
 
@@ -44,7 +49,13 @@ fn analyze(root: &Path, words: &[&str]) -> (bool, String) {
 #[test]
 fn systemd_understands_every_line_of_the_units() {
     let root = system();
-    for unit in ["postern-keeper.service", "postern-tick.service", "postern-tick.timer"] {
+    for unit in [
+        "postern-keeper.service",
+        "postern-policy.socket",
+        "postern-policy@.service",
+        "postern-tick.service",
+        "postern-tick.timer",
+    ] {
         let (good, said) =
             analyze(root.path(), &["verify", "--man=no", &format!("/etc/systemd/system/{unit}")]);
         assert!(good && said.is_empty(), "{unit}: {said}");

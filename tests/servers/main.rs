@@ -18,6 +18,7 @@ mod keeper;
 mod local;
 mod notices;
 mod passwords;
+mod policy;
 mod postfix;
 mod postfix_local;
 mod rig;

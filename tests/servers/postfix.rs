@@ -5,7 +5,7 @@ use crate::doing::{
     BRAZILIAN, GERMAN, OUTSIDE, allow_germany_alone, limit, logged_in, on_each_postfix, send_many, send_one,
     with_postfix_doors,
 };
-use crate::rig::{ALICE, BOB, CAROL, DAVE, ERIN, Mailbox, Pair, Scene, at_once, eventually};
+use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, ERIN, Mailbox, Pair, Scene, at_once, eventually};
 use crate::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -280,6 +280,19 @@ fn postfix_that_begins_anew_or_ends_marks_no_trouble() {
         scene.run_as("root", &["/usr/sbin/postfix", "stop"], "").succeeded();
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
     }
+}
+
+#[test]
+fn with_dovecots_gate_a_login_is_refused_at_auth_and_counts_once() {
+    let scene = Scene::on(Pair::BookwormPostfix).doors(Doors { postfix: true, ..Doors::DOVECOT }).start();
+    allow_germany_alone(&scene);
+    let refused = scene.smtp(BRAZILIAN).auth_plain(ALICE.name, ALICE.password);
+    assert!(refused.text.starts_with("535 5.7.8 Error: authentication failed"), "{refused}");
+    send_many(&scene, &ALICE, 2);
+    let figures = told::statistics(&scene);
+    let of = |row: &str| figures.get(row).copied().unwrap_or(0);
+    assert_eq!((of("DE tried"), of("DE succeeded"), of("DE messages_sent")), (1, 1, 2), "{figures:?}");
+    assert_eq!((of("BR tried"), of("BR refused"), of("BR succeeded")), (1, 1, 0), "{figures:?}");
 }
 
 /// Cyrus SASL in the place of Dovecot's, as Plesk has it: only Postfix and Cyrus see a login.

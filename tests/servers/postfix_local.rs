@@ -165,10 +165,10 @@ fn users_that_send_for_many_are_told_about_and_never_stopped_and_notices_arrive(
 fn forty_local_processes_at_once_send_exactly_150_of_400() {
     on_each_postfix(|scene| {
         at_once(&[10; 40], |n| (0..*n).for_each(|_| drop(sendmail(scene, "webuser", &["-t"]).succeeded())));
-        scene.api(&["set_setting", "key=local_over_limit", "value=hold"]);
-        eventually("all were decided", || {
-            scene.mail_outside().len() + queue(scene).1 == 400 && queue(scene).0 == queue(scene).1
-        });
+        // Postfix takes one after the other.
+        for so_many in (50..=400).step_by(50) {
+            eventually("more were decided", || scene.mail_outside().len() + queue(scene).1 >= so_many);
+        }
         assert_eq!(scene.mail_outside().len(), 150, "{:?}", told::troubles(scene));
         assert_eq!(held(scene).len(), 250);
     });

@@ -60,6 +60,12 @@ pub(crate) fn statistics(scene: &Scene) -> BTreeMap<String, i64> {
     figures
 }
 
+/// Lines that nobody has folded yet: one for each login that was tried or ended, and each message.
+pub(crate) fn tally_lines(scene: &Scene) -> usize {
+    let current = scene.path("/var/lib/postern/state/tally/current");
+    std::fs::read_to_string(current).unwrap_or_default().lines().count()
+}
+
 /// The minute's work; what it told.
 #[track_caller]
 pub(crate) fn tick(scene: &Scene) -> String {

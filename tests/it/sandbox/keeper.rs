@@ -33,7 +33,16 @@ impl Sandbox {
         let mut command = std::process::Command::new(self.path("bin/postern"));
         command.arg(format!("--root={}", self.root().display()));
         command.arg(format!("--now=@{}", self.path("clock").display()));
-        command.arg("keeper").args(words).env_clear().current_dir("/").stdin(Stdio::null());
+        // The standard port is one for the whole machine.
+        let at =
+            if words.iter().any(|word| word.starts_with("--policy-at=")) { "" } else { "--policy-at=none" };
+        command
+            .arg("keeper")
+            .args(words)
+            .args(Some(at).filter(|word| !word.is_empty()))
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null());
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Keeper { child, socket: self.path("run/postern/sockets/exim") }
     }

@@ -15,6 +15,7 @@
 mod answers;
 mod inside;
 mod mail;
+mod policy;
 mod postern;
 mod postfix;
 mod root;
@@ -23,6 +24,7 @@ mod socket;
 mod syslog;
 
 pub(crate) use inside::{Ran, at_once, eventually};
+pub(crate) use policy::OnPort;
 pub(crate) use root::{MailServer, Pair};
 pub(crate) use socket::{OnSocket, Standing};
 
@@ -31,8 +33,10 @@ use nix::sys::signal::Signal;
 use crate::clients::{Imap, Pop3, Reply, Route, Smtp, Tls, Way};
 use root::Root;
 use servers::Servers;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use syslog::Syslog;
 
 /// A mailbox of the rig.
@@ -52,13 +56,15 @@ pub(crate) const ERIN: Mailbox = Mailbox { name: "erin@other.test", password: "s
 pub(crate) const ADMIN: Mailbox = Mailbox { name: "admin@example.test", password: "secret-of-admin" };
 pub(crate) const MAILBOXES: [&Mailbox; 6] = [&ALICE, &BOB, &CAROL, &DAVE, &ERIN, &ADMIN];
 
-/// How Dovecot 2.3 asks Postern.
+/// How Dovecot asks Postern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DovecotDoor {
-    /// A password stage before the real one.
+    /// A password stage before the real one (2.3 only).
     Gate,
-    /// Around the panel's own password program.
+    /// Around the panel's own password program (2.3 only).
     Chain,
+    /// Its policy server.
+    Policy,
 }
 
 /// Which servers ask Postern. To be written as a change to another one: `Doors { exim: true, ..Doors::NONE }`.
@@ -69,14 +75,21 @@ pub(crate) struct Doors {
     pub(crate) dovecot: Option<DovecotDoor>,
     /// The standing process, which the servers ask first.
     pub(crate) keeper: bool,
+    /// Dovecot 2.3's failed stage behind the real password stage.
+    pub(crate) failed: bool,
+    /// Dovecot's post-login script for IMAP and POP3.
+    pub(crate) postlogin: bool,
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors = Doors { exim: false, postfix: false, dovecot: None, keeper: false };
+    pub(crate) const NONE: Doors =
+        Doors { exim: false, postfix: false, dovecot: None, keeper: false, failed: false, postlogin: false };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
     pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
     pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
+    pub(crate) const POLICY: Doors = Doors { dovecot: Some(DovecotDoor::Policy), ..Doors::NONE };
+    pub(crate) const EXIM_AND_POLICY: Doors = Doors { exim: true, ..Doors::POLICY };
     pub(crate) const EXIM_AND_CHAIN: Doors = Doors { dovecot: Some(DovecotDoor::Chain), ..Doors::EXIM };
 
     /// The same with the keeper.
@@ -86,9 +99,10 @@ impl Doors {
 
     /// Insists that this pair has a server for each door.
     fn fit(self, pair: Pair) {
+        let by_password = (self.dovecot.is_some() && !self.has_policy()) || self.failed;
         assert!(
-            !(pair.has_dovecot_2_4() && self.dovecot.is_some()),
-            "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
+            !pair.has_dovecot_2_4() || !by_password,
+            "Dovecot 2.4 has no checkpassword stage: no such door in {pair:?}"
         );
         let has = pair.mail_server();
         assert!(!self.exim || has == MailServer::Exim, "no Exim in {pair:?}");
@@ -97,6 +111,11 @@ impl Doors {
 
     fn any(self) -> bool {
         self != Doors::NONE
+    }
+
+    /// Does Dovecot ask Postern as its policy server?
+    pub(crate) fn has_policy(self) -> bool {
+        self.dovecot == Some(DovecotDoor::Policy)
     }
 }
 
@@ -107,6 +126,7 @@ pub(crate) struct Setting {
     doors: Doors,
     data: bool,
     answers: bool,
+    other_policy: bool,
     postfix: postfix::Settings,
 }
 
@@ -126,6 +146,12 @@ impl Setting {
     /// In place of Exim's hook a program that answers what the test tells it; see `Scene::answer`.
     pub(crate) fn with_told_answers(mut self) -> Self {
         self.answers = true;
+        self
+    }
+
+    /// With a policy server that was there before; a stand-in that lets every login go on, until told.
+    pub(crate) fn with_other_policy_server(mut self) -> Self {
+        self.other_policy = true;
         self
     }
 
@@ -149,20 +175,23 @@ impl Setting {
 
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
-        let Setting { pair, doors, data, answers, postfix } = self;
+        let Setting { pair, doors, data, answers, other_policy, postfix } = self;
         doors.fit(pair);
         let root = Root::take(pair);
         root.sweep();
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
         servers::configure(&root, doors, &postfix);
+        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy);
         if answers {
             answers::install(&root);
         } else if doors.any() {
             postern::install(&root, data);
+            asks_policy.set_address(&root);
         }
+        let ports = Mutex::new(asks_policy.ports(&root, doors.keeper));
         let servers = Servers::start(&root, doors.keeper);
-        Scene { running: Some((servers, syslog)), root }
+        Scene { ports, running: Some((servers, syslog)), root }
     }
 }
 
@@ -171,6 +200,7 @@ impl Setting {
 pub(crate) struct Scene {
     // Dropped in this order: the servers end before their folder is given to the next scene. None where
     // another process keeps them.
+    ports: Mutex<BTreeMap<u16, policy::Port>>,
     running: Option<(Servers, Syslog)>,
     root: Root,
 }
@@ -183,13 +213,14 @@ impl Scene {
             doors: Doors::NONE,
             data: true,
             answers: false,
+            other_policy: false,
             postfix: postfix::Settings::default(),
         }
     }
 
     /// The sandbox that another process keeps running on this pair, if one does.
     pub(crate) fn visit(pair: Pair) -> Option<Scene> {
-        Root::visit(pair).map(|root| Scene { running: None, root })
+        Root::visit(pair).map(|root| Scene { ports: Mutex::default(), running: None, root })
     }
 
     /// The pair of servers.

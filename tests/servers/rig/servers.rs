@@ -24,7 +24,8 @@ const MAIL_PORTS: [u16; 4] = [10025, 10026, 10465, 10587];
 pub(super) fn configure(root: &Root, doors: Doors, postfix: &postfix::Settings) {
     let dovecot = if root.pair().has_dovecot_2_4() { "dovecot-2.4.conf" } else { "dovecot-2.3.conf" };
     put(root, "/rig/dovecot.conf", &template(root, dovecot));
-    put(root, "/rig/passdb.conf", &password_stages(doors.dovecot));
+    put(root, "/rig/passdb.conf", &password_stages(doors));
+    put(root, "/rig/postlogin.conf", &postlogin(root, doors.postlogin));
     put(root, "/rig/checkpassword", &template(root, "checkpassword"));
     put(root, "/rig/at-clock", &template(root, "at-clock"));
     put(root, "/rig/clock", "+0");
@@ -69,20 +70,31 @@ fn put_exim_hooks(root: &Root) {
 }
 
 /// Dovecot 2.3's password stages: the real one is a password file, or, in chain form, a password program.
-fn password_stages(door: Option<DovecotDoor>) -> String {
+fn password_stages(doors: Doors) -> String {
     let real = "passdb {\n  driver = passwd-file\n  args = /rig/users\n}\n";
-    let snippet = |name: &str| {
-        fs::read_to_string(project().join("hooks/dovecot").join(name))
-            .unwrap()
-            .replace(DOVECOT_PROGRAM, &format!("/rig/at-clock {DOVECOT_PROGRAM}"))
-    };
-    match door {
-        None => real.to_owned(),
-        Some(DovecotDoor::Gate) => snippet("gate-2.3.conf") + real,
+    let before = match doors.dovecot {
+        None | Some(DovecotDoor::Policy) => real.to_owned(),
+        Some(DovecotDoor::Gate) => dovecot_hook("gate-2.3.conf") + real,
         Some(DovecotDoor::Chain) => {
-            snippet("chain-2.3.conf").replace("/path/to/checkpassword", "/rig/checkpassword")
+            dovecot_hook("chain-2.3.conf").replace("/path/to/checkpassword", "/rig/checkpassword")
         }
+    };
+    if doors.failed { before + &dovecot_hook("failed-2.3.conf") } else { before }
+}
+
+fn postlogin(root: &Root, wanted: bool) -> String {
+    match root.pair().has_dovecot_2_4() {
+        _ if !wanted => String::new(),
+        false => dovecot_hook("postlogin-2.3.conf"),
+        true => dovecot_hook("postlogin-2.4.conf"),
     }
+}
+
+/// A snippet that administrators paste, with one change: the program is told the test's time.
+fn dovecot_hook(name: &str) -> String {
+    fs::read_to_string(project().join("hooks/dovecot").join(name))
+        .unwrap()
+        .replace(DOVECOT_PROGRAM, &format!("/rig/at-clock {DOVECOT_PROGRAM}"))
 }
 
 fn put_users(root: &Root) {
@@ -139,7 +151,8 @@ impl Servers {
             let _ = earlier.kill();
             let _ = earlier.wait();
         }
-        let words = ["/usr/sbin/postern", "--now=@/rig/clock", "keeper"];
+        let policy_at = format!("--policy-at={}", super::policy::ours(root));
+        let words = ["/usr/sbin/postern", "--now=@/rig/clock", "keeper", &policy_at];
         let mut begun = foreground(root, "/rig/keeper.out", &words);
         let (socket, started) = (root.path(KEEPER_SOCKET), Instant::now());
         while UnixStream::connect(&socket).is_err() {

@@ -1,0 +1,39 @@
+//! `postern-dovecot failed`: a checkpassword passdb behind the real ones (Dovecot 2.3), which is reached by the
+//! logins that those turned away. It tells how they ended and turns them away, too, whatever happens:
+//!
+//! | | password login | credentials lookup (`AUTHORIZED=1`) |
+//! |---|---|---|
+//! | exit | 1 | 3 |
+//!
+//! Seen with 2.3.19: these two leave the client's answer as it is without this stage, also for unknown names;
+//! any other status makes it `[UNAVAILABLE]`, and none lets anybody in (`result_success = return-fail`).
+//!
+//! A lookup that ends here is no failed password: nobody has compared one. Dovecot compares CRAM-MD5 itself
+//! after a lookup that succeeded, and asks nobody then. A lookup also fails where the account's password is
+//! stored in a form that the mechanism has no use for, which is nobody's guess.
+
+use super::{PROGRAM, is_lookup, login, refusal, variable, wait_for_input};
+use crate::flow;
+use crate::hook::{self, CommandLine};
+use crate::request::{Door, Ended, Login, Outcome, Request};
+use crate::trouble::{self, Trouble};
+use crate::wayout::{self, WayOut};
+use nix::libc::c_int;
+
+pub(super) fn failed(command: &CommandLine) -> c_int {
+    let call = command.call(PROGRAM);
+    wayout::register(&call, WayOut::Say(4, Vec::new(), refusal()));
+    hook::drop_root(&call.paths);
+    hook::have_fault(command.fault);
+    if !is_lookup() {
+        match login(Door::DovecotFailed, variable) {
+            Ok(Login { account, address, service, door }) => {
+                let outcome = Outcome { account, address, service, door, ended: Ended::Failed };
+                let _ = flow::answer(&call, &Request::Outcome(outcome), &|_| {});
+            }
+            Err(error) => trouble::mark(&call, Trouble::Call, &error.to_string()),
+        }
+    }
+    wait_for_input();
+    refusal()
+}
