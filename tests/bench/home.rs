@@ -18,6 +18,9 @@ pub(crate) const MAIL: u32 = 61_001;
 pub(crate) const MANNER: Manner =
     Manner { protocol_state: "END-OF-MESSAGE", yes: "action=DUNNO\n\n", no: "action=451 4.7.1 " };
 
+/// The keeper, without the port for Dovecot, of which a machine has one.
+pub(crate) const KEEPER: [&str; 2] = ["keeper", "--policy-at=none"];
+
 /// A folder with settings, policy, state and the try-out network data.
 pub(crate) struct Home {
     folder: tempfile::TempDir,
@@ -91,7 +94,7 @@ impl Home {
     /// Starts a keeper and waits until it listens.
     pub(crate) fn keeper(&self) -> Keeper {
         let mut command = Command::new(built("static/postern"));
-        command.arg(self.seam()).arg("keeper").env_clear().current_dir("/");
+        command.arg(self.seam()).args(KEEPER).env_clear().current_dir("/");
         Keeper::begin(command, self.root().join("run/postern/sockets"), MAIL)
     }
 }

@@ -2,7 +2,7 @@
 //! a network. What a bare `accept` costs is taken off.
 
 use crate::figures::{Bound, Report, in_rounds, median, ratios};
-use crate::home::{Keeper, counted_since, now};
+use crate::home::{KEEPER, Keeper, counted_since, now};
 use crate::load::account;
 use crate::machine::Machine;
 use crate::rig::{Doors, Pair, Scene};
@@ -30,7 +30,7 @@ struct Mechanism {
 
 /// What Exim asks ours, in the words of the snippets.
 const SOCKET: &str = r"
-  deny  set acl_m_said = ${readsocket{/run/postern/sockets/exim}{postern/1 send ${base64:data} ${base64:$sender_host_address} ${base64:$local_part@$domain}   ${base64:1} \n}{1s}}
+  deny  set acl_m_said = ${readsocket{/run/postern/sockets/exim}{postern/1 send ${base64:data} ${base64:$sender_host_address} ${base64:$local_part@$domain}   ${base64:1} \n}{1s:shutdown=no}}
         condition = ${if !eq{$acl_m_said}{allow\n}}
         message = $acl_m_said
   accept";
@@ -147,7 +147,12 @@ begin transports
 
 fn keeper(scene: &Scene) -> Keeper {
     let mut command = Command::new("chroot");
-    command.arg(scene.path("/")).args(["/usr/sbin/postern", "keeper"]).env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    command
+        .arg(scene.path("/"))
+        .arg("/usr/sbin/postern")
+        .args(KEEPER)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin");
     Keeper::begin(command, scene.path("/run/postern/sockets"), 0)
 }
 

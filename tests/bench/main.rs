@@ -17,6 +17,7 @@ mod figures;
 mod home;
 mod inside_exim;
 mod load;
+mod logins;
 mod machine;
 mod messages;
 mod peers;
@@ -46,11 +47,12 @@ impl Effort {
 /// What a part measures, and how.
 type Part = (&'static str, fn(&Effort, &mut Report, &mut Machine));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("decisions", decisions::measure),
     ("exim", inside_exim::measure),
     ("processes", processes::measure),
     ("accounts", accounts::measure),
+    ("logins", logins::measure),
     ("messages", messages::measure),
 ];
 
@@ -60,7 +62,7 @@ fn main() {
         match word.as_str() {
             // Cargo's own word to every such program.
             "--bench" => {}
-            "--quick" => effort = Effort { rounds: 2, share: 0.2 },
+            "--quick" => effort = Effort { rounds: 3, share: 0.2 },
             name if PARTS.iter().any(|(part, _)| *part == name) => wanted.push(word),
             _ => panic!(
                 "unknown word '{word}'; usage: scripts/bench [--quick] [{}]",
