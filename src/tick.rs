@@ -24,12 +24,17 @@ use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Trouble that nobody met for a week is forgotten.
 const FORGET_TROUBLE: i64 = 7 * 86_400;
 
 /// Stops that are compared with the whitelist in one minute, the newest first. Mail users can write the state.
 const MOST_STOPS: i64 = 1000;
+
+/// How long a tick waits for another. The keeper's own work takes two seconds at least, and without the notices:
+/// where both begin in the same second of each minute, none would ever be sent.
+const TURN: Duration = Duration::from_secs(10);
 
 /// How long the work may take, in seconds: one that hangs would keep every later tick away.
 const LONGEST: u32 = 300;
@@ -69,7 +74,7 @@ pub fn tick(call: &Call) -> Done {
 }
 
 fn only_this(call: &Call) -> Result<Done> {
-    let Some(lock) = only_one::lock(&call.paths)? else {
+    let Some(lock) = only_one::lock(&call.paths, TURN)? else {
         return Ok(Done::telling(["Another tick is at work; this one does nothing.".into()]));
     };
     let mut done = Done::default();
@@ -119,7 +124,9 @@ fn parts(call: &Call, parts: &[Part]) -> Done {
 /// (set-group-id) that a service which can gain none has not, so the minute's tick sends them.
 pub fn in_keeper(call: &Call) -> Done {
     let work = || -> Result<Done> {
-        let Some(_lock) = only_one::lock(&call.paths)? else { return Ok(Done::default()) };
+        let Some(_lock) = only_one::lock(&call.paths, Duration::ZERO)? else {
+            return Ok(Done::default());
+        };
         Ok(parts(call, &[fold::fold_tally, release_whitelisted, tidy]))
     };
     let mut done = Done::default();

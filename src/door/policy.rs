@@ -18,6 +18,8 @@
 //! start it for whoever connects. Without the key the answer is 403; Dovecot takes that for trouble, and the login
 //! goes on.
 //!
+//! `?command=prove` is a word of our own for `postern status`: it is answered to whoever shows the key, and asks nothing.
+//!
 //! Whatever is no request of this kind gets an HTTP error, and the connection ends.
 //!
 //! **A chained server** is one that was there before us ([`chained`]). We decide first, and it is asked whatever
@@ -49,6 +51,9 @@ pub const PORT: u16 = 301;
 
 /// The header that shows the key.
 pub const KEY_HEADER: &str = "X-Postern-Key";
+
+/// The command that asks nothing.
+const PROVE: &str = "prove";
 
 /// What the way out says to a request: go on.
 pub const GO_ON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\
@@ -116,7 +121,7 @@ impl Key {
 /// What Dovecot is told, in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reply {
+struct Reply {
     /// 0: go on; below: no; above: wait so many seconds, then go on.
     status: i32,
     /// For the client, and for Dovecot's log.
@@ -153,8 +158,8 @@ pub fn spoken(_: &Request, answer: &Answer) -> Vec<u8> {
     http::response(&Reply::to(answer).json(), false)
 }
 
-/// Asks as Dovecot would that has this configuration (`/etc/postern/dovecot-policy.conf`), about a login that
-/// counts for nobody. Fails where nobody answers, or where the key is another one.
+/// Asks as Dovecot would that has this configuration (`/etc/postern/dovecot-policy.conf`), and about nothing: no login
+/// is counted, and no chained server is asked. Fails where nobody answers, or where the key is another one.
 pub fn prove(configuration: &str) -> Result<()> {
     let value = |name: &str| {
         let line =
@@ -166,8 +171,7 @@ pub fn prove(configuration: &str) -> Result<()> {
     })?;
     let fields =
         value("auth_policy_server_api_header").map_or_else(String::new, |header| format!("{header}\r\n"));
-    let nobody = r#"{"login":"","protocol":"doveadm","remote":""}"#;
-    Chained::at(url)?.try_out(&fields, nobody).map(drop)
+    Chained::at(url)?.try_out(PROVE, &fields).map(drop)
 }
 
 /// What is done after a request.
@@ -222,6 +226,7 @@ fn answer(request: &http::Request, options: &Options, ask: &mut Ask) -> Next {
     match request.command() {
         Some("allow") => Next::Say(allow(request, options, ask)),
         Some("report") => report(request, options, ask),
+        Some(PROVE) => Next::Say(Reply::default()),
         other => {
             (options.tell)(Trouble::Call, &not_understood(other.unwrap_or_default()));
             Next::Fail(Status::NotFound)

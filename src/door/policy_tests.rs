@@ -159,6 +159,13 @@ fn who_does_not_show_the_key_is_told_nothing_and_asked_nothing() {
 }
 
 #[test]
+fn who_proves_that_somebody_answers_shows_the_key_and_asks_nothing() {
+    let played = play_with(Verdict::Refuse, with_key("/?command=prove", "").as_bytes(), 100);
+    assert_eq!((played.said.as_str(), played.asked.len(), played.troubles.len()), (YES, 0, 0));
+    assert_eq!(play(post("/?command=prove", "", "").as_bytes()).statuses(), ["403"]);
+}
+
+#[test]
 fn without_a_key_of_our_own_nobody_is_admitted() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths::below(dir.path());

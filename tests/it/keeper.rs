@@ -5,6 +5,7 @@ use crate::sandbox::{AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, a
 use nix::sys::signal::Signal;
 use postern::door::line::question;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -295,4 +296,97 @@ fn it_folds_the_tally_and_leaves_notices_to_the_tick() {
     eventually("the tally is folded", || sent(&sandbox) == 1);
     assert_eq!(sandbox.in_state::<i64>("SELECT count(*) FROM notice WHERE sent IS NULL"), 1);
     assert!(keeper.figure("VmRSS") < 30_000, "{} kB", keeper.figure("VmRSS"));
+}
+
+/// A request of Dovecot's, with this key.
+fn policy_request(key: &str, address: &str) -> String {
+    let body = format!(r#"{{"login":"{ALICE}","protocol":"imap","remote":"{address}"}}"#);
+    let length = body.len();
+    format!("POST /?command=allow HTTP/1.1\r\nX-Postern-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// The whole answer, by its bytes; empty where the connection ended without one.
+fn policy_answer(stream: &mut TcpStream) -> String {
+    let mut said = [0; 2048];
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let n = stream.read(&mut said).unwrap_or(0);
+    String::from_utf8_lossy(&said[..n]).into_owned()
+}
+
+#[test]
+fn it_answers_dovecot_by_the_key_and_on_one_connection_for_many_logins() {
+    let sandbox = Sandbox::new().countries("DE").setting("imap_logins_from", "policy");
+    let at = free_port();
+    let _keeper = sandbox.keeper(&[&format!("--policy-at={at}")]);
+    let key = std::fs::read_to_string(sandbox.path("etc/postern/policy-key")).unwrap().trim().to_string();
+    let mut stream = TcpStream::connect(at).unwrap();
+    let mut ask = |key: &str, address: &str| {
+        stream.write_all(policy_request(key, address).as_bytes()).unwrap();
+        policy_answer(&mut stream)
+    };
+    for _ in 0..3 {
+        assert!(ask(&key, GERMAN).ends_with(r#"{"status":0,"msg":""}"#));
+        assert!(ask(&key, AMERICAN).contains(r#""status":-1,"msg":"Logins from this country"#));
+    }
+    assert!(ask(&"0".repeat(64), GERMAN).starts_with("HTTP/1.1 403 "));
+    sandbox.is_in_trouble("policy-key");
+    let proved = || sandbox.status_of("policy server for Dovecot").unwrap();
+    assert_eq!(proved().0, "TROUBLE", "Dovecot's configuration names the standard port");
+    let file = sandbox.path("etc/postern/dovecot-policy.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("127.0.0.1:301", &at.to_string())).unwrap();
+    assert_eq!(proved().0, "good", "{:?}", proved());
+    std::fs::write(sandbox.path("etc/postern/policy-key"), "another").unwrap();
+    assert!(proved().1.contains("403"), "{:?}", proved());
+}
+
+#[test]
+fn local_users_who_flood_dovecots_port_keep_nobody_waiting() {
+    let sandbox = Sandbox::new().countries("DE");
+    let at = free_port();
+    let keeper = sandbox.keeper(&[&format!("--policy-at={at}")]);
+    let key = std::fs::read_to_string(sandbox.path("etc/postern/policy-key")).unwrap().trim().to_string();
+    let flood: Vec<TcpStream> = as_user(THIEF, || {
+        let begin = |n: usize| {
+            let mut stream = TcpStream::connect(at).unwrap();
+            let part = if n.is_multiple_of(2) { "POST /?command=allow HTTP/1.1\r\nX-Po" } else { "" };
+            stream.write_all(part.as_bytes()).unwrap();
+            stream
+        };
+        (0..300).map(begin).collect()
+    });
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(policy_request(&key, AMERICAN).as_bytes()).unwrap();
+    assert!(policy_answer(&mut stream).contains(r#""status":-1"#));
+    // Ten megabytes of a request that says it is short, and of one that does not.
+    for length in ["10000000", "5"] {
+        let head = format!(
+            "POST /?command=report HTTP/1.1\r\nX-Postern-Key: {key}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let mut endless = TcpStream::connect(at).unwrap();
+        endless.write_all(head.as_bytes()).unwrap();
+        let part = [b'x'; 65_536];
+        let taken = (0..160).take_while(|_| endless.write_all(&part).is_ok()).count();
+        assert!(taken < 160, "{length}");
+    }
+    let refused = keeper.ask(EXIM, "mail", &[AMERICAN, ALICE]).unwrap();
+    assert!(refused.starts_with("deny "), "Exim's socket has threads of its own: {refused}");
+    drop(flood);
+    eventually("its threads have ended", || keeper.figure("Threads") < 20);
+}
+
+#[test]
+fn a_port_that_another_has_is_no_trouble_and_told() {
+    let sandbox = Sandbox::new();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = other.local_addr().unwrap();
+    let keeper = sandbox.keeper(&[&format!("--policy-at={at}")]);
+    assert_eq!(keeper.ask(EXIM, "mail", &[GERMAN, ALICE]).unwrap(), "allow\n");
+    assert_eq!(sandbox.logged("another%20answers%20there"), 1);
+    assert_eq!(sandbox.status_of("keeper").unwrap().0, "good");
+}
+
+/// An address that nobody listens on at the moment.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

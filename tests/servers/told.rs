@@ -72,6 +72,14 @@ pub(crate) fn tick(scene: &Scene) -> String {
     scene.postern(&["tick", "--verbose"]).succeeded()
 }
 
+/// What `postern status` says of a part.
+#[track_caller]
+pub(crate) fn status_of(scene: &Scene, part: &str) -> String {
+    let status = scene.api(&["status"]);
+    let row = status["parts"].as_array().unwrap().iter().find(|row| row["part"] == part);
+    row.unwrap_or_else(|| panic!("no {part} in {status}"))["says"].as_str().unwrap().to_owned()
+}
+
 /// The parts of `postern status` that are in trouble, with what is said of them.
 pub(crate) fn troubles(scene: &Scene) -> BTreeMap<String, String> {
     let status = scene.api(&["status"]);

@@ -71,11 +71,11 @@ impl Chained {
         Error::system(format!("{doing} the chained policy server at {}", self.authority))
     }
 
-    /// Asks with header fields and a body of our own, to find out whether it answers.
-    pub(super) fn try_out(&self, fields: &str, body: &str) -> Result<Reply> {
-        let (target, authority, length) = (self.target("allow"), &self.authority, body.len());
+    /// Asks this with header fields of our own, to find out whether it answers.
+    pub(super) fn try_out(&self, command: &str, fields: &str) -> Result<Reply> {
+        let (target, authority) = (self.target(command), &self.authority);
         let request = format!(
-            "POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "POST {target} HTTP/1.1\r\nHost: {authority}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n"
         );
         let answer = self.exchange(request.as_bytes(), true).and_then(|answer| read_reply(&answer));
         answer.map_err(Error::system(format!("ask the policy server at {authority}")))
