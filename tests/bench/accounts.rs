@@ -3,7 +3,7 @@
 use crate::Effort;
 use crate::figures::{Bound, Report, in_rounds, percentile, ratios};
 use crate::home::{Home, Keeper, MAIL};
-use crate::load;
+use crate::load::Load;
 use crate::machine::Machine;
 
 /// How many accounts the state knows.
@@ -33,7 +33,7 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machin
         machine.listen();
         let connect = || homes[size].1.client();
         let whose = |n: usize| n.wrapping_mul(7_919_777) % SIZES[size];
-        let found = load::run(MAIL, 1, effort.of(QUESTIONS), &whose, &connect);
+        let found = clients(1).run(effort.of(QUESTIONS), &whose, &connect);
         worst[size] = worst[size].max(percentile(&found.micros, 1.0));
         tails[size].push(percentile(&found.micros, 0.99));
         percentile(&found.micros, 0.5)
@@ -55,7 +55,11 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machin
     let (home, keeper) = (&homes[1].0, &homes[1].1);
     let since = crate::home::now();
     let before = home.counted_since(since);
-    load::run(MAIL, 8, SIZES[1] / 8, &|n| n, &|| keeper.client());
+    clients(8).run(SIZES[1] / 8, &|n| n, &|| keeper.client());
     assert_eq!(home.counted_since(since) - before, SIZES[1] as u64, "each is counted once");
     report.target("keeper's memory after 100,000 accounts, MB", Bound::AtMost(MEMORY), &[keeper.megabytes()]);
+}
+
+fn clients(clients: usize) -> Load {
+    Load { user: MAIL, clients, on: None }
 }

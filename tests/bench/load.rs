@@ -41,52 +41,67 @@ pub(crate) fn account(number: usize) -> String {
     format!("user{number:07}@example.org")
 }
 
-/// So many clients, at once, ask so many questions each, as this user. `whose` names the account of a question.
-/// Every answer must be yes.
-pub(crate) fn run(
-    user: u32,
-    clients: usize,
-    each: usize,
-    whose: &(dyn Fn(usize) -> usize + Sync),
-    connect: Connect,
-) -> Measured {
-    let (ready, go) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let one = |number: usize| {
-        become_user(user);
-        if clients == 1 {
-            pin(0, 0);
-        }
-        let mut client = connect();
-        let mut micros = Vec::with_capacity(each);
-        let accounts: Vec<String> = (0..each).map(|n| account(whose(number * each + n))).collect();
-        ready.fetch_add(1, Ordering::AcqRel);
-        while !go.load(Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-        let begun = Instant::now();
-        for account in accounts {
-            let asked = Instant::now();
-            let said = client.ask(&account);
-            micros.push(asked.elapsed().as_secs_f64() * 1e6);
-            assert_eq!(said, Said::Yes, "{account}");
-            if begun.elapsed() > LONGEST {
-                break;
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) user: u32,
+    pub(crate) clients: usize,
+    /// The processor on which they stay; none: wherever the kernel puts them.
+    pub(crate) on: Option<usize>,
+}
+
+impl Load {
+    /// All clients at once ask so many questions each. `whose` names the account of a question. Every answer
+    /// must be yes.
+    pub(crate) fn run(
+        self,
+        each: usize,
+        whose: &(dyn Fn(usize) -> usize + Sync),
+        connect: Connect,
+    ) -> Measured {
+        let (ready, go) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let one = |number: usize| {
+            become_user(self.user);
+            keep_on(0, self.on);
+            let mut client = connect();
+            let accounts: Vec<String> = (0..each).map(|n| account(whose(number * each + n))).collect();
+            ready.fetch_add(1, Ordering::AcqRel);
+            while !go.load(Ordering::Acquire) {
+                std::thread::yield_now();
             }
+            ask_all(client.as_mut(), &accounts)
+        };
+        std::thread::scope(|scope| {
+            let one = &one;
+            let threads: Vec<_> = (0..self.clients).map(|number| scope.spawn(move || one(number))).collect();
+            // One that cannot connect has ended before it is ready.
+            while ready.load(Ordering::Acquire) < self.clients
+                && !threads.iter().any(ScopedJoinHandle::is_finished)
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let begun = Instant::now();
+            go.store(true, Ordering::Release);
+            let micros: Vec<f64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            Measured { per_second: micros.len() as f64 / begun.elapsed().as_secs_f64(), micros }
+        })
+    }
+}
+
+/// What each question took, in microseconds.
+fn ask_all(client: &mut dyn Asks, accounts: &[String]) -> Vec<f64> {
+    let mut micros = Vec::with_capacity(accounts.len());
+    let begun = Instant::now();
+    for account in accounts {
+        let asked = Instant::now();
+        let said = client.ask(account);
+        micros.push(asked.elapsed().as_secs_f64() * 1e6);
+        assert_eq!(said, Said::Yes, "{account}");
+        if begun.elapsed() > LONGEST {
+            break;
         }
-        micros
-    };
-    std::thread::scope(|scope| {
-        let one = &one;
-        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || one(number))).collect();
-        // One that cannot connect has ended before it is ready.
-        while ready.load(Ordering::Acquire) < clients && !threads.iter().any(ScopedJoinHandle::is_finished) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        go.store(true, Ordering::Release);
-        let begun = Instant::now();
-        let micros: Vec<f64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        Measured { per_second: micros.len() as f64 / begun.elapsed().as_secs_f64(), micros }
-    })
+    }
+    micros
 }
 
 /// One account asks so often; how often it was refused.
@@ -119,24 +134,14 @@ fn become_user(user: u32) {
     assert_eq!(done, 0, "cannot become user {user}");
 }
 
-/// Keeps a thread (0: this one) on one processor, so that it makes no difference whether the kernel wakes client
-/// and server on the same one.
-pub(crate) fn pin(thread: i32, processor: usize) {
+/// Keeps a thread (0: this one) on one processor, or lets it run on any.
+pub(crate) fn keep_on(thread: i32, processor: Option<usize>) {
+    let all = 0..libc::CPU_SETSIZE as usize;
     // SAFETY: a set of ours, zeroed as the macro wants it.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(processor, &mut set);
-        // On a machine with one processor there is nothing to choose.
-        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set);
-    }
-}
-
-/// Lets a thread run anywhere again.
-pub(crate) fn unpin(thread: i32) {
-    // SAFETY: a set of ours, zeroed as the macro wants it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        (0..libc::CPU_SETSIZE as usize).for_each(|processor| libc::CPU_SET(processor, &mut set));
+        all.filter(|one| processor.is_none_or(|p| p == *one)).for_each(|one| libc::CPU_SET(one, &mut set));
+        // A thread that has ended meanwhile, or a machine without that processor: nothing to keep.
         libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set);
     }
 }

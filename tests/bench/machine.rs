@@ -1,6 +1,6 @@
 //! The machine: what it costs here to start a process that does nothing, and how quiet it was.
 
-use crate::figures::{median, percentile, short};
+use crate::figures::{median, percentile};
 use crate::processes::Candidate;
 use crate::{built, figures};
 use std::fs::{self, File};
@@ -54,9 +54,17 @@ impl Machine {
         self.noops.push(medians);
     }
 
+    fn others_mean(&self) -> f64 {
+        self.others.iter().sum::<f64>() / self.others.len() as f64
+    }
+
     fn others(&self) -> String {
-        let percent = |share| short(100.0 * percentile(&self.others, share));
-        format!("others used {} % of the processors (median), {} % at most", percent(0.5), percent(1.0))
+        let most = percentile(&self.others, 1.0);
+        format!(
+            "others used {:.0} % of the processors, {:.0} % at most",
+            100.0 * self.others_mean(),
+            100.0 * most
+        )
     }
 
     /// How far to trust the figures.
@@ -66,7 +74,7 @@ impl Machine {
             percentile(&all, 1.0) / percentile(&all, 0.0)
         };
         let worst = spread(0).max(spread(1));
-        let quiet = worst <= SPREAD && median(&self.others) <= OTHERS;
+        let quiet = worst <= SPREAD && self.others_mean() <= OTHERS;
         format!(
             "Load average {} at the start, {} at the end; {}; the process that does nothing took {worst:.2} times as \
              long at its slowest look as at its fastest. The machine was **{}**.",
