@@ -151,8 +151,9 @@ fn wait_for_signals_only() -> Result<SigSet> {
 /// Until a signal comes.
 fn watch(engines: &Engines, signals: &SigSet) -> Signal {
     loop {
+        engines.tend_state();
         match next_signal(signals, LOOK) {
-            Some(Signal::SIGHUP) | None => engines.let_go_where_wanted(),
+            Some(Signal::SIGHUP) | None => {}
             Some(signal) => return signal,
         }
     }

@@ -1,5 +1,5 @@
 //! What a program that lives long keeps open between requests: the published policy, the network data, the
-//! shared state.
+//! shared state, the tally.
 //!
 //! Policy and data are published by rename, so each request looks whether the name leads to another file by
 //! now. The state is let go as soon as somebody intends to replace it (see [`lock`]); there is one for all
@@ -15,6 +15,7 @@ use crate::store::state::State;
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ struct Open<T> {
 pub struct Kept {
     policy: RefCell<Option<Open<Policy>>>,
     networks: RefCell<Option<Open<Networks>>>,
+    tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
 }
 
@@ -44,7 +46,7 @@ impl fmt::Debug for Kept {
 impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
-        Kept { policy: RefCell::default(), networks: RefCell::default(), state }
+        Kept { policy: RefCell::default(), networks: RefCell::default(), tally: RefCell::default(), state }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
@@ -61,6 +63,18 @@ impl Kept {
         let path = paths.networks();
         let mut slot = self.networks.try_borrow_mut().map_err(|_| asked_within("network data"))?;
         read(up_to_date(&mut slot, &path, Networks::open)?)
+    }
+
+    /// Writes to the file of this name, which is given another name when it is to be read: then the next line
+    /// begins a new one.
+    pub(crate) fn with_tally(
+        &self,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<File>,
+        write: impl FnOnce(&File) -> Result<()>,
+    ) -> Result<()> {
+        let mut slot = self.tally.try_borrow_mut().map_err(|_| asked_within("tally"))?;
+        write(up_to_date(&mut slot, path, open)?)
     }
 
     pub(crate) fn with_state<T>(
@@ -120,24 +134,28 @@ impl KeptState {
         }
         let mut open = match slot.take() {
             Some(open) => open,
-            None => Open { what: State::open(paths)?, identity: now.unwrap_or_default() },
+            None => open_state(paths)?,
         };
         let done = work(&mut open.what);
         *slot = Some(open);
         done
     }
 
-    /// Lets the state go where somebody intends to replace it, or has. For a thread that looks now and then, so
-    /// that who waits does not depend on the next request. A state of a newer version is let go, too.
-    pub fn let_go_where_wanted(&self, paths: &Paths) {
+    /// Lets the state go where somebody intends to replace it, or has; holds it open otherwise, since a hook that
+    /// is alone with it has to read the whole WAL first. For a thread that looks now and then, so that neither
+    /// who waits for the state nor a hook depends on the next request. A state of a newer version is let go,
+    /// too. What cannot be opened is for the next request to tell.
+    pub fn tend(&self, paths: &Paths) {
         let Some(mut slot) = self.slot.try_lock_for(TURN) else { return };
-        let unfit = slot.as_ref().is_some_and(|open| {
-            lock::somebody_intends(paths)
-                || Some(open.identity) != identity(&paths.state())
-                || open.what.refuse_newer().is_err()
-        });
-        if unfit {
+        let intended = lock::somebody_intends(paths);
+        let unfit = |open: &Open<State>| {
+            Some(open.identity) != identity(&paths.state()) || open.what.refuse_newer().is_err()
+        };
+        if intended || slot.as_ref().is_some_and(unfit) {
             *slot = None;
+        }
+        if slot.is_none() && !intended {
+            *slot = open_state(paths).ok();
         }
     }
 
@@ -145,6 +163,13 @@ impl KeptState {
     pub fn let_go(&self) {
         *self.slot.lock() = None;
     }
+}
+
+/// The state, and which file it is: looked at before it is opened, so that one that is replaced meanwhile is
+/// opened anew next time.
+fn open_state(paths: &Paths) -> Result<Open<State>> {
+    let identity = identity(&paths.state()).unwrap_or_default();
+    Ok(Open { what: State::open(paths)?, identity })
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn run(arguments: &[&CStr]) -> String {
         Ok(command) => command,
         Err(error) => return format!("open {error}\n"),
     };
-    let mut call = command.call(PROGRAM);
+    let mut call = command.call_once(PROGRAM);
     wayout::register(&call, way_out());
     // Exim asked the keeper's socket first, and had no answer in time.
     call.records = !(command.has("after-socket") && hook::keeper_lives(&call.paths));

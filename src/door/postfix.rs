@@ -260,10 +260,12 @@ impl Question {
     }
 }
 
-/// What was read from the connection and not yet used.
+/// What was read from the connection; one buffer for all of its questions.
 #[derive(Default)]
 struct Lines {
     read: Vec<u8>,
+    /// So much of it was given out.
+    used: usize,
 }
 
 impl Lines {
@@ -281,30 +283,43 @@ impl Lines {
             if line.is_empty() {
                 return Ok(Some(Ok(question)));
             }
-            question.take(&line);
+            question.take(line);
         }
     }
 
-    /// The next line without its newline. One that is too long is given back as far as it was read.
-    fn line(&mut self, stream: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
-        let mut buffer = [0; 4096];
-        let mut searched = 0;
+    /// The next line without its newline. One that is too long is given out as far as it was read.
+    fn line(&mut self, stream: &mut impl Read) -> std::io::Result<Option<&[u8]>> {
+        let mut searched = self.used;
         loop {
-            if let Some(end) = self.read[searched..].iter().position(|b| *b == b'\n') {
-                let rest = self.read.split_off(searched + end + 1);
-                let mut line = std::mem::replace(&mut self.read, rest);
-                line.pop();
-                return Ok(Some(line));
+            if let Some(length) = self.read[searched..].iter().position(|b| *b == b'\n') {
+                let line = self.used..searched + length;
+                self.used = line.end + 1;
+                return Ok(Some(&self.read[line]));
             }
+            if self.read.len() - self.used > LONGEST_LINE {
+                let begun = std::mem::replace(&mut self.used, self.read.len());
+                return Ok(Some(&self.read[begun..]));
+            }
+            self.read.drain(..self.used);
+            self.used = 0;
             searched = self.read.len();
-            if searched > LONGEST_LINE {
-                return Ok(Some(std::mem::take(&mut self.read)));
+            if !self.read_more(stream)? {
+                return Ok(None);
             }
+        }
+    }
+
+    /// Tells whether there was more.
+    fn read_more(&mut self, stream: &mut impl Read) -> std::io::Result<bool> {
+        let mut buffer = [0; 4096];
+        loop {
             match stream.read(&mut buffer) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
-                Ok(0) => return Ok(None),
-                Ok(n) => self.read.extend(&buffer[..n]),
+                Ok(n) => {
+                    self.read.extend(&buffer[..n]);
+                    return Ok(n > 0);
+                }
             }
         }
     }

@@ -143,9 +143,9 @@ impl Engines {
         listed.unwrap_or(false)
     }
 
-    /// Lets the state go where somebody wants to replace it.
-    pub(super) fn let_go_where_wanted(&self) {
-        self.state.let_go_where_wanted(&self.paths);
+    /// Holds the state open, and lets it go where somebody wants to replace it.
+    pub(super) fn tend_state(&self) {
+        self.state.tend(&self.paths);
     }
 
     /// Waits for the requests that are being decided, for so long at most, and lets everything go.

@@ -143,6 +143,34 @@ fn who_replaces_the_state_gets_it_and_counting_goes_on_in_the_new_one() {
 }
 
 #[test]
+fn it_holds_the_state_before_anybody_asks_and_again_after_it_was_replaced() {
+    let sandbox = Sandbox::new();
+    let keeper = sandbox.keeper(&[]);
+    let holds = || keeper.has_open(&sandbox.path("var/lib/postern/state/state.db-wal"));
+    eventually("the state is open", holds);
+    std::fs::remove_file(sandbox.state()).unwrap();
+    eventually("it is let go", || !holds());
+    sandbox.postern(&["tick"]).succeeded();
+    eventually("the new one is open", holds);
+}
+
+#[test]
+fn a_line_after_the_tally_was_taken_away_begins_a_new_one() {
+    let sandbox = Sandbox::new();
+    sandbox.send(BOB);
+    let keeper = sandbox.keeper(&[]);
+    // It does not tidy up a second time within the minute.
+    eventually("it has tidied up", || sent(&sandbox) == 1);
+    let folder = sandbox.path("var/lib/postern/state/tally");
+    let lines = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap().lines().count();
+    let ask = || assert_eq!(keeper.ask(EXIM, "send", &message(ALICE)).unwrap(), "allow\n");
+    (0..3).for_each(|_| ask());
+    std::fs::rename(folder.join("current"), folder.join("taken")).unwrap();
+    (0..2).for_each(|_| ask());
+    assert_eq!((lines("taken"), lines("current")), (3, 2));
+}
+
+#[test]
 fn behind_a_late_keeper_a_hook_counts_nothing_and_known_refusals_hold() {
     let sandbox = Sandbox::new().countries("DE").setting("rate_limit_messages", "1");
     let keeper = sandbox.keeper(&[]);

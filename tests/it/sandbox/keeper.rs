@@ -78,6 +78,12 @@ impl Keeper {
         process::Ran { status: status.code(), signal: None, out: String::new(), err: said }
     }
 
+    /// Whether it has this very file open.
+    pub(crate) fn has_open(&self, file: &Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|at| at == file))
+    }
+
     /// What the kernel says of it: a line of `/proc/PID/status`, in numbers.
     pub(crate) fn figure(&self, name: &str) -> i64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

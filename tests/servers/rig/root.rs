@@ -21,6 +21,8 @@ pub(crate) enum Pair {
     BookwormPostfix,
     /// Debian 13: Postfix 3.10 with Dovecot 2.4.
     TrixiePostfix,
+    /// As the first one, with programs to measure Postern beside.
+    BookwormPeers,
 }
 
 /// The server of a pair that takes and sends mail.
@@ -41,7 +43,7 @@ impl Pair {
 
     pub(crate) fn mail_server(self) -> MailServer {
         match self {
-            Pair::Bookworm | Pair::Trixie => MailServer::Exim,
+            Pair::Bookworm | Pair::Trixie | Pair::BookwormPeers => MailServer::Exim,
             Pair::BookwormPostfix | Pair::TrixiePostfix => MailServer::Postfix,
         }
     }
@@ -65,6 +67,7 @@ impl Pair {
             Pair::Trixie => "trixie",
             Pair::BookwormPostfix => "bookworm-postfix",
             Pair::TrixiePostfix => "trixie-postfix",
+            Pair::BookwormPeers => "bookworm-peers",
         })
     }
 }
@@ -72,7 +75,7 @@ impl Pair {
 fn found(folder: &Path) -> PathBuf {
     assert!(
         folder.join(".postern-rig").exists(),
-        "the mail servers' folder {} is missing: run scripts/test",
+        "the mail servers' folder {} is missing: run tests/servers/build-roots",
         folder.display()
     );
     fs::canonicalize(folder).unwrap()
