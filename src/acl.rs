@@ -20,6 +20,7 @@ const OTHER: u16 = 0x20;
 const NO_ID: u32 = u32::MAX;
 
 const READ: u16 = 4;
+const READ_ENTER: u16 = 5;
 const READ_WRITE: u16 = 6;
 const READ_WRITE_ENTER: u16 = 7;
 
@@ -31,6 +32,11 @@ pub fn set_readers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
 /// Lets these users read and write the file, as its owner and group do.
 pub fn set_sharers(file: &File, path: &Path, uids: &[u32]) -> Result<()> {
     set(file, path, c"system.posix_acl_access", &list(READ_WRITE, READ_WRITE, READ_WRITE, uids))
+}
+
+/// Lets these users enter the folder and see what is in it; its group, too, and others not.
+pub fn set_entered_folder(folder: &File, path: &Path, uids: &[u32]) -> Result<()> {
+    set(folder, path, c"system.posix_acl_access", &list(READ_WRITE_ENTER, READ_ENTER, READ_ENTER, uids))
 }
 
 /// Lets these users work in the folder, and gives every file that is made there the same rights.

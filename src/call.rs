@@ -1,17 +1,58 @@
 //! What one call of a program knows of its surroundings: where the files lie, what time it is, who it is.
 
 use crate::clock::Seconds;
+use crate::error::Result;
+use crate::kept::Kept;
+use crate::networks::Networks;
 use crate::paths::Paths;
+use crate::policy::Policy;
+use crate::store::state::State;
 
 /// The surroundings of one call.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Call<'a> {
     /// Where Postern's files lie.
     pub paths: Paths,
     /// The time, read once.
     pub now: Seconds,
     /// The program's name, for log lines.
     pub program: &'static str,
+    /// What the program keeps open between calls; none: each call opens what it needs.
+    pub kept: Option<&'a Kept>,
+    /// Whether this call may write anything down. Not where another program of ours may have counted the same
+    /// request already, or has no time: then refusals that need no record still hold, and nothing else is done.
+    pub records: bool,
+}
+
+impl<'a> Call<'a> {
+    /// The surroundings of a program that opens what it needs.
+    pub fn new(paths: Paths, now: Seconds, program: &'static str) -> Call<'a> {
+        Call { paths, now, program, kept: None, records: true }
+    }
+
+    /// Reads in the published policy.
+    pub fn with_policy<T>(&self, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
+        match self.kept {
+            Some(kept) => kept.with_policy(&self.paths, read),
+            None => read(&Policy::open(&self.paths.policy())?),
+        }
+    }
+
+    /// Looks up in the network data.
+    pub fn with_networks<T>(&self, read: impl FnOnce(&Networks) -> Result<T>) -> Result<T> {
+        match self.kept {
+            Some(kept) => kept.with_networks(&self.paths, read),
+            None => read(&Networks::open(&self.paths.networks())?),
+        }
+    }
+
+    /// Works with the shared state.
+    pub fn with_state<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        match self.kept {
+            Some(kept) => kept.with_state(&self.paths, work),
+            None => work(&mut State::open(&self.paths)?),
+        }
+    }
 }
 
 /// Forty random bits for a reference. Without the system's random source (never seen on Linux once booted)

@@ -1,6 +1,7 @@
 //! The one clock. Each call reads it once and passes the value down.
 
 use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01 00:00 UTC.
@@ -16,12 +17,18 @@ pub enum Clock {
     Shifted(Seconds),
     /// A time that stands still.
     Fixed(Seconds),
+    /// What this file says, in the same words, each time anew.
+    File(&'static Path),
 }
 
 impl Clock {
-    /// Reads `+90`, `-90` (shifted) or `1700000000` (fixed).
+    /// Reads `+90`, `-90` (shifted), `1700000000` (fixed) or `@FILE`, which is for tests of programs that live
+    /// long: it is kept for as long as the program runs.
     pub fn parse(text: &str) -> Result<Clock> {
-        let bad = || Error::bad_value("--now", text, "give epoch seconds, or a shift as +90 or -90");
+        if let Some(file) = text.strip_prefix('@') {
+            return Ok(Clock::File(Box::leak(PathBuf::from(file).into_boxed_path())));
+        }
+        let bad = || Error::bad_value("--now", text, "give epoch seconds, a shift as +90 or -90, or @FILE");
         let number: Seconds = text.parse().map_err(|_| bad())?;
         Ok(if text.starts_with(['+', '-']) { Clock::Shifted(number) } else { Clock::Fixed(number) })
     }
@@ -33,6 +40,10 @@ impl Clock {
             Clock::System => system(),
             Clock::Shifted(by) => system().saturating_add(by),
             Clock::Fixed(at) => at,
+            Clock::File(path) => {
+                let said = std::fs::read_to_string(path).ok().filter(|text| !text.starts_with('@'));
+                said.and_then(|text| Clock::parse(text.trim()).ok()).map_or_else(system, Clock::now)
+            }
         }
     }
 }

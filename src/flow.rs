@@ -9,12 +9,14 @@ use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;
 use crate::decide::send::{Record, SendDecision, SendPolicy, decide_with_state, decide_without_state};
 use crate::decide::{Decision, Fact, Step, login as rules};
+use crate::error::{Error, Result};
 use crate::gather;
 use crate::record;
 use crate::request::{Door, Login, Outcome, Request, Send};
 use crate::settings::Settings;
 use crate::store::state::{self, State, senders};
 use crate::tally::Kind;
+use crate::trouble::Trouble;
 use crate::verdict::{Answer, Missing, Reason, Reference, Verdict};
 
 /// Called with a refusal that is decided and not yet recorded.
@@ -48,7 +50,8 @@ fn answer_login(call: &Call, login: &Login, kind: Kind, decided: Decided) -> Ans
     let facts = gather::login(call, login);
     let decision = rules::decide(login, &facts, call.now, &mut |_| {});
     tell(decided, decision.verdict, &decision.reason, None);
-    let noted = kind == Kind::Use && !decision.would_refuse.is_empty() && auth_door_noted(call, login);
+    let noted =
+        login.door == Door::EximMail && !decision.would_refuse.is_empty() && auth_door_noted(call, login);
     let kind = if noted { Kind::Success } else { kind };
     let reference = record::login(call, login, &facts, &decision, kind);
     Answer { verdict: decision.verdict, reason: decision.reason, reference }
@@ -82,18 +85,43 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
         Fact::Missing(_) => Settings::default(),
     };
     let about = record::About::message(call, send);
-    let (decision, reference) = match State::open(&call.paths) {
-        Ok(mut state) => decide_and_record(call, send, &about, &settings, &mut state, decided),
-        Err(error) => {
-            state::mark_trouble(call, &error);
-            (decide_with_state(send, &settings, &Fact::Missing(Missing::State), call.now), None)
-        }
+    let counted = match call.records {
+        true => call.with_state(|state| decide_and_record(call, send, &about, &settings, state, decided)),
+        false => Err(Error::State("Another program of ours may have counted the message already.".into())),
     };
+    let (decision, reference) = counted.unwrap_or_else(|error| {
+        if call.records {
+            state::mark_trouble(call, &error);
+        }
+        (decide_from_what_is_read(call, send, &settings, &error), None)
+    });
     record::send_line(call, &about, &decision, reference.as_ref());
     Answer { verdict: decision.verdict, reason: decision.reason, reference }
 }
 
-/// One transaction: nobody else counts or stops this sender between what is read and what is written.
+/// Nothing can be counted; who is stopped already is stopped all the same, as far as the state can be read.
+fn decide_from_what_is_read(call: &Call, send: &Send, settings: &Settings, why: &Error) -> SendDecision {
+    let read = || {
+        let account = send.account.as_ref()?;
+        // Read beside whoever writes at the moment.
+        let state = may_be_read(why).then(|| State::open(&call.paths).ok()).flatten()?;
+        state.read(|db| senders::gather(db, account)).ok()
+    };
+    let facts = read().map_or(Fact::Missing(Missing::State), |(facts, _)| Fact::Known(facts));
+    let mut decision = decide_with_state(send, settings, &facts, call.now);
+    if !call.records && decision.verdict == Verdict::Allow {
+        decision.reason = Reason::NotCounted;
+    }
+    SendDecision { record: Record::Nothing, ..decision }
+}
+
+/// Whether the state is held by others rather than missing or broken.
+fn may_be_read(why: &Error) -> bool {
+    matches!(state::trouble_of(why), Trouble::StateLocked | Trouble::StateFull)
+}
+
+/// One transaction: nobody else counts or stops this sender between what is read and what is written. Fails
+/// where nothing was decided.
 fn decide_and_record(
     call: &Call,
     send: &Send,
@@ -101,23 +129,13 @@ fn decide_and_record(
     settings: &Settings,
     state: &mut State,
     decided: Decided,
-) -> (SendDecision, Option<Reference>) {
-    let missing = |error: crate::error::Error| {
-        state::mark_trouble(call, &error);
-        (decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None)
-    };
+) -> Result<(SendDecision, Option<Reference>)> {
     let (Some(account), failed) = (&send.account, state.failed("read")) else {
-        return (decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None);
+        return Ok((decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None));
     };
     let write_failed = state.failed("write to");
-    let transaction = match state.begin() {
-        Ok(transaction) => transaction,
-        Err(error) => return missing(error),
-    };
-    let (facts, stop) = match senders::gather(&transaction, account) {
-        Ok(found) => found,
-        Err(error) => return missing(failed(error)),
-    };
+    let transaction = state.begin()?;
+    let (facts, stop) = senders::gather(&transaction, account).map_err(failed)?;
     let decision = decide_with_state(send, settings, &Fact::Known(facts), call.now);
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
@@ -126,7 +144,7 @@ fn decide_and_record(
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
     }
-    (decision, reference)
+    Ok((decision, reference))
 }
 
 /// A stop keeps its reference for as long as it lasts, so that a client is told the same each time.

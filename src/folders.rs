@@ -37,7 +37,15 @@ pub fn make_run_itself(paths: &Paths) -> Result<()> {
 /// The same, with what lies in it. For root.
 pub fn make_run(paths: &Paths, host: &Host) -> Result<()> {
     make_run_itself(paths)?;
+    entered(&paths.sockets(), host)?;
     shared(&paths.trouble(), host)
+}
+
+/// A folder for the keeper's sockets that only the mail servers' users may enter: a stranger must not fill a
+/// socket's queue. For root.
+pub fn entered(path: &Path, host: &Host) -> Result<()> {
+    let made = folder(path, 0o750, (host.postern_uid, host.postern_gid))?;
+    acl::set_entered_folder(&made, path, &host.mail_uids)
 }
 
 /// Makes the tally's folder within the state's; tells what it had to move out of the way. For user `postern`.
@@ -131,7 +139,7 @@ mod tests {
             for path in [paths.etc(), paths.lib(), paths.run()] {
                 assert_eq!(owner(&path), (0, 0), "{path:?}");
             }
-            for path in [paths.data(), paths.state_dir(), paths.trouble()] {
+            for path in [paths.data(), paths.state_dir(), paths.trouble(), paths.sockets()] {
                 assert_eq!(owner(&path), HOST, "{path:?}");
             }
             assert!(!paths.tally_dir().exists(), "root makes nothing in the state's folder");

@@ -11,8 +11,8 @@ use crate::decide::Fact;
 use crate::decide::login::{LoginFacts, LoginPolicy};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
-use crate::networks::{NetworkInfo, Networks, Tag};
-use crate::policy::{Policy, Questions, kind};
+use crate::networks::{NetworkInfo, Tag};
+use crate::policy::{Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::Settings;
 use crate::trouble::{self, Trouble};
@@ -39,21 +39,22 @@ pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
 
 /// The settings.
 pub fn settings(call: &Call) -> Fact<Settings> {
-    ask(call, |questions| questions.head().map(|head| head.settings))
+    ask(call, |questions| questions.head().map(|head| head.settings.clone()))
 }
 
 /// Which of these accounts are on the Per-User Rate Limiter Whitelist; the policy is opened once for all.
 pub fn whitelisted(call: &Call, accounts: Vec<Account>) -> Result<Vec<Account>> {
-    let policy = Policy::open(&call.paths.policy())?;
-    let mut questions = policy.ask()?;
-    questions.head()?;
-    let mut listed = Vec::new();
-    for account in accounts {
-        if questions.subject(kind::WHITELIST, &account, call.now)?.is_some() {
-            listed.push(account);
+    call.with_policy(|policy| {
+        let mut questions = policy.ask()?;
+        questions.head()?;
+        let mut listed = Vec::new();
+        for account in accounts {
+            if questions.subject(kind::WHITELIST, &account, call.now)?.is_some() {
+                listed.push(account);
+            }
         }
-    }
-    Ok(listed)
+        Ok(listed)
+    })
 }
 
 /// The country of the address.
@@ -73,7 +74,7 @@ fn network(call: &Call, address: Option<Address>) -> Fact<Option<NetworkInfo>> {
     let Some(address) = address.filter(|a| a.class() == AddressClass::Public) else {
         return Fact::Known(None);
     };
-    match Networks::open(&call.paths.networks()).and_then(|networks| networks.look_up(address)) {
+    match call.with_networks(|networks| networks.look_up(address)) {
         Ok(info) => Fact::Known(info),
         Err(error) => {
             trouble::mark(call, Trouble::Networks, &error.to_string());
@@ -83,8 +84,7 @@ fn network(call: &Call, address: Option<Address>) -> Fact<Option<NetworkInfo>> {
 }
 
 fn ask<T>(call: &Call, read: impl FnOnce(&mut Questions) -> Result<T>) -> Fact<T> {
-    let answer = Policy::open(&call.paths.policy()).and_then(|policy| read(&mut policy.ask()?));
-    match answer {
+    match call.with_policy(|policy| read(&mut policy.ask()?)) {
         Ok(facts) => Fact::Known(facts),
         Err(error) => {
             trouble::mark(call, Trouble::Policy, &error.to_string());
@@ -119,11 +119,11 @@ fn login_policy(
             facts.allowances = questions.allowances(account)?;
         }
         None => {
-            facts.allowances = head.allowances;
+            facts.allowances = head.allowances.clone();
             facts.allowed_somewhere = country.map_or(Ok(false), |c| questions.allowed_somewhere(c))?;
         }
     }
-    facts.settings = head.settings;
+    facts.settings = head.settings.clone();
     Ok(facts)
 }
 
@@ -142,7 +142,7 @@ fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<Se
         let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
         facts.exempt_address = exempt.filter(|(_, e)| e.sending).map(|(network, _)| network.to_string());
     }
-    facts.settings = head.settings;
+    facts.settings = head.settings.clone();
     Ok(facts)
 }
 

@@ -8,11 +8,24 @@ use crate::authority::become_owner_of;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::paths::Paths;
+use crate::flow;
+use crate::kept::Kept;
+use crate::paths::{EXIM_SOCKET, Paths};
+use crate::request::Request;
+use crate::trouble::{self, Trouble};
+use crate::verdict::Answer;
+use crate::wayout::{self, WayOut};
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A hook's command line, split into what is ours and what the mail server says.
 #[derive(Debug)]
@@ -83,9 +96,21 @@ impl<'a> CommandLine<'a> {
         value.map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
     }
 
+    /// Whether `--name` is among what the mail server says.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|argument| argument.to_bytes().strip_prefix(b"--") == Some(name.as_bytes()))
+    }
+
     /// The surroundings of this call.
-    pub fn call(&self, program: &'static str) -> Call {
-        Call { paths: self.paths.clone(), now: self.clock.now(), program }
+    pub fn call(&self, program: &'static str) -> Call<'static> {
+        Call::new(self.paths.clone(), self.clock.now(), program)
+    }
+
+    /// The same for a program that answers once and ends. What it opens it opens once, and nothing is closed:
+    /// the system does that faster, all at once, than we piece by piece.
+    pub fn call_once(&self, program: &'static str) -> Call<'static> {
+        let kept = Box::leak(Box::new(Kept::new(Arc::default())));
+        Call { kept: Some(kept), ..self.call(program) }
     }
 }
 
@@ -154,6 +179,19 @@ pub fn fill_descriptors_below(count: c_int) {
     }
 }
 
+/// Lets a write fail whose reader has gone, instead of ending the program.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler, a plain setting.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Ends each wait for input after so long, where standard input is a socket: clients that say nothing must not
+/// keep processes for ever. Elsewhere whoever holds the other end ends it.
+pub fn wait_for_input_at_most(limit: Duration) {
+    let limit = TimeVal::microseconds(i64::try_from(limit.as_micros()).unwrap_or(i64::MAX));
+    let _ = setsockopt(&std::io::stdin(), sockopt::ReceiveTimeout, &limit);
+}
+
 /// A hook has no business with root's rights: where a server starts it so, it becomes the owner of the
 /// state for good. Where that cannot be (the folder is root's own, or missing), it goes on without the state:
 /// what mail users can write is never opened with root's rights.
@@ -182,6 +220,86 @@ pub fn open_files_as_before() {
     unsafe {
         libc::setfsuid(libc::geteuid());
         libc::setfsgid(libc::getegid());
+    }
+}
+
+/// Whether a keeper listens, answering or not: its socket takes the connection, or its queue is full. Never
+/// waits. A socket that may not be reached is none for this user.
+pub fn keeper_lives(paths: &Paths) -> bool {
+    let Ok(address) = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET)) else { return false };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+}
+
+/// Standard input and output as one connection, which is what inetd and Postfix's spawn(8) make of them.
+#[derive(Debug)]
+pub struct Standard;
+
+impl Read for Standard {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(nix::unistd::read(std::io::stdin(), buffer)?)
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(nix::unistd::write(std::io::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a door says an answer.
+pub type Spoken<'a> = &'a dyn Fn(&Request, &Answer) -> Vec<u8>;
+
+/// A program that answers one question after the other, on standard input and output.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    command: &'a CommandLine<'a>,
+    program: &'static str,
+    go_on: &'static [u8],
+}
+
+impl<'a> Conversation<'a> {
+    /// Begins it: catches signals and drops root's rights. `go_on` is what the way out says to a question;
+    /// between two questions it says nothing, and no deadline runs: the mail server has time of its own.
+    pub fn begin(command: &'a CommandLine, program: &'static str, go_on: &'static [u8]) -> Self {
+        let conversation = Conversation { command, program, go_on };
+        conversation.rest(&conversation.call());
+        drop_root(&command.paths);
+        conversation
+    }
+
+    /// The surroundings of one question: each has a time of its own.
+    pub fn call(&self) -> Call<'static> {
+        self.command.call(self.program)
+    }
+
+    /// Answers one question within its deadline.
+    pub fn answer(&self, request: &Request, spoken: Spoken) -> Answer {
+        let call = self.call();
+        let way_out = |bytes: Vec<u8>| wayout::register(&call, WayOut::Say(1, bytes, 0));
+        way_out(self.go_on.to_vec());
+        wayout::start_deadline();
+        have_fault(self.command.fault);
+        let answer = flow::answer(&call, request, &|answer| way_out(spoken(request, answer)));
+        self.rest(&call);
+        answer
+    }
+
+    fn rest(&self, call: &Call) {
+        wayout::register(call, WayOut::Say(1, Vec::new(), 0));
+        wayout::pause_deadline();
+    }
+
+    /// Marks what the door did not understand.
+    pub fn end(&self, outcome: std::io::Result<Result<()>>) {
+        if let Ok(Err(error)) = outcome {
+            trouble::mark(&self.call(), Trouble::Call, &error.to_string());
+        }
     }
 }
 

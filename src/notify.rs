@@ -31,7 +31,7 @@ pub fn send_waiting(call: &Call) -> Result<Done> {
     if waiting.is_empty() {
         return Ok(done);
     }
-    let to = Policy::open(&call.paths.policy())?.ask()?.head()?.settings.administration_email_address;
+    let to = Policy::open(&call.paths.policy())?.ask()?.head()?.settings.administration_email_address.clone();
     for notice in waiting {
         let handed = hand_over(call, &to, &notice);
         let sent = handed.is_ok().then_some(call.now);

@@ -4,6 +4,15 @@
 
 use std::path::{Path, PathBuf};
 
+/// Name of the keeper's socket for Exim's line protocol.
+pub const EXIM_SOCKET: &str = "exim";
+
+/// Name of the keeper's socket for Postfix's policy delegation.
+pub const POSTFIX_SOCKET: &str = "postfix";
+
+/// Name of the keeper's socket for Postfix's milter protocol.
+pub const MILTER_SOCKET: &str = "milter";
+
 /// The root below which all of Postern's files lie: `/` on a server.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -30,6 +39,21 @@ impl Paths {
     /// `/etc/postern`: keys and commands; root's.
     pub fn etc(&self) -> PathBuf {
         self.root.join("etc/postern")
+    }
+
+    /// The key by which Dovecot is known when it asks its policy server.
+    pub fn policy_key(&self) -> PathBuf {
+        self.etc().join("policy-key")
+    }
+
+    /// Where the policy server is that was there before us.
+    pub fn chained_policy_url(&self) -> PathBuf {
+        self.etc().join("chained-policy-url")
+    }
+
+    /// The secret part of Dovecot's configuration, which root alone reads.
+    pub fn dovecot_policy_conf(&self) -> PathBuf {
+        self.etc().join("dovecot-policy.conf")
     }
 
     /// `/var/lib/postern`: the parent of everything that is kept; root's.
@@ -95,6 +119,21 @@ impl Paths {
     /// Folder of the trouble marks.
     pub fn trouble(&self) -> PathBuf {
         self.run().join("trouble")
+    }
+
+    /// Folder of the keeper's sockets: only the mail servers' users may enter it.
+    pub fn sockets(&self) -> PathBuf {
+        self.run().join("sockets")
+    }
+
+    /// The file by which there is one keeper at a time.
+    pub fn keeper_lock(&self) -> PathBuf {
+        self.sockets().join("keeper.lock")
+    }
+
+    /// A folder that a setting names by its absolute path.
+    pub fn at(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
     }
 
     /// The system's log socket.

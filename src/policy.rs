@@ -12,10 +12,12 @@ use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use crate::verdict::Level;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Statement};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Version of the file's form. A reader takes its own version only: the file is written anew at each upgrade.
 pub const FORM: i64 = 1;
@@ -67,6 +69,9 @@ pub struct Head {
     pub allowances: Vec<Allowance>,
     /// User `postern`'s number: its messages are notices.
     pub postern_uid: u32,
+    /// The mail servers' users: the keeper answers them and nobody else.
+    #[serde(default)]
+    pub mail_uids: Vec<u32>,
 }
 
 impl Head {
@@ -130,6 +135,7 @@ fn key_of(length: u8, first: u128) -> [u8; 17] {
 pub struct Policy {
     connection: Connection,
     path: PathBuf,
+    head: OnceCell<Arc<Head>>,
 }
 
 impl Policy {
@@ -142,14 +148,14 @@ impl Policy {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(uri, flags).map_err(failed())?;
-        Ok(Policy { connection, path: path.into() })
+        Ok(Policy { connection, path: path.into(), head: OnceCell::new() })
     }
 
     /// Begins asking; the statement is prepared once for all questions of the call.
     pub fn ask(&self) -> Result<Questions<'_>> {
         let sql = "SELECT value FROM fact WHERE kind = ?1 AND key = ?2";
-        let statement = self.connection.prepare(sql).map_err(Error::database("read", &self.path))?;
-        Ok(Questions { statement, path: &self.path })
+        let statement = self.connection.prepare_cached(sql).map_err(Error::database("read", &self.path))?;
+        Ok(Questions { statement, policy: self })
     }
 }
 
@@ -161,14 +167,14 @@ fn uri_path(path: &Path) -> String {
 
 /// Questions to the open policy.
 pub struct Questions<'a> {
-    statement: Statement<'a>,
-    path: &'a Path,
+    statement: CachedStatement<'a>,
+    policy: &'a Policy,
 }
 
 impl Questions<'_> {
     fn value(&mut self, kind: &str, key: &[u8]) -> Result<Option<String>> {
         let row = self.statement.query_row((kind, key), |row| row.get(0)).optional();
-        row.map_err(Error::database("read", self.path))
+        row.map_err(Error::database("read", &self.policy.path))
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&mut self, kind: &str, key: &[u8]) -> Result<Option<T>> {
@@ -176,21 +182,26 @@ impl Questions<'_> {
         let damaged = |e| {
             Error::Data(format!(
                 "The published policy {} is damaged ({e}); publish it anew with `postern publish`.",
-                self.path.display()
+                self.policy.path.display()
             ))
         };
         serde_json::from_str(&text).map(Some).map_err(damaged)
     }
 
-    /// The head. A file of another form is no policy for this program.
-    pub fn head(&mut self) -> Result<Head> {
+    /// The head. A file of another form is no policy for this program. Read once for each file that is opened:
+    /// it never changes.
+    pub fn head(&mut self) -> Result<Arc<Head>> {
+        if let Some(head) = self.policy.head.get() {
+            return Ok(head.clone());
+        }
         let head: Option<Head> = self.read(kind::HEAD, b"")?;
-        head.filter(|h| h.form == FORM).ok_or_else(|| {
+        let head = head.filter(|h| h.form == FORM).ok_or_else(|| {
             Error::Data(format!(
                 "The published policy {} is not of this version; publish it anew with `postern publish`.",
-                self.path.display()
+                self.policy.path.display()
             ))
-        })
+        })?;
+        Ok(self.policy.head.get_or_init(|| Arc::new(head)).clone())
     }
 
     /// The narrowest network of this kind around the address that still holds. A network of IPv6 that is

@@ -14,7 +14,7 @@ use crate::log;
 use crate::request::{Door, Ended, Login, Outcome, Send, Service};
 use crate::settings::Settings;
 use crate::sources::{self, Told};
-use crate::store::state::{self, State, activity, held, notices, senders};
+use crate::store::state::{self, activity, held, notices, senders};
 use crate::tally::{self, Kind};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
 use rusqlite::Transaction;
@@ -35,6 +35,9 @@ pub fn login(
         service: login.service,
         door: login.door,
     };
+    // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
+    let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
+    let kind = if is_only_try { Kind::Try } else { kind };
     if decision.verdict == Verdict::Refuse {
         let reference = keep_event(call, &about, "refuse", &decision.reason);
         about.tally(call, kind, "refuse", &decision.reason);
@@ -54,6 +57,9 @@ pub fn login(
         (Kind::Use | Kind::Success, _) => {}
         _ if counts => about.tally(call, kind, "allow", &decision.reason),
         _ => {}
+    }
+    if is_only_try {
+        about.tally(call, Kind::Success, "allow", &decision.reason);
     }
     None
 }
@@ -100,8 +106,8 @@ const EXPLAINS: i64 = 10;
 fn was_refused(call: &Call, outcome: &Outcome) -> bool {
     let (Some(account), Some(address)) = (&outcome.account, outcome.address) else { return false };
     let since = call.now - EXPLAINS;
-    let found = State::open(&call.paths)
-        .and_then(|state| state.read(|db| activity::refused_since(db, account, address, since)));
+    let found =
+        call.with_state(|state| state.read(|db| activity::refused_since(db, account, address, since)));
     found.unwrap_or_else(|error| {
         state::mark_trouble(call, &error);
         false
@@ -153,6 +159,9 @@ impl<'a> About<'a> {
     }
 
     fn tally(&self, call: &Call, kind: Kind, verdict: &str, reason: &Reason) {
+        if !call.records {
+            return;
+        }
         let line = tally::Line {
             kind,
             door: self.door,
@@ -188,6 +197,9 @@ impl<'a> About<'a> {
 /// Keeps the event in the state. Where that cannot be, the refusal stands all the same, with a reference
 /// that only the log knows.
 fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Reference {
+    if !call.records {
+        return Reference::from_bits(call::random_bits());
+    }
     let event = about.event(call, verdict, reason);
     match write_event(call, &event) {
         Ok(reference) => reference,
@@ -199,7 +211,7 @@ fn keep_event(call: &Call, about: &About, verdict: &str, reason: &Reason) -> Ref
 }
 
 fn write_event(call: &Call, event: &activity::Event) -> Result<Reference> {
-    State::open(&call.paths)?.write(|t| activity::record(t, event))
+    call.with_state(|state| state.write(|t| activity::record(t, event)))
 }
 
 /// Records a message that was decided without the state.

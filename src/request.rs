@@ -201,23 +201,40 @@ impl Door {
     }
 }
 
-/// Exim's message identification: letters, digits and two dashes, as in `1xW1Xt-0000gl-1R`
-/// (Exim 4.97 made it longer: `1xW1Xt-00000000gl-1R0x`). It becomes an argument of Exim later, so nothing else is let in.
+/// A mail server's name for a message: Exim's letters, digits and two dashes, as in `1xW1Xt-0000gl-1R` (since
+/// 4.97 longer: `1xW1Xt-00000000gl-1R0x`), or Postfix's letters and digits, as in `90E116CE1C6` (with
+/// `enable_long_queue_ids` as in `4Wjk0X2bQzz1f9`). It becomes an argument of that server's programs later, so
+/// nothing else is let in: no option, and not the `ALL` of postsuper(1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId(String);
 
+/// Postfix makes a name of at least five digits for the microsecond and one for the file.
+const SHORTEST_POSTFIX: usize = 6;
+
+/// Short names are hexadecimal, long ones have digits and consonants alone, so that they are no words.
+fn is_shaped_by_postfix(text: &str) -> bool {
+    let is_short = |b: u8| matches!(b, b'0'..=b'9' | b'A'..=b'F');
+    let is_long = |b: u8| b.is_ascii_alphanumeric() && !b"AEIOUaeiou".contains(&b);
+    text.len() >= SHORTEST_POSTFIX && (text.bytes().all(is_short) || text.bytes().all(is_long))
+}
+
 impl MessageId {
-    /// Takes the text if it has the shape.
+    /// Takes the text if it has one of the shapes.
     pub fn new(text: &str) -> Result<MessageId> {
         let parts: Vec<&str> = text.split('-').collect();
-        let good = parts.len() == 3
-            && text.len() <= 32
-            && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric()));
-        if good {
+        let is_part = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric());
+        let of_exim = parts.len() == 3 && parts.iter().all(is_part);
+        if text.len() <= 32 && (of_exim || is_shaped_by_postfix(text)) {
             Ok(MessageId(text.into()))
         } else {
-            Err(Error::bad_value("The message", text, "give Exim's name for it, as 1xW1Xt-0000gl-1R"))
+            let accepted = "give the mail server's name for it, as 1xW1Xt-0000gl-1R or 90E116CE1C6";
+            Err(Error::bad_value("The message", text, accepted))
         }
+    }
+
+    /// Whether Postfix gave it, and not Exim.
+    pub fn is_of_postfix(&self) -> bool {
+        !self.0.contains('-')
     }
 }
 
@@ -234,9 +251,26 @@ mod tests {
     #[test]
     fn only_a_message_identification_is_taken_for_one() {
         for good in ["1xW1Xt-0000gl-1R", "1tPbCd-000000012Ab-3cDe"] {
-            assert!(MessageId::new(good).is_ok(), "{good}");
+            assert!(!MessageId::new(good).unwrap().is_of_postfix(), "{good}");
         }
-        for bad in ["", "-Mrm", "a-b", "a-b-c d", "a--b", "../a-b-c", "a-b-c;rm", &"a-b-c".repeat(9)] {
+        for good in ["90E116CE1C6", "4Wjk0X2bQzz1f9"] {
+            assert!(MessageId::new(good).unwrap().is_of_postfix(), "{good}");
+        }
+        for bad in [
+            "",
+            "ALL",
+            "all",
+            "-",
+            "-Mrm",
+            "a-b",
+            "90E116CE1C6/",
+            "90E116CE1C6\n",
+            "a-b-c d",
+            "a--b",
+            "../a-b-c",
+            "a-b-c;rm",
+            &"a-b-c".repeat(9),
+        ] {
             assert!(MessageId::new(bad).is_err(), "{bad}");
         }
     }

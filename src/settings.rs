@@ -71,6 +71,8 @@ pub enum Accepts {
     UserNames,
     /// Addresses and networks, separated by commas.
     Networks,
+    /// An absolute path of plain names, or nothing.
+    FolderOrNothing,
 }
 
 impl Accepts {
@@ -83,6 +85,9 @@ impl Accepts {
             Accepts::CountryOrNothing => "a two-letter country code as DE, or nothing".into(),
             Accepts::MailAddress => "a mail address, or the name of a local user".into(),
             Accepts::UserNames => "names of local users, separated by commas".into(),
+            Accepts::FolderOrNothing => {
+                "an absolute path of plain names as /var/spool/postfix/postern, or nothing".into()
+            }
             Accepts::Networks => "addresses and networks, separated by commas".into(),
         }
     }
@@ -194,6 +199,9 @@ settings! {
         Accepts::UserNames,
         "Shared users",
         "Local users that send for many: over the limit they are told about, never stopped.";
+    postfix_folder: String = String::new(), Accepts::FolderOrNothing,
+        "Folder for Postfix",
+        "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";
@@ -278,6 +286,8 @@ impl Value for String {
             Accepts::CountryOrNothing if text.is_empty() => Some(String::new()),
             Accepts::CountryOrNothing => text.parse::<crate::country::Country>().ok().map(|c| c.to_string()),
             Accepts::MailAddress => mail_address(text),
+            Accepts::FolderOrNothing if text.is_empty() => Some(String::new()),
+            Accepts::FolderOrNothing => is_plain_path(text).then(|| text.to_string()),
             Accepts::UserNames => list(text, |name| is_user_name(name).then(|| name.to_string())),
             Accepts::Networks => {
                 list(text, |net| net.parse::<crate::address::Network>().ok().map(|n| n.to_string()))
@@ -294,6 +304,17 @@ fn list(text: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let items: Option<Vec<String>> =
         text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(read).collect();
     items.map(|items| items.join(","))
+}
+
+/// Root makes the last folder of it, so nothing in it may lead elsewhere; a socket's address is short.
+fn is_plain_path(text: &str) -> bool {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    text.len() <= 80
+        && text.strip_prefix('/').is_some_and(|rest| rest.contains('/') && rest.split('/').all(plain))
 }
 
 fn is_user_name(name: &str) -> bool {
@@ -369,6 +390,9 @@ mod tests {
             ("administration_email_address", "a\n@example.test"),
             ("shared_users", "nobody,-x"),
             ("own_addresses", "192.0.2.1,mail"),
+            ("postfix_folder", "/var/spool/../etc"),
+            ("postfix_folder", "/etc"),
+            ("postfix_folder", "var/spool/postfix"),
         ] {
             let mut settings = Settings::default();
             let error = settings.set(key, bad).unwrap_err().to_string();

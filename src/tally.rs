@@ -17,10 +17,10 @@ use crate::paths::Paths;
 use crate::request::{Door, Service};
 use crate::trouble::{self, Trouble};
 use nix::libc;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Longest line, in bytes.
 const LONGEST: usize = 512;
@@ -104,27 +104,34 @@ pub fn append(call: &Call, line: &Line) {
 }
 
 fn write(call: &Call, line: &Line) -> Result<()> {
-    let path = current(&call.paths);
+    let (path, text) = (current(&call.paths), text(line, call.now));
+    let add = |file: &File| add(file, &path, &text);
+    match call.kept {
+        Some(kept) => kept.with_tally(&path, open, add),
+        None => add(&open(&path)?),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
     if opens_files_as_root() {
         return Err(Error::NotAllowed(format!(
             "{} is not written with root's rights: mail users can lay something in its place.",
             path.display()
         )));
     }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o660)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(Error::file("open", &path))?;
-    if file.metadata().map_err(Error::file("examine", &path))?.len() > FULL {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o660).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options.open(path).map_err(Error::file("open", path))
+}
+
+fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
+    if file.metadata().map_err(Error::file("examine", path))?.len() > FULL {
         return Err(Error::State(format!(
             "{} is full: nobody folds it; is `postern tick` run?",
             path.display()
         )));
     }
-    file.write_all(text(line, call.now).as_bytes()).map_err(Error::file("write", &path))
+    file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn text(line: &Line, now: Seconds) -> String {

@@ -24,12 +24,17 @@ use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Trouble that nobody met for a week is forgotten.
 const FORGET_TROUBLE: i64 = 7 * 86_400;
 
 /// Stops that are compared with the whitelist in one minute, the newest first. Mail users can write the state.
 const MOST_STOPS: i64 = 1000;
+
+/// How long a tick waits for another. The keeper's own work takes two seconds at least, and without the notices:
+/// where both begin in the same second of each minute, none would ever be sent.
+const TURN: Duration = Duration::from_secs(10);
 
 /// How long the work may take, in seconds: one that hangs would keep every later tick away.
 const LONGEST: u32 = 300;
@@ -69,7 +74,7 @@ pub fn tick(call: &Call) -> Done {
 }
 
 fn only_this(call: &Call) -> Result<Done> {
-    let Some(lock) = only_one::lock(&call.paths)? else {
+    let Some(lock) = only_one::lock(&call.paths, TURN)? else {
         return Ok(Done::telling(["Another tick is at work; this one does nothing.".into()]));
     };
     let mut done = Done::default();
@@ -84,16 +89,65 @@ fn only_this(call: &Call) -> Result<Done> {
             done.failed.push(error.to_string());
         }
     }
+    tell(call, &done);
+    Ok(done)
+}
+
+fn tell(call: &Call, done: &Done) {
     for sentence in &done.told {
         Line::new(Severity::Notice, "tick").field("did", sentence).send(&call.paths, call.program);
     }
-    Ok(done)
+}
+
+/// One part of the work.
+type Part = fn(&Call) -> Result<Done>;
+
+/// Begins the state where that is needed, then does the parts; each is tried although another failed.
+fn parts(call: &Call, parts: &[Part]) -> Done {
+    let mut done = Done::default();
+    match state::begin(&call.paths, call.now) {
+        Ok(begun) => {
+            done.told.extend(begun);
+            for part in parts {
+                done.add(part(call));
+            }
+        }
+        Err(error) => {
+            state::mark_trouble(call, &error);
+            done.failed.push(format!("The state cannot be worked on: {error}"));
+        }
+    }
+    done
+}
+
+/// The same work in a program that lives long and is user `postern`, without the notices: sendmail needs rights
+/// (set-group-id) that a service which can gain none has not, so the minute's tick sends them.
+pub fn in_keeper(call: &Call) -> Done {
+    let work = || -> Result<Done> {
+        let Some(_lock) = only_one::lock(&call.paths, Duration::ZERO)? else {
+            return Ok(Done::default());
+        };
+        Ok(parts(call, &[fold::fold_tally, release_whitelisted, tidy]))
+    };
+    let mut done = Done::default();
+    done.add(work());
+    if !done.failed.is_empty() {
+        trouble::mark(call, Trouble::Tick, &done.failed.join(" "));
+    }
+    tell(call, &done);
+    done
 }
 
 /// What only root can do.
 fn as_root(call: &Call) -> Result<Done> {
     let store = SettingsStore::open(&call.paths)?;
     folders::make_run(&call.paths, &store.host()?)?;
+    publish_where_needed(call)
+}
+
+/// Publishes the policy where it is missing, or not that of the settings. For root.
+pub fn publish_where_needed(call: &Call) -> Result<Done> {
+    let store = SettingsStore::open(&call.paths)?;
     let published = Policy::open(&call.paths.policy()).and_then(|policy| policy.ask()?.head());
     let current = store.generation()?;
     if published.is_ok_and(|head| head.generation == current) {
@@ -106,19 +160,7 @@ fn as_root(call: &Call) -> Result<Done> {
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
 fn work(call: &Call, of_root: Vec<String>) -> Done {
     end_after(LONGEST);
-    let mut done = Done::default();
-    match state::begin(&call.paths, call.now) {
-        Ok(begun) => {
-            done.told.extend(begun);
-            for part in [fold::fold_tally, release_whitelisted, notify::send_waiting, tidy] {
-                done.add(part(call));
-            }
-        }
-        Err(error) => {
-            state::mark_trouble(call, &error);
-            done.failed.push(format!("The state cannot be worked on: {error}"));
-        }
-    }
+    let done = parts(call, &[fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
     if !all.is_empty() {
         trouble::mark(call, Trouble::Tick, &all.join(" "));

@@ -57,6 +57,16 @@ pub enum Trouble {
     Panic,
     /// A hook was called in a way that it does not understand.
     Call,
+    /// The keeper had more to do than it could.
+    KeeperBusy,
+    /// Somebody asked the keeper who is no mail server's user.
+    NotAdmitted,
+    /// The keeper could not listen where it should.
+    Keeper,
+    /// A policy request without the key.
+    PolicyKey,
+    /// The policy server that was there before us did not answer.
+    ChainedPolicy,
     /// A notice could not be sent.
     Notice,
     /// A part of the minute's work failed.
@@ -105,6 +115,27 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         Trouble::Call,
         "call",
         "A hook was called in a way that it does not understand: compare the snippets with those of this version.",
+    ),
+    (
+        Trouble::KeeperBusy,
+        "keeper-busy",
+        "The keeper had more to do than it could: some messages went on uncounted.",
+    ),
+    (
+        Trouble::NotAdmitted,
+        "not-admitted",
+        "Somebody asked the keeper who is none of the mail servers' users. Where that is a mail server: `postern init --mail-users USER`.",
+    ),
+    (Trouble::Keeper, "keeper", "The keeper could not listen where it should; its log says where and why."),
+    (
+        Trouble::PolicyKey,
+        "policy-key",
+        "Somebody asked Dovecot's policy door without the key. Where that was Dovecot itself, logins go on unchecked: `postern init`, then reload Dovecot.",
+    ),
+    (
+        Trouble::ChainedPolicy,
+        "chained-policy",
+        "The policy server that was there before Postern does not answer: Postern's answer holds alone.",
     ),
     (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
     (

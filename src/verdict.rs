@@ -147,6 +147,8 @@ pub enum Reason {
         /// Window in seconds.
         window: i64,
     },
+    /// Nothing is known against it, and it could not be counted.
+    NotCounted,
     /// The account was stopped before this message.
     SendingStopped(Seconds),
     /// The server told how the login ended: nothing was asked.
@@ -184,6 +186,7 @@ impl Reason {
             Reason::WouldStop { .. } => "would_stop",
             Reason::SendingStopped(_) => "sending_stopped",
             Reason::Ended => "ended",
+            Reason::NotCounted => "not_counted",
         }
     }
 
@@ -248,6 +251,7 @@ impl Reason {
             Reason::SendingStopped(until) => {
                 format!("Sending from this account is stopped until {}.", readable(*until))
             }
+            Reason::NotCounted => "Nothing is known against it; it could not be counted.".into(),
             Reason::Ended => "The mail server told how the login ended.".into(),
         }
     }

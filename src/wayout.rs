@@ -55,15 +55,19 @@ static PREPARED: AtomicPtr<Prepared> = AtomicPtr::new(ptr::null_mut());
 const TROUBLES: [Trouble; 3] = [Trouble::Deadline, Trouble::Signal, Trouble::Panic];
 
 /// Registers the way out, catches every signal that can be caught and starts the deadline. Calling it again
-/// replaces what was registered.
+/// replaces what was registered. For programs of one thread.
 pub fn register(call: &Call, way: WayOut) {
     let mask = current_mask();
     let before = PREPARED.load(Ordering::Acquire);
-    // SAFETY: only `register` stores this pointer, from a leaked box that is never freed.
+    // SAFETY: only `register` stores this pointer, from a box, and frees it after it was replaced.
     let mask = unsafe { before.as_ref() }.map_or(mask, |earlier| earlier.mask);
-    let prepared = Box::leak(Box::new(prepare(call, way, mask)));
+    let prepared = Box::into_raw(Box::new(prepare(call, way, mask)));
     PREPARED.store(prepared, Ordering::Release);
-    if before.is_null() {
+    if !before.is_null() {
+        // SAFETY: nobody has it any more: a handler that would still use it never came back to us. Freed,
+        // because a program that lives as long as a connection registers with every question.
+        drop(unsafe { Box::from_raw(before) });
+    } else {
         own_signal_stack();
         std::panic::set_hook(Box::new(|_| leave(Trouble::Panic)));
         start_deadline();
@@ -197,7 +201,7 @@ extern "C" fn on_signal(signal: c_int) {
 
 /// Takes the way out at once, marking this trouble. Async-signal-safe.
 fn leave(trouble: Trouble) -> ! {
-    // SAFETY: the pointer comes from a leaked box or is null.
+    // SAFETY: the pointer comes from a box that lives until it is replaced, or is null.
     let Some(prepared) = (unsafe { PREPARED.load(Ordering::Acquire).as_ref() }) else {
         // SAFETY: nothing was registered: 111 is "temporary trouble" for every caller that we have.
         unsafe { libc::_exit(111) }
@@ -251,7 +255,7 @@ unsafe extern "C" {
 /// Becomes the next program of a chain: the ordinary end of a hook that stands in front of one. Returns
 /// only where the system could not start it.
 pub fn become_registered() -> std::io::Error {
-    // SAFETY: the pointer comes from a leaked box or is null; `argv` was prepared by `prepare`.
+    // SAFETY: the pointer comes from a box that lives until it is replaced, or is null; `argv` was prepared by `prepare`.
     unsafe {
         if let Some(prepared) = PREPARED.load(Ordering::Acquire).as_ref() {
             become_next(prepared);

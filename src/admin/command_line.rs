@@ -8,6 +8,7 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
+use crate::keeper;
 use crate::paths::Paths;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Read;
@@ -49,7 +50,7 @@ pub fn command() -> Command {
     for function in FUNCTIONS.iter().filter(|f| f.words.len() == 1) {
         root = root.subcommand(function_command(function));
     }
-    root.subcommand(api_command())
+    root.subcommand(api_command()).subcommand(keeper_command())
 }
 
 fn last_word(words: &'static str) -> &'static str {
@@ -107,6 +108,16 @@ fn api_command() -> Command {
         .arg(Arg::new("arguments").action(ArgAction::Append).value_name("KEY=VALUE").allow_hyphen_values(true))
 }
 
+fn keeper_command() -> Command {
+    let prepare = Arg::new("prepare").long("prepare").action(ArgAction::SetTrue);
+    Command::new("keeper")
+        .about("Answer the mail servers as a standing process (for the service unit)")
+        .long_about("Answer the mail servers as a standing process, in the foreground.\n\nIt makes decisions several times cheaper; where it is gone, mail servers fall back to the hooks. Started as root it becomes Postern's own user for good.")
+        .arg(prepare.help("only make what root must make before it, and end"))
+        .arg(Arg::new("policy_at").long("policy-at").value_name("ADDRESS:PORT").hide(true))
+        .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
+}
+
 /// Runs what the command line says.
 pub fn run(matches: &ArgMatches) -> Spoken {
     let spoken = speak(matches);
@@ -127,8 +138,10 @@ fn speak(matches: &ArgMatches) -> Spoken {
         Ok(admin) => admin,
         Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
     };
-    if let Some(("api", api)) = matches.subcommand() {
-        return in_json(&api_call(&admin, api));
+    match matches.subcommand() {
+        Some(("api", api)) => return in_json(&api_call(&admin, api)),
+        Some(("keeper", words)) => return in_words(keep(&admin, words)),
+        _ => {}
     }
     let outcome = function_call(&admin, matches);
     if is_json(matches) { in_json(&outcome) } else { in_words(outcome) }
@@ -152,7 +165,7 @@ fn surroundings(matches: &ArgMatches) -> Result<Admin> {
     }
     let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
     let paths = root.map_or_else(Paths::default, Paths::below);
-    Ok(Admin { call: Call { paths, now: clock.now(), program: "postern" }, who: who() })
+    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who() })
 }
 
 /// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.
@@ -164,6 +177,24 @@ fn who() -> String {
         _ if nix::unistd::geteuid().is_root() => "root".into(),
         _ => format!("user {}", nix::unistd::geteuid()),
     }
+}
+
+fn keep(admin: &Admin, words: &ArgMatches) -> Result<Outcome> {
+    let quiet = Outcome { quiet: true, ..Outcome::default() };
+    if nix::unistd::geteuid().is_root() {
+        keeper::prepare(admin)?;
+    }
+    if words.get_flag("prepare") {
+        return Ok(quiet);
+    }
+    let fault = words.get_one::<String>("fault").cloned();
+    let policy_at = match words.get_one::<String>("policy_at").map(String::as_str) {
+        None => Some(keeper::POLICY_AT),
+        Some("none") => None,
+        Some(text) => Some(text.parse().map_err(|_| Error::bad_value("--policy-at", text, "ADDRESS:PORT"))?),
+    };
+    let options = keeper::Options { paths: admin.call.paths.clone(), clock: admin.clock, fault, policy_at };
+    keeper::run(options).map(|()| quiet)
 }
 
 fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {

@@ -1,9 +1,9 @@
 //! Messages that are held: list, release, remove.
 //!
-//! The state says which messages were held; Exim has them. A name that goes to Exim's command line comes from
-//! the caller, never from the state, and has the shape of a message identification. Messages also leave the
-//! queue without us (`exim -Mrm`, `timeout_frozen_after`), so the list is compared with the queue where that
-//! may be read: Exim shows it to root and its admin users only.
+//! The state says which messages were held; Exim or Postfix has them. A name that goes to their command line
+//! comes from the caller, never from the state, and has the shape of a message identification. Messages also
+//! leave the queue without us (`exim -Mrm`, `timeout_frozen_after`, `postsuper -H`), so the list is compared with
+//! the queue where that may be read: mail servers show it to root and their admin users only.
 
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
@@ -14,16 +14,19 @@ use crate::store::state::held::{self, Held};
 use nix::unistd::geteuid;
 use serde_json::json;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// The programs by which Exim may be there.
-const EXIM: [&str; 3] = ["usr/sbin/exim4", "usr/sbin/exim", "usr/exim/bin/exim"];
+const EXIM: &[&str] = &["usr/sbin/exim4", "usr/sbin/exim", "usr/exim/bin/exim"];
+
+/// Postfix's programs for its queue.
+const POSTSUPER: &[&str] = &["usr/sbin/postsuper"];
+const POSTQUEUE: &[&str] = &["usr/sbin/postqueue"];
 
 /// A message is noted while Exim still takes it in; for so many seconds it need not be in the queue.
 const ARRIVING: i64 = 600;
 
-const GONE: &str = "Exim no longer has it; it was taken off the list.";
+const GONE: &str = "The mail server no longer has it; it was taken off the list.";
 
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -32,18 +35,19 @@ pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     if rows.is_empty() || !geteuid().is_root() {
         return Ok(json!(rows).into());
     }
-    match queue(admin) {
+    match queue(admin, &rows) {
         Ok(queue) => {
             let arrived = admin.call.now - ARRIVING;
             let (gone, living): (Vec<Held>, Vec<Held>) =
                 rows.into_iter().partition(|row| row.at < arrived && !queue.contains(&row.message));
             let names: Vec<&str> = gone.iter().map(|row| row.message.as_str()).collect();
             forget(admin, &names)?;
-            let told = format!("Exim no longer has {} of them; they were taken off the list.", names.len());
-            Ok(Outcome::from(json!(living)).warn(Some(told).filter(|_| !names.is_empty())))
+            let n = names.len();
+            let told = format!("The mail server no longer has {n} of them; they were taken off the list.");
+            Ok(Outcome::from(json!(living)).warn(Some(told).filter(|_| n > 0)))
         }
         Err(error) => {
-            let told = format!("It is not known which of them Exim still has. {error}");
+            let told = format!("It is not known which of them the mail server still has. {error}");
             Ok(Outcome::from(json!(rows)).warn(Some(told)))
         }
     }
@@ -52,22 +56,40 @@ pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 /// Lets a message leave.
 pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
-    match exim(admin, &["-Mt", &message.to_string()])? {
+    match thaw(admin, &message)? {
         Said::Done => {}
-        // Somebody else thawed it already.
-        Said::Other(text) if text.contains("is not frozen") => {}
         said => return not_done(admin, given, &message, said),
     }
-    let delivery = exim(admin, &["-M", &message.to_string()]).and_then(Said::into_result);
+    let delivery = match message.is_of_postfix() {
+        // It is in the deferred queue now, whose turn comes within minutes.
+        true => run(admin, "Postfix", POSTQUEUE, &["-i", &message.to_string()]).map(|_| ()),
+        false => exim(admin, "-M", &message).and_then(Said::into_result),
+    };
     forget(admin, &[&message.to_string()])?;
     admin.change(given, |change| change.note("release_held", &message.to_string(), "held", "released"))?;
     Ok(Outcome::said(format!("Message {message} leaves.")).warn(delivery.err().map(|e| e.to_string())))
 }
 
+/// Takes the hold off.
+fn thaw(admin: &Admin, message: &MessageId) -> Result<Said> {
+    if message.is_of_postfix() {
+        return postsuper(admin, "-H", message);
+    }
+    Ok(match exim(admin, "-Mt", message)? {
+        // Somebody else thawed it already.
+        Said::Other(text) if text.contains("is not frozen") => Said::Done,
+        said => said,
+    })
+}
+
 /// Deletes a message.
 pub fn remove_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
-    match exim(admin, &["-Mrm", &message.to_string()])? {
+    let said = match message.is_of_postfix() {
+        true => postsuper(admin, "-d", &message)?,
+        false => exim(admin, "-Mrm", &message)?,
+    };
+    match said {
         Said::Done => {}
         said => return not_done(admin, given, &message, said),
     }
@@ -76,13 +98,15 @@ pub fn remove_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome::said(format!("Message {message} was removed.")))
 }
 
-/// A message that Exim has lost is no longer held; any other answer is an error, and the list stays.
+/// A message that the mail server has lost is no longer held; any other answer is an error, and the list stays.
 fn not_done(admin: &Admin, given: &Arguments, message: &MessageId, said: Said) -> Result<Outcome> {
     if said != Said::Gone {
         return said.into_result().map(|()| Outcome::default());
     }
     if forget(admin, &[&message.to_string()])? == 0 {
-        return Err(Error::NotFound(format!("Message {message} is not held, and Exim does not have it.")));
+        return Err(Error::NotFound(format!(
+            "Message {message} is not held, and the mail server does not have it."
+        )));
     }
     admin.change(given, |change| change.note("forget_held", &message.to_string(), "held", "gone"))?;
     Ok(Outcome::said(GONE))
@@ -98,20 +122,20 @@ fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
     })
 }
 
-/// What Exim made of a command about one message.
+/// What a mail server made of a command about one message.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     Done,
     /// The message is not in the queue.
     Gone,
-    /// Anything else, with Exim's words.
+    /// Anything else, with its words.
     Other(String),
 }
 
 impl Said {
     /// Exim 4.96 and 4.98 end with status 1 and these words where they do not have the message; 4.96 does not
     /// know the longer names of 4.97, so it cannot have such a message either.
-    fn read(message: &str, output: &Output) -> Said {
+    fn of_exim(message: &str, output: &Output) -> Said {
         if output.status.success() {
             return Said::Done;
         }
@@ -126,27 +150,58 @@ impl Said {
         }
     }
 
+    /// Postfix 3.7 and 3.10 end with status 0 whether they have the message or not, and say what they did.
+    fn of_postfix(message: &str, output: &Output) -> Said {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let did = [": released from hold", ": removed"].map(|what| format!("postsuper: {message}{what}"));
+        match text.lines().any(|line| did.contains(&line.trim().to_owned())) {
+            true => Said::Done,
+            false if output.status.success() => Said::Gone,
+            false => Said::Other(text.trim().chars().take(300).collect()),
+        }
+    }
+
     fn into_result(self) -> Result<()> {
         match self {
             Said::Done => Ok(()),
-            Said::Gone => Err(Error::NotFound("Exim does not have the message.".into())),
-            Said::Other(text) => Err(Error::NotFound(format!("Exim did not do it ({text})."))),
+            Said::Gone => Err(Error::NotFound("The mail server does not have the message.".into())),
+            Said::Other(text) => Err(Error::NotFound(format!("The mail server did not do it ({text})."))),
         }
     }
 }
 
-/// Does something with one message.
-fn exim(admin: &Admin, [what, message]: &[&str; 2]) -> Result<Said> {
-    run(admin, &[what, message]).map(|output| Said::read(message, &output))
+fn exim(admin: &Admin, what: &str, message: &MessageId) -> Result<Said> {
+    let name = message.to_string();
+    run(admin, "Exim", EXIM, &[what, &name]).map(|output| Said::of_exim(&name, &output))
 }
 
-/// The names of every message in the queue. `-bpr` is in every version and does not sort.
-fn queue(admin: &Admin) -> Result<HashSet<String>> {
-    let output = run(admin, &["-bpr"])?;
-    if !output.status.success() {
-        return Err(Error::State(format!("Exim did not show its queue ({}).", output.status)));
+/// Of the hold queue alone: a message that was let go meanwhile is on its way.
+fn postsuper(admin: &Admin, what: &str, message: &MessageId) -> Result<Said> {
+    let name = message.to_string();
+    let output = run(admin, "Postfix", POSTSUPER, &[what, &name, "hold"])?;
+    Ok(Said::of_postfix(&name, &output))
+}
+
+/// The names of every message in the queues of the servers that these rows speak of.
+fn queue(admin: &Admin, rows: &[Held]) -> Result<HashSet<String>> {
+    let mut names = HashSet::new();
+    let of_postfix = |row: &Held| MessageId::new(&row.message).is_ok_and(|message| message.is_of_postfix());
+    if rows.iter().any(of_postfix) {
+        names.extend(held_in(&listing(admin, "Postfix", POSTQUEUE, "-p")?));
     }
-    Ok(names_in(&String::from_utf8_lossy(&output.stdout)))
+    if !rows.iter().all(of_postfix) {
+        // -bpr is in every version and does not sort.
+        names.extend(names_in(&listing(admin, "Exim", EXIM, "-bpr")?));
+    }
+    Ok(names)
+}
+
+fn listing(admin: &Admin, server: &str, programs: &[&str], option: &str) -> Result<String> {
+    let output = run(admin, server, programs, &[option])?;
+    if !output.status.success() {
+        return Err(Error::State(format!("{server} did not show its queue ({}).", output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Lines that begin a message are ` 25m  2.9K 0t5C6f-0000c8-00 <sender>`; more words than that are no harm.
@@ -154,20 +209,20 @@ fn names_in(listing: &str) -> HashSet<String> {
     listing.split_whitespace().filter(|w| MessageId::new(w).is_ok()).map(str::to_owned).collect()
 }
 
-fn run(admin: &Admin, arguments: &[&str]) -> Result<Output> {
-    let program = find(admin)?;
-    let running = format!("run {} {}", program.display(), arguments.join(" "));
-    Command::new(&program).args(arguments).output().map_err(Error::system(running))
+/// Postfix marks what is on hold: `90E116CE1C6!     438 Wed Nov 25 06:57:03  sender`.
+fn held_in(listing: &str) -> HashSet<String> {
+    let first_words = listing.lines().filter_map(|line| line.split_whitespace().next());
+    first_words.filter_map(|word| word.strip_suffix('!')).map(str::to_owned).collect()
 }
 
-fn find(admin: &Admin) -> Result<PathBuf> {
-    let found = EXIM.iter().map(|p| admin.call.paths.root().join(p)).find(|p| p.exists());
-    found.ok_or_else(|| {
-        Error::NotFound(format!(
-            "Exim was not found (looked for {}).",
-            EXIM.map(|p| format!("/{p}")).join(", ")
-        ))
-    })
+fn run(admin: &Admin, server: &str, programs: &[&str], arguments: &[&str]) -> Result<Output> {
+    let found = programs.iter().map(|p| admin.call.paths.root().join(p)).find(|p| p.exists());
+    let program = found.ok_or_else(|| {
+        let places: Vec<String> = programs.iter().map(|p| format!("/{p}")).collect();
+        Error::NotFound(format!("{server} was not found (looked for {}).", places.join(", ")))
+    })?;
+    let running = format!("run {} {}", program.display(), arguments.join(" "));
+    Command::new(&program).args(arguments).output().map_err(Error::system(running))
 }
 
 #[cfg(test)]
@@ -178,7 +233,32 @@ mod tests {
 
     fn said(message: &str, code: i32, out: &str, err: &str) -> Said {
         let (stdout, stderr) = (out.as_bytes().to_vec(), err.as_bytes().to_vec());
-        Said::read(message, &Output { status: ExitStatus::from_raw(code << 8), stdout, stderr })
+        Said::of_exim(message, &Output { status: ExitStatus::from_raw(code << 8), stdout, stderr })
+    }
+
+    /// As Postfix 3.7 and 3.10 were seen to answer.
+    #[test]
+    fn postfixs_words_for_a_message_that_it_has_or_has_not() {
+        let said = |code: i32, err: &str| {
+            let output = Output {
+                status: ExitStatus::from_raw(code << 8),
+                stdout: Vec::new(),
+                stderr: err.as_bytes().to_vec(),
+            };
+            Said::of_postfix("90E116CE1C6", &output)
+        };
+        let released =
+            "postsuper: 90E116CE1C6: released from hold\npostsuper: Released from hold: 1 message\n";
+        assert_eq!(said(0, released), Said::Done);
+        assert_eq!(said(0, "postsuper: 90E116CE1C6: removed\npostsuper: Deleted: 1 message\n"), Said::Done);
+        assert_eq!(said(0, ""), Said::Gone);
+        assert_eq!(said(0, "postsuper: 90E116CE1C7: removed\n"), Said::Gone, "another one");
+        let denied = "postsuper: fatal: use of this command is reserved for the superuser\n";
+        assert!(matches!(said(1, denied), Said::Other(_)));
+        let listing = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n\
+                       90E116CE1C6!     438 Wed Nov 25 06:57:03  x!y@z.test\n                 wow!@remote.test\n\n\
+                       90E116CE1C7*     438 Wed Nov 25 06:57:03  x@y.test\n\n-- 0 Kbytes in 2 Requests.\n";
+        assert!(held_in(listing).contains("90E116CE1C6") && !held_in(listing).contains("90E116CE1C7"));
     }
 
     /// As Exim 4.96 and 4.98 were seen to answer.

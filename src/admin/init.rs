@@ -2,7 +2,7 @@
 //! again: it puts right what it finds wrong and keeps what is there.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, policy_secrets};
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::folders;
@@ -27,12 +27,16 @@ pub fn init(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     store.set_host(&host)?;
     drop(store);
     let generation = admin.publish()?;
+    let secrets = policy_secrets::make(paths, &host);
     let mended = folders::make_given(paths, &host)
         .and_then(|()| as_postern(paths, || mend(paths, &host.mail_uids, now)))
         .map_err(|e| Error::State(format!("The policy is published, but not everything is in place. {e}")))?;
     let data = json!({ "user": host.postern_uid, "mail_users": host.mail_uids, "generation": generation });
     let mut outcome = Outcome { data, ..Outcome::said("Postern's files are in place.") };
     outcome.messages.extend(mended);
+    outcome.messages.extend(secrets.map_err(|e| {
+        Error::State(format!("Everything is in place but the secrets of Dovecot's policy door. {e}"))
+    })?);
     Ok(outcome)
 }
 

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod held;
 pub mod init;
 pub mod lists;
+mod policy_secrets;
 pub mod render;
 pub mod settings;
 pub mod status;
@@ -23,6 +24,7 @@ pub mod table;
 
 use crate::address::Network;
 use crate::call::Call;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::log::{Line, Severity};
 use crate::server_country;
@@ -69,7 +71,9 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Files and time.
-    pub call: Call,
+    pub call: Call<'static>,
+    /// Where the time comes from, for what goes on for longer than a call.
+    pub clock: Clock,
     /// Who, for the trail.
     pub who: String,
 }

@@ -3,22 +3,30 @@
 use super::arguments::Arguments;
 use super::{Admin, Outcome, data};
 use crate::clock::{Seconds, readable};
-use crate::error::Result;
+use crate::door::{line, policy};
+use crate::error::{Error, Result};
 use crate::on_state::on_state;
+use crate::paths::EXIM_SOCKET;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
 use crate::server_country;
-use crate::settings::{Mode, Settings};
+use crate::settings::{LoginsFrom, Mode, Settings};
 use crate::sources::{self, Told};
 use crate::store::state::{notices, rollups, senders};
 use crate::trouble;
 use serde_json::{Value, json};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// After so long without a question a door counts as not asked.
 const QUIET: i64 = 7 * 86_400;
 
 /// Trouble that nobody met for so long is told as past; `postern trouble clear` forgets it.
 const FRESH: i64 = 3600;
+
+/// How long the keeper may take to answer; mail servers wait for a second.
+const KEEPER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a part fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +80,8 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         Err(error) => report.add("state", Level::Trouble, error.to_string()),
     }
     undecided(admin, &settings, &mut report);
+    keeper(admin, &mut report);
+    policy_server(admin, &settings, &mut report);
     tally(admin, &mut report);
     for mark in trouble::marks(&admin.call.paths) {
         let fresh = crate::clock::Clock::System.now() - mark.last < FRESH;
@@ -166,12 +176,20 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
         (
             "SMTP logins",
             Service::Smtp,
-            &[Door::DovecotGate, Door::DovecotChain, Door::EximAuth, Door::EximMail],
+            &[
+                Door::DovecotPolicy,
+                Door::DovecotGate,
+                Door::DovecotChain,
+                Door::EximAuth,
+                Door::EximMail,
+                Door::PostfixAuth,
+                Door::PostfixMail,
+            ],
         ),
-        ("IMAP logins", Service::Imap, &[Door::DovecotGate, Door::DovecotChain]),
-        ("POP3 logins", Service::Pop3, &[Door::DovecotGate, Door::DovecotChain]),
-        ("messages by SMTP", Service::Smtp, &[Door::EximData]),
-        ("messages of local programs", Service::Local, &[Door::EximLocal]),
+        ("IMAP logins", Service::Imap, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("POP3 logins", Service::Pop3, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("messages by SMTP", Service::Smtp, &[Door::EximData, Door::PostfixData]),
+        ("messages of local programs", Service::Local, &[Door::EximLocal, Door::PostfixLocal]),
     ];
     for (part, service, ways) in places {
         let seen: Vec<String> =
@@ -204,7 +222,7 @@ fn of_record(
 ) {
     let Some(from) = sources::setting(settings, service) else { return };
     let told = |told: Told| {
-        let names: Vec<&str> = sources::doors(from, told).iter().map(|d| d.name()).collect();
+        let names: Vec<&str> = sources::doors(from, service, told).iter().map(|d| d.name()).collect();
         if names.is_empty() { "nobody".to_string() } else { names.join(" or ") }
     };
     let says = format!(
@@ -215,7 +233,7 @@ fn of_record(
     );
     let heard =
         |of: &[Door]| of.iter().any(|d| doors.iter().any(|(n, s, _)| n == d.name() && s == service.name()));
-    let of_record = sources::doors(from, Told::Tried);
+    let of_record = sources::doors(from, service, Told::Tried);
     let others: Vec<Door> = Door::ALL.into_iter().filter(|d| sources::sees_logins(*d)).collect();
     let part = format!("{part}: source of record");
     if heard(&others) && !heard(of_record) {
@@ -243,11 +261,55 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
     }
     if !because.is_empty() {
         report.add(
-            "Exim's AUTH door",
+            "Doors before AUTH",
             Level::Warning,
-            format!("It does not know the account, so it leaves the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
+            format!("Exim's and Postfix's do not know the account, so they leave the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
         );
     }
+}
+
+/// Whether the keeper answers, found out by asking it. Root's questions count for nobody.
+fn keeper(admin: &Admin, report: &mut Report) {
+    let socket = admin.call.paths.sockets().join(EXIM_SOCKET);
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(&socket)?;
+        stream.set_read_timeout(Some(KEEPER_ANSWERS))?;
+        stream.write_all(line::question("auth", &["127.0.0.1"]).as_bytes())?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    let (level, says) = match ask() {
+        Ok(said) if ["allow\n", "undecided\n"].contains(&said.as_str()) => {
+            (Level::Good, "Answers on its sockets.".to_string())
+        }
+        Ok(said) => (Level::Trouble, format!("Answers {:?}, which is no decision.", said.trim_end())),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            let says = "None runs: Exim starts the hooks, and nobody answers on the keeper's sockets and port. `systemctl enable --now postern-keeper` starts one.";
+            (Level::Note, says.to_string())
+        }
+        Err(e) => (Level::Trouble, format!("Does not answer ({e}): mail goes on uncounted. Restart it.")),
+    };
+    report.add("keeper", level, says);
+}
+
+/// Whether Dovecot's policy requests are answered, found out as Dovecot would: with a wrong key everything goes on
+/// in silence.
+fn policy_server(admin: &Admin, settings: &Settings, report: &mut Report) {
+    let services = [Service::Smtp, Service::Imap, Service::Pop3];
+    let used = services.iter().any(|s| sources::setting(settings, *s) == Some(LoginsFrom::Policy));
+    let file = admin.call.paths.dovecot_policy_conf();
+    let proved = std::fs::read_to_string(&file)
+        .map_err(Error::file("read", &file))
+        .and_then(|configuration| policy::prove(&configuration));
+    let (level, says) = match proved {
+        Ok(()) => (Level::Good, "Answers where Dovecot asks, with Dovecot's key.".to_string()),
+        Err(error) if used => {
+            (Level::Trouble, format!("{error} Logins go on unasked, each after two seconds."))
+        }
+        Err(_) => (Level::Note, "Nobody answers, and no service is set to be counted by it.".to_string()),
+    };
+    report.add("policy server for Dovecot", level, says);
 }
 
 /// A tally that nobody folds.

@@ -1,5 +1,6 @@
-//! Dovecot's door: `postern-dovecot gate`, `chain NEXT…` and [`failed`], called as a checkpassword passdb
-//! (Dovecot 2.3), and [`postlogin`], called as a post-login script.
+//! Dovecot's door: `postern-dovecot gate`, `chain NEXT…` and `failed`, called as a checkpassword passdb
+//! (Dovecot 2.3), `postlogin`, called as a post-login script, and `postern-dovecot policy`, which answers one
+//! connection of its policy server ([`policy`]).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3
 //! (name and password) and descriptor 4 (the reply). `gate` has no use for the password and leaves it unread:
@@ -17,11 +18,12 @@
 mod failed;
 mod postlogin;
 
+use super::policy;
 use crate::account::Account;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::flow;
-use crate::hook::{self, CommandLine};
+use crate::hook::{self, CommandLine, Conversation, Standard};
 use crate::request::{Door, Login, Request, Service};
 use crate::trouble::{self, Trouble};
 use crate::verdict::Verdict;
@@ -54,6 +56,9 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         Ok(command) => command,
         Err(_) => return TROUBLE,
     };
+    if command.verb == b"policy" {
+        return answer_policy(&command);
+    }
     if command.verb == b"postlogin" {
         return postlogin::postlogin(&command);
     }
@@ -65,12 +70,26 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         b"chain" => chain(&command),
         b"failed" => failed::failed(&command),
         verb => {
-            let accepted = "gate, chain, failed or postlogin";
+            let accepted = "gate, chain, failed, policy or postlogin";
             let error = Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted);
             trouble::mark(&command.call(PROGRAM), Trouble::Call, &error.to_string());
             TROUBLE
         }
     }
+}
+
+/// The policy server on standard input and output. Dovecot keeps an idle connection for ten seconds.
+fn answer_policy(command: &CommandLine) -> c_int {
+    hook::close_descriptors_from(3);
+    hook::fill_descriptors_below(3);
+    hook::ignore_broken_pipes();
+    hook::wait_for_input_at_most(Duration::from_secs(15));
+    let talk = Conversation::begin(command, PROGRAM, policy::GO_ON);
+    let tell = |trouble, error: &Error| trouble::mark(&talk.call(), trouble, &error.to_string());
+    let options = policy::Options::read(&command.paths, &tell);
+    // A connection that breaks is its client's own affair.
+    let _ = policy::converse(&mut Standard, &options, &mut |request| talk.answer(request, &policy::spoken));
+    0
 }
 
 fn is_lookup() -> bool {

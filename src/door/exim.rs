@@ -13,6 +13,10 @@
 //! | `defer CODE TEXT` | refuses for now with this text |
 //! | `hold TEXT` | keeps a local message frozen in the queue |
 //!
+//! With `--after-socket` among the values Exim has asked the keeper's socket before, in vain. Where the keeper
+//! lives and is only late, it may yet count what Exim asked it: then nothing is counted here, and refusals that
+//! need no record still hold.
+//!
 //! | verb | ACL | values |
 //! |---|---|---|
 //! | `auth` | `acl_smtp_auth` | address |
@@ -28,7 +32,7 @@ use crate::hook::{self, CommandLine};
 use crate::record::client_text;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Request, Send, Service};
 use crate::trouble::{self, Trouble};
-use crate::verdict::{Answer, Verdict};
+use crate::verdict::{Answer, Reason, Verdict};
 use crate::wayout::{self, WayOut};
 use std::ffi::{CStr, c_char, c_int};
 
@@ -54,8 +58,10 @@ fn run(arguments: &[&CStr]) -> String {
         Ok(command) => command,
         Err(error) => return format!("open {error}\n"),
     };
-    let call = command.call(PROGRAM);
+    let mut call = command.call_once(PROGRAM);
     wayout::register(&call, way_out());
+    // Exim asked the keeper's socket first, and had no answer in time.
+    call.records = !(command.has("after-socket") && hook::keeper_lives(&call.paths));
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
     let uid = nix::unistd::getuid().as_raw();
@@ -138,6 +144,7 @@ fn message(value: Value, address: Option<Address>, account: Option<Account>, mai
 pub(super) fn spoken(request: &Request, answer: &Answer) -> String {
     let text = client_text(answer);
     match answer.verdict {
+        Verdict::Allow if answer.reason == Reason::NotCounted => "open not counted\n".into(),
         Verdict::Allow => "allow\n".into(),
         Verdict::Undecided => "undecided\n".into(),
         Verdict::Hold => format!("hold {text}\n"),

@@ -6,7 +6,7 @@
 //! postern/1 <verb> <field> <field> …\n        each field in base64 (RFC 4648 §4), one blank between two
 //! ```
 //!
-//! The answer is the line that `postern-exim` prints for the same values (see [`exim`](super::exim)), and the end
+//! The answer is the line that `postern-exim` prints for the same values (see [`exim`]), and the end
 //! of the connection. Fields stand in a fixed order and none may be left out; an empty value is an empty field.
 //! Base64, because a HELO or sender may hold a newline, which must not become a field or a line of its own.
 //!
@@ -17,7 +17,7 @@
 //! | `send` | from, address, account, caller, uid, recipients, id |
 //! | `outcome` | address, account, ended |
 //!
-//! A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
+//! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
 //! answered `open` and why: mail goes on.
 
 use super::Ask;
@@ -41,6 +41,12 @@ const FIELDS: &[(&[u8], &[&str])] = &[
     (b"outcome", &["address", "account", "ended"]),
 ];
 
+/// A question as it stands on the wire.
+pub fn question(verb: &str, fields: &[&str]) -> String {
+    let fields: Vec<String> = fields.iter().map(|field| STANDARD.encode(field)).collect();
+    format!("postern/1 {verb} {}\n", fields.join(" "))
+}
+
 /// Reads one question, asks, answers. `mail_server` is the number of the user who is connected: Exim's.
 ///
 /// Fails where the connection fails. What was not understood is given back as an error for the caller to mark,
@@ -50,13 +56,25 @@ pub fn converse(
     mail_server: u32,
     ask: &mut Ask,
 ) -> std::io::Result<Result<()>> {
-    let understood = read_line(stream)?.and_then(|line| request(&line, mail_server));
+    let line = read_line(stream)?;
+    if line.as_ref().is_ok_and(Vec::is_empty) {
+        // A hook that looks whether somebody listens.
+        return Ok(Ok(()));
+    }
+    let understood = line.and_then(|line| request(&line, mail_server));
     let (answer, outcome) = match understood {
         Ok(request) => (exim::spoken(&request, &ask(&request)), Ok(())),
         Err(error) => (format!("open {error}\n"), Err(error)),
     };
     stream.write_all(answer.as_bytes())?;
     Ok(outcome)
+}
+
+/// Answers a question of somebody who may not ask. It is read all the same: what lies unread when a connection
+/// is closed takes the answer away, too.
+pub fn turn_away(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
+    let _ = read_line(stream)?;
+    stream.write_all(b"open not admitted\n")
 }
 
 /// The bytes up to the first newline, or to the end where the client sends none.
@@ -130,8 +148,7 @@ mod tests {
     const EXIM: u32 = 105;
 
     fn line(verb: &str, fields: &[&str]) -> String {
-        let fields: Vec<String> = fields.iter().map(|f| STANDARD.encode(f)).collect();
-        format!("postern/1 {verb} {}", fields.join(" "))
+        question(verb, fields).trim_end_matches('\n').to_string()
     }
 
     /// A connection: what is written does not come back as what is read.
@@ -198,8 +215,7 @@ mod tests {
     fn what_is_not_understood_is_answered_open() {
         let long = line("auth", &[&"1".repeat(LONGEST)]);
         for question in [
-            "",
-            "\n",
+            "\r\n",
             "postern/2 auth MTI3LjAuMC4x\n",
             "postern/1\n",
             "postern/1 fly MTI3LjAuMC4x\n",
@@ -216,9 +232,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_asks_nothing_is_told_nothing() {
+        assert_eq!(conversation(b""), (String::new(), Vec::new()));
+        assert_eq!(conversation(b"\n"), (String::new(), Vec::new()));
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_are_answered_with_one_line(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_answered_with_one_line(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
+            prop_assume!(bytes[0] != b'\n');
             let (said, _) = conversation(&bytes);
             prop_assert_eq!(said.matches('\n').count(), 1);
             prop_assert!(said.ends_with('\n'));

@@ -4,6 +4,9 @@
 pub mod dovecot;
 pub mod exim;
 pub mod line;
+pub mod milter;
+pub mod policy;
+pub mod postfix;
 
 use crate::request::Request;
 use crate::verdict::Answer;

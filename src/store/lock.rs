@@ -91,7 +91,7 @@ fn poll(limit: Duration, mut attempt: impl FnMut() -> std::io::Result<()>) -> bo
 
 /// An intent from the future is from before the clock was set back: it is stale too. What is no plain file
 /// is none of ours.
-fn somebody_intends(paths: &Paths) -> bool {
+pub(crate) fn somebody_intends(paths: &Paths) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(paths.state_intent()) else { return false };
     let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
     meta.is_file() && age.is_some_and(|age| age < STALE_INTENT)
@@ -108,10 +108,15 @@ fn intend(paths: &Paths) -> Result<Intent> {
     Ok(Intent { path, file })
 }
 
+/// What a newcomer is told meanwhile.
+pub(crate) fn being_replaced() -> Error {
+    Error::State("The state is being replaced; nothing is counted for the moment.".into())
+}
+
 /// Takes the lock for working, waiting 0.3 seconds at most.
 pub fn shared(paths: &Paths) -> Result<Shared> {
     if somebody_intends(paths) {
-        return Err(Error::State("The state is being replaced; nothing is counted for the moment.".into()));
+        return Err(being_replaced());
     }
     let file = open(paths)?;
     if poll(WAIT, || FileExt::try_lock_shared(&file)) {

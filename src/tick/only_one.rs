@@ -11,14 +11,21 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Takes the right to tick; none where another has it. It ends with the last process that holds the file open.
-pub(super) fn lock(paths: &Paths) -> Result<Option<File>> {
+/// Takes the right to tick, waiting for it so long at most; none where another has it then. It ends with the last process that holds the file open.
+pub(super) fn lock(paths: &Paths, wait: Duration) -> Result<Option<File>> {
     let file = if geteuid().is_root() { of_root(paths)? } else { of_others(paths)? };
-    match FileExt::try_lock_exclusive(&file) {
-        Ok(()) => Ok(Some(file)),
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(e) => Err(Error::system("lock the file by which there is one tick at a time")(e)),
+    let until = Instant::now() + wait;
+    loop {
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => return Ok(Some(file)),
+            Err(e) if e.kind() != ErrorKind::WouldBlock => {
+                return Err(Error::system("lock the file by which there is one tick at a time")(e));
+            }
+            Err(_) if Instant::now() >= until => return Ok(None),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
     }
 }
 
@@ -56,12 +63,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::below(dir.path());
         std::fs::create_dir_all(paths.data()).unwrap();
-        let first = lock(&paths).unwrap();
-        assert!(first.is_some() && lock(&paths).unwrap().is_none());
+        let first = lock(&paths, Duration::ZERO).unwrap();
+        assert!(first.is_some() && lock(&paths, Duration::ZERO).unwrap().is_none());
         let also_held = first.as_ref().unwrap().try_clone().unwrap();
         drop(first);
-        assert!(lock(&paths).unwrap().is_none(), "a child that goes on keeps it");
+        assert!(lock(&paths, Duration::ZERO).unwrap().is_none(), "a child that goes on keeps it");
         drop(also_held);
-        assert!(lock(&paths).unwrap().is_some());
+        assert!(lock(&paths, Duration::ZERO).unwrap().is_some());
     }
 }

@@ -220,7 +220,7 @@ fn a_held_message_that_exim_lost_leaves_the_list_and_makes_room() {
     for verb in ["release", "remove"] {
         let id = if verb == "release" { "a-b-1" } else { "a-b-3" };
         let said = sandbox.postern(&["held", verb, id]).succeeded();
-        assert!(said.contains("Exim no longer has it; it was taken off the list."), "{said}");
+        assert!(said.contains("The mail server no longer has it; it was taken off the list."), "{said}");
         let said = sandbox.postern(&["held", verb, id]).failed();
         assert!(said.contains("is not held"), "{said}");
     }

@@ -4,7 +4,7 @@
 mod table;
 
 use crate::clients::{Reply, Way};
-use crate::rig::{Doors, DovecotDoor, Pair, Scene, at_once};
+use crate::rig::{Doors, DovecotDoor, Pair, Scene, at_once, eventually};
 use crate::told;
 use std::collections::BTreeMap;
 use table::End::{In, OutByAccount, OutByAddress};
@@ -27,6 +27,10 @@ enum Seen {
     Refusal(&'static str),
 }
 
+/// How Dovecot begins the line that shows the text of its policy server.
+const IMAP_REFUSAL: &str = "a NO [ALERT]";
+const POP3_REFUSAL: &str = "-ERR [AUTH]";
+
 const SENTENCE: &str = "Logins from this country are not allowed here.";
 
 impl Try {
@@ -48,6 +52,10 @@ impl Try {
         doors.dovecot.is_some() && self.refused().is_some() && !self.out_at_auth(doors)
     }
 
+    fn out_at_policy(&self, doors: Doors) -> bool {
+        doors.has_policy() && self.out_at_dovecot(doors)
+    }
+
     /// Whether the login works, and the message that follows is refused.
     fn out_at_mail(&self, doors: Doors) -> bool {
         let logged_in = self.right && !self.out_at_auth(doors) && !self.out_at_dovecot(doors);
@@ -60,6 +68,9 @@ impl Try {
         }
         match self.way {
             _ if self.right && !self.out_at_dovecot(doors) => Seen::Welcome,
+            // Exim keeps the policy server's text to itself.
+            Way::Pop3 if self.out_at_policy(doors) => Seen::Refusal(POP3_REFUSAL),
+            way if !way.is_smtp() && self.out_at_policy(doors) => Seen::Refusal(IMAP_REFUSAL),
             way if way.is_smtp() => Seen::Words("535 Incorrect authentication data"),
             Way::Pop3 => Seen::Words("-ERR [AUTH] Authentication failed."),
             _ => Seen::Words("a NO [AUTHENTICATIONFAILED] Authentication failed."),
@@ -92,6 +103,12 @@ struct Account {
 }
 
 impl Account {
+    /// A login that is refused has one line for both.
+    fn tally_lines(&self) -> usize {
+        let lines = self.statistics.iter().filter(|(what, _)| !what.ends_with("refused")).map(|(_, n)| *n);
+        usize::try_from(lines.sum::<i64>()).unwrap()
+    }
+
     fn add(&mut self, login: &Try, doors: Doors) {
         let (_, from, who, end) = *login.case;
         let address: postern::address::Address = from.parse().unwrap();
@@ -105,8 +122,12 @@ impl Account {
             () if login.out_at_auth(doors) => "-",
             () if login.out_at_dovecot(doors) || login.out_at_mail(doors) => who.name,
             () => {
-                if login.right && doors.exim && login.way.is_smtp() {
+                if login.right && (doors.has_policy() || (doors.exim && login.way.is_smtp())) {
                     count("succeeded");
+                }
+                let told_by_exim = doors.exim && doors.dovecot.is_none() && login.way.is_smtp();
+                if !login.right && (doors.has_policy() || told_by_exim) {
+                    count("failed");
                 }
                 return;
             }
@@ -135,8 +156,14 @@ fn country_of(address: &str) -> &'static str {
 
 fn table_holds(pair: Pair, doors: Doors) {
     let scene = Scene::on(pair).doors(doors).start();
-    let counted_by = if doors.dovecot.is_some() { "gate" } else { "exim" };
-    scene.api(&["set_setting", "key=smtp_logins_from", &format!("value={counted_by}")]);
+    let counted_by = match doors.dovecot {
+        Some(DovecotDoor::Policy) => "policy",
+        Some(_) => "gate",
+        None => "exim",
+    };
+    for service in ["smtp", "imap", "pop3"].into_iter().filter(|s| *s == "smtp" || counted_by != "exim") {
+        scene.api(&["set_setting", &format!("key={service}_logins_from"), &format!("value={counted_by}")]);
+    }
     let mut expected = Account::default();
     for part in &PARTS {
         part.says.iter().for_each(|words| drop(scene.api(words)));
@@ -160,6 +187,11 @@ fn table_holds(pair: Pair, doors: Doors) {
                 expected.add(login, doors);
             }
         }
+        // Servers tell how a login ended after they have answered the client. A keeper folds the tally itself.
+        eventually("every login was told of", || match doors.keeper {
+            true => told::statistics(&scene) == expected.statistics,
+            false => told::tally_lines(&scene) >= expected.tally_lines(),
+        });
     }
     let told = Account { activity: told::activity(&scene), statistics: told::statistics(&scene) };
     assert_eq!(told, expected, "{pair:?} {doors:?}");
@@ -209,8 +241,23 @@ fn every_rule_holds_with_the_chain_around_a_password_program() {
 }
 
 #[test]
+fn every_rule_holds_with_dovecots_policy_server_alone() {
+    Pair::ALL.into_iter().for_each(|pair| table_holds(pair, Doors::POLICY));
+}
+
+#[test]
+fn every_rule_holds_with_dovecots_policy_server_and_exims_door() {
+    Pair::ALL.into_iter().for_each(|pair| table_holds(pair, Doors::EXIM_AND_POLICY));
+}
+
+#[test]
 fn with_exims_door_alone_smtp_is_guarded_and_reading_is_not() {
     Pair::ALL.into_iter().for_each(|pair| table_holds(pair, Doors::EXIM));
+}
+
+#[test]
+fn every_rule_holds_with_the_keeper() {
+    Pair::ALL.into_iter().for_each(|pair| table_holds(pair, Doors::EXIM_AND_POLICY.and_keeper()));
 }
 
 #[test]

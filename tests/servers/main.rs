@@ -1,4 +1,5 @@
-//! Tests on real mail servers: Exim 4.96 with Dovecot 2.3, and Exim 4.98 with Dovecot 2.4.
+//! Tests on real mail servers: Exim 4.96 or Postfix 3.7 with Dovecot 2.3, and Exim 4.98 or Postfix 3.10 with
+//! Dovecot 2.4.
 //!
 //! `scripts/test` builds what they need (Debian folders below `target/servers`, static programs in
 //! `target/static`) and runs them. They want root, stay on loopback, and fail where something is missing.
@@ -11,10 +12,15 @@ mod doing;
 mod every_rule;
 mod faults_files;
 mod faults_hooks;
+mod faults_postfix;
 mod faults_state;
+mod keeper;
 mod local;
 mod notices;
 mod passwords;
+mod policy;
+mod postfix;
+mod postfix_local;
 mod rig;
 mod rig_itself;
 mod sending;

@@ -60,10 +60,24 @@ pub(crate) fn statistics(scene: &Scene) -> BTreeMap<String, i64> {
     figures
 }
 
+/// Lines that nobody has folded yet: one for each login that was tried or ended, and each message.
+pub(crate) fn tally_lines(scene: &Scene) -> usize {
+    let current = scene.path("/var/lib/postern/state/tally/current");
+    std::fs::read_to_string(current).unwrap_or_default().lines().count()
+}
+
 /// The minute's work; what it told.
 #[track_caller]
 pub(crate) fn tick(scene: &Scene) -> String {
     scene.postern(&["tick", "--verbose"]).succeeded()
+}
+
+/// What `postern status` says of a part.
+#[track_caller]
+pub(crate) fn status_of(scene: &Scene, part: &str) -> String {
+    let status = scene.api(&["status"]);
+    let row = status["parts"].as_array().unwrap().iter().find(|row| row["part"] == part);
+    row.unwrap_or_else(|| panic!("no {part} in {status}"))["says"].as_str().unwrap().to_owned()
 }
 
 /// The parts of `postern status` that are in trouble, with what is said of them.

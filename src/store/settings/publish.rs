@@ -1,8 +1,8 @@
 //! Publishes the policy: writes what the hooks need of the settings into a new file and renames it over
 //! the old one, with its mode and ACL already set. A hook sees the old policy or the new one, whole.
 
-use super::SettingsStore;
 use super::entries::{self, ListEntry, ListName};
+use super::{Host, SettingsStore};
 use crate::acl;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -63,7 +63,7 @@ impl SettingsStore {
         let transaction = policy.transaction().map_err(failed())?;
         // One moment of the settings for all that is read of them.
         let moment = self.connection.unchecked_transaction().map_err(self.failed("read"))?;
-        let generation = self.fill(&transaction, now, server_country, host.postern_uid)?;
+        let generation = self.fill(&transaction, now, server_country, &host)?;
         drop(moment);
         transaction.commit().map_err(failed())?;
         policy.close().map_err(|(_, e)| failed()(e))?;
@@ -80,7 +80,7 @@ impl SettingsStore {
         t: &Transaction,
         now: Seconds,
         server_country: Option<Country>,
-        postern_uid: u32,
+        host: &Host,
     ) -> Result<i64> {
         let path = self.paths.policy();
         let mut writer = Writer::begin(t, &path)?;
@@ -96,7 +96,8 @@ impl SettingsStore {
             block_lengths: writer.networks(kind::BLOCK_NETWORK, &blocks, now)?,
             someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
-            postern_uid,
+            postern_uid: host.postern_uid,
+            mail_uids: host.mail_uids.clone(),
             settings,
         };
         writer.subjects(kind::EXEMPT_SUBJECT, &users, now)?;

@@ -239,7 +239,7 @@ fn an_ended_allowance_is_not_published_and_a_running_one_is_known_to_every_door(
     assert_eq!(from(alice), ["US", "192.0.2.0/24", "FR"]);
     assert_eq!(from(questions.allowances(&account("carol@example.test")).unwrap()), ["FR"]);
     assert_eq!(from(questions.allowances(&account("webuser")).unwrap()), Vec::<String>::new());
-    let mut everybody = from(questions.head().unwrap().allowances);
+    let mut everybody = from(questions.head().unwrap().allowances.clone());
     everybody.sort();
     assert_eq!(everybody, ["192.0.2.0/24", "FR", "IT", "US"]);
 }
@@ -252,7 +252,7 @@ fn a_network_of_ipv6_never_covers_ipv4() {
     }
     let policy = scene.publish();
     let mut questions = policy.ask().unwrap();
-    let lengths = questions.head().unwrap().exempt_lengths;
+    let lengths = questions.head().unwrap().exempt_lengths.clone();
     let mut found = |address: &str| {
         let found =
             questions.network(kind::EXEMPT_NETWORK, &lengths, address.parse().unwrap(), NOON).unwrap();

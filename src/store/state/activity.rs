@@ -60,7 +60,7 @@ pub fn refused_since(db: &Connection, account: &Account, address: Address, since
 fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference> {
     let hour = event.last / 3600;
     let same = t
-        .prepare(
+        .prepare_cached(
             "SELECT id, reference FROM activity WHERE hour = ?1 AND account = ?2 AND address = ?3
              AND service = ?4 AND verdict = ?5 AND reason = ?6",
         )?
@@ -72,7 +72,8 @@ fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference>
     if let Some((id, reference)) = same
         && let Ok(reference) = reference.parse()
     {
-        t.execute("UPDATE activity SET n = n + 1, last = ?2 WHERE id = ?1", [id, event.last])?;
+        t.prepare_cached("UPDATE activity SET n = n + 1, last = ?2 WHERE id = ?1")?
+            .execute([id, event.last])?;
         return Ok(reference);
     }
     let reference = match event.reference.parse() {

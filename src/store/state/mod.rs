@@ -62,7 +62,8 @@ impl State {
         Ok(state)
     }
 
-    fn refuse_newer(&self) -> Result<()> {
+    /// Fails where the state belongs to a version that this program cannot follow.
+    pub(crate) fn refuse_newer(&self) -> Result<()> {
         let least: Option<i64> = self
             .connection
             .query_row("SELECT value FROM meta WHERE key = 'min_version'", [], |row| row.get(0))

@@ -50,13 +50,15 @@ impl Stop {
 pub fn gather(db: &Connection, account: &Account) -> Result<(SenderState, Option<Stop>)> {
     let name = account.name();
     let sender = db
-        .prepare("SELECT window, told_until FROM sender WHERE account = ?1")?
+        .prepare_cached("SELECT window, told_until FROM sender WHERE account = ?1")?
         .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))
         .optional()?;
     let (window, told_until) = sender.unwrap_or_default();
     let stop = stop_of(db, account)?;
     let held = match &stop {
-        Some(_) => db.query_row("SELECT count(*) FROM held WHERE account = ?1", [name], |row| row.get(0))?,
+        Some(_) => db
+            .prepare_cached("SELECT count(*) FROM held WHERE account = ?1")?
+            .query_row([name], |row| row.get(0))?,
         None => 0,
     };
     let stopped_until = stop.as_ref().map(|s| s.until);
@@ -65,7 +67,7 @@ pub fn gather(db: &Connection, account: &Account) -> Result<(SenderState, Option
 
 /// The stop of this account, in force or over.
 pub fn stop_of(db: &Connection, account: &Account) -> Result<Option<Stop>> {
-    let mut statement = db.prepare("SELECT * FROM stop WHERE account = ?1")?;
+    let mut statement = db.prepare_cached("SELECT * FROM stop WHERE account = ?1")?;
     statement.query_row([account.name()], Stop::read).optional()
 }
 
@@ -83,7 +85,7 @@ pub fn newest_stops(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Stop
 
 /// Keeps the window with the newest message in it.
 pub fn keep_window(t: &Transaction, account: &Account, window: &Window, now: Seconds) -> Result<()> {
-    t.prepare(
+    t.prepare_cached(
         "INSERT INTO sender(account, window, last) VALUES (?1, ?2, ?3)
          ON CONFLICT(account) DO UPDATE SET window = excluded.window, last = excluded.last",
     )?
@@ -119,10 +121,10 @@ pub fn keep_stop(t: &Transaction, stop: &Stop) -> Result<()> {
 /// Counts one more message of a stopped account. Its end never moves away; it comes nearer where the clock
 /// was set back.
 pub fn count_refused(t: &Transaction, account: &Account, until: Seconds, now: Seconds) -> Result<()> {
-    t.execute(
+    t.prepare_cached(
         "UPDATE stop SET refused = refused + 1, last = ?2, until = min(until, ?3) WHERE account = ?1",
-        params![account.name(), now, until],
-    )?;
+    )?
+    .execute(params![account.name(), now, until])?;
     Ok(())
 }
 

@@ -5,12 +5,14 @@
 
 mod dovecot;
 mod files;
+mod keeper;
 mod process;
 mod syslog;
 
 pub(crate) use dovecot::Call;
 pub(crate) use files::{Mounted, mode_of, owner_of};
-pub(crate) use process::Ran;
+pub(crate) use keeper::{as_user, ask, eventually};
+pub(crate) use process::{FOREVER, Ran};
 
 use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
 use serde_json::Value;
@@ -52,10 +54,11 @@ const COUNTRIES: [(&str, &str); 5] = [
 ];
 
 /// The programs as built for this test.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("postern", env!("CARGO_BIN_EXE_postern")),
     ("postern-exim", env!("CARGO_BIN_EXE_postern-exim")),
     ("postern-dovecot", env!("CARGO_BIN_EXE_postern-dovecot")),
+    ("postern-postfix", env!("CARGO_BIN_EXE_postern-postfix")),
 ];
 
 /// One server's worth of files.

@@ -1,8 +1,7 @@
 //! An IMAP client.
 
 use super::line::Line;
-use super::{Reply, secret};
-use std::net::Ipv4Addr;
+use super::{Reply, Route, Tls, secret};
 
 /// A session after the greeting.
 #[derive(Debug)]
@@ -13,10 +12,16 @@ pub(crate) struct Imap {
 }
 
 impl Imap {
-    pub(crate) fn connect(server: Ipv4Addr, port: u16, from: Option<&str>) -> Imap {
-        let mut line = Line::connect(server, port, from);
+    pub(crate) fn connect(route: &Route) -> Imap {
+        let mut line = Line::connect(route);
         let greeting = line.read().unwrap_or_else(|why| why);
-        Imap { line, greeting }
+        let mut imap = Imap { line, greeting };
+        if route.tls == Tls::Starttls {
+            let reply = imap.ask("STARTTLS");
+            assert!(reply.yes, "STARTTLS: {reply}");
+            imap.line.start_tls();
+        }
+        imap
     }
 
     /// Sends one command; every line up to the answer that ends it.

@@ -1,29 +1,55 @@
 //! A connection that speaks in lines and tells any address as its own.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use super::tls::secured;
+use super::{Route, Tls};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Longer than the longest delay that Postern may add and than any server here needs.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+trait Stream: Read + Write + Send + fmt::Debug {}
+impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
+
 #[derive(Debug)]
 pub(super) struct Line {
-    stream: BufReader<TcpStream>,
+    socket: TcpStream,
+    stream: BufReader<Box<dyn Stream>>,
+    certificate: PathBuf,
 }
 
 impl Line {
-    /// Connects; with an address to tell, the PROXY line goes first.
-    pub(super) fn connect(server: Ipv4Addr, port: u16, from: Option<&str>) -> Line {
-        let mut stream = TcpStream::connect((server, port))
+    /// Connects; with an address to tell, the PROXY line goes first, before TLS too.
+    pub(super) fn connect(route: &Route) -> Line {
+        let Route { server, port, from, tls, certificate } = route;
+        let mut socket = TcpStream::connect((*server, *port))
             .unwrap_or_else(|error| panic!("no server at {server}:{port}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
         if let Some(from) = from {
-            stream.write_all(proxy_line(from, port).as_bytes()).unwrap();
+            socket.write_all(proxy_line(from, *port).as_bytes()).unwrap();
         }
-        Line { stream: BufReader::new(stream) }
+        let stream: Box<dyn Stream> = Box::new(socket.try_clone().unwrap());
+        let mut line = Line { socket, stream: BufReader::new(stream), certificate: certificate.clone() };
+        if *tls == Tls::Wrapper {
+            line.start_tls();
+        }
+        line
+    }
+
+    /// Secures the connection from here on.
+    pub(super) fn start_tls(&mut self) {
+        assert!(
+            self.stream.buffer().is_empty(),
+            "the server spoke on in the clear: {:?}",
+            self.stream.buffer()
+        );
+        let secured = secured(self.socket.try_clone().unwrap(), &self.certificate);
+        self.stream = BufReader::new(Box::new(secured));
     }
 
     /// One line, without its end.
@@ -38,7 +64,8 @@ impl Line {
 
     /// Sends these words and an end of line. A failure shows at the next read.
     pub(super) fn write(&mut self, words: &str) {
-        let _ = self.stream.get_mut().write_all(format!("{words}\r\n").as_bytes());
+        let stream = self.stream.get_mut();
+        let _ = stream.write_all(format!("{words}\r\n").as_bytes()).and_then(|()| stream.flush());
     }
 }
 

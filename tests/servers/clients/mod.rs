@@ -1,5 +1,5 @@
-//! Mail clients of the tests. They speak plainly, from any address, and give the server's words back as they
-//! came.
+//! Mail clients of the tests. They speak plainly or by TLS, from any address, and give the server's words back
+//! as they came.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
 #![allow(dead_code)]
@@ -9,12 +9,28 @@ mod line;
 mod pop3;
 mod secret;
 mod smtp;
+mod tls;
 
 pub(crate) use imap::Imap;
 pub(crate) use pop3::Pop3;
 pub(crate) use smtp::Smtp;
+pub(crate) use tls::Tls;
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// How a client gets to a server.
+#[derive(Debug)]
+pub(crate) struct Route<'a> {
+    pub(crate) server: Ipv4Addr,
+    pub(crate) port: u16,
+    /// The address that the PROXY line tells; without one the client is on loopback.
+    pub(crate) from: Option<&'a str>,
+    pub(crate) tls: Tls,
+    /// The file with the server's certificate.
+    pub(crate) certificate: PathBuf,
+}
 
 /// A way to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! A POP3 client.
 
-use super::Reply;
 use super::line::Line;
-use std::net::Ipv4Addr;
+use super::{Reply, Route, Tls};
 
 /// A session after the greeting.
 #[derive(Debug)]
@@ -13,10 +12,16 @@ pub(crate) struct Pop3 {
 }
 
 impl Pop3 {
-    pub(crate) fn connect(server: Ipv4Addr, port: u16, from: Option<&str>) -> Pop3 {
-        let mut line = Line::connect(server, port, from);
+    pub(crate) fn connect(route: &Route) -> Pop3 {
+        let mut line = Line::connect(route);
         let greeting = line.read().unwrap_or_else(|why| why);
-        Pop3 { line, greeting }
+        let mut pop3 = Pop3 { line, greeting };
+        if route.tls == Tls::Starttls {
+            let reply = pop3.ask("STLS");
+            assert!(reply.yes, "STLS: {reply}");
+            pop3.line.start_tls();
+        }
+        pop3
     }
 
     /// Sends one command; the one line of its answer.

@@ -1,8 +1,7 @@
 //! An SMTP client.
 
 use super::line::Line;
-use super::{Reply, secret};
-use std::net::Ipv4Addr;
+use super::{Reply, Route, Tls, secret};
 
 /// A session after EHLO.
 #[derive(Debug)]
@@ -13,13 +12,17 @@ pub(crate) struct Smtp {
 }
 
 impl Smtp {
-    pub(crate) fn connect(server: Ipv4Addr, port: u16, from: Option<&str>) -> Smtp {
-        let mut smtp = Smtp {
-            line: Line::connect(server, port, from),
-            greeting: Reply { yes: false, text: String::new() },
-        };
+    pub(crate) fn connect(route: &Route) -> Smtp {
+        let mut smtp =
+            Smtp { line: Line::connect(route), greeting: Reply { yes: false, text: String::new() } };
         let banner = smtp.reply();
-        let hello = smtp.ask("EHLO client.test");
+        let mut hello = smtp.ask("EHLO client.test");
+        if route.tls == Tls::Starttls {
+            let reply = smtp.ask("STARTTLS");
+            assert!(reply.yes, "STARTTLS: {reply}");
+            smtp.line.start_tls();
+            hello = smtp.ask("EHLO client.test");
+        }
         smtp.greeting = Reply { yes: hello.yes, text: format!("{banner}\n{hello}") };
         smtp
     }

@@ -1,6 +1,6 @@
 //! The mail that arrived, read from its folders.
 
-use super::{Mailbox, Scene};
+use super::{MailServer, Mailbox, Scene};
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +14,15 @@ impl Scene {
     /// The messages that this local user (`webuser`) got, bounces above all.
     pub(crate) fn mail_of_local(&self, user: &str) -> Vec<String> {
         maildir(&self.path(&format!("/rig/mail/local/{user}")))
+    }
+
+    /// What waits in the mail server's queue, in the mail server's own words; empty when nothing does.
+    pub(crate) fn queue(&self) -> String {
+        match self.pair().mail_server() {
+            MailServer::Exim => self.exim(&["-bp"]),
+            MailServer::Postfix => self.run_as("root", &["/usr/sbin/postqueue", "-j"], ""),
+        }
+        .succeeded()
     }
 
     /// The messages that left for the world outside.

@@ -7,7 +7,7 @@
 //!
 //! A scene has the folder for itself (a file lock; other scenes and other test runs wait), begins with empty
 //! mailboxes, queue and logs and no memory of Postern, and ends its servers when it is dropped. Clients
-//! arrive from any address by the PROXY protocol; nothing leaves loopback.
+//! arrive from any address by the PROXY protocol, in the clear or by TLS; nothing leaves loopback.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
 #![allow(dead_code, unused_imports)]
@@ -15,21 +15,28 @@
 mod answers;
 mod inside;
 mod mail;
+mod policy;
 mod postern;
+mod postfix;
 mod root;
 mod servers;
 mod socket;
 mod syslog;
 
 pub(crate) use inside::{Ran, at_once, eventually};
-pub(crate) use root::Pair;
+pub(crate) use policy::OnPort;
+pub(crate) use root::{MailServer, Pair};
 pub(crate) use socket::{OnSocket, Standing};
 
-use crate::clients::{Imap, Pop3, Reply, Smtp, Way};
+use nix::sys::signal::Signal;
+
+use crate::clients::{Imap, Pop3, Reply, Route, Smtp, Tls, Way};
 use root::Root;
 use servers::Servers;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use syslog::Syslog;
 
 /// A mailbox of the rig.
@@ -49,20 +56,25 @@ pub(crate) const ERIN: Mailbox = Mailbox { name: "erin@other.test", password: "s
 pub(crate) const ADMIN: Mailbox = Mailbox { name: "admin@example.test", password: "secret-of-admin" };
 pub(crate) const MAILBOXES: [&Mailbox; 6] = [&ALICE, &BOB, &CAROL, &DAVE, &ERIN, &ADMIN];
 
-/// How Dovecot 2.3 asks Postern.
+/// How Dovecot asks Postern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DovecotDoor {
-    /// A password stage before the real one.
+    /// A password stage before the real one (2.3 only).
     Gate,
-    /// Around the panel's own password program.
+    /// Around the panel's own password program (2.3 only).
     Chain,
+    /// Its policy server.
+    Policy,
 }
 
-/// Which servers ask Postern.
+/// Which servers ask Postern. To be written as a change to another one: `Doors { exim: true, ..Doors::NONE }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Doors {
     pub(crate) exim: bool,
+    pub(crate) postfix: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
+    /// The standing process, which the servers ask first.
+    pub(crate) keeper: bool,
     /// Dovecot 2.3's failed stage behind the real password stage.
     pub(crate) failed: bool,
     /// Dovecot's post-login script for IMAP and POP3.
@@ -70,15 +82,40 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors = Doors { exim: false, dovecot: None, failed: false, postlogin: false };
+    pub(crate) const NONE: Doors =
+        Doors { exim: false, postfix: false, dovecot: None, keeper: false, failed: false, postlogin: false };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
+    pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
     pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
-    pub(crate) const EXIM_AND_CHAIN: Doors =
-        Doors { exim: true, dovecot: Some(DovecotDoor::Chain), ..Doors::NONE };
+    pub(crate) const POLICY: Doors = Doors { dovecot: Some(DovecotDoor::Policy), ..Doors::NONE };
+    pub(crate) const EXIM_AND_POLICY: Doors = Doors { exim: true, ..Doors::POLICY };
+    pub(crate) const EXIM_AND_CHAIN: Doors = Doors { dovecot: Some(DovecotDoor::Chain), ..Doors::EXIM };
+
+    /// The same with the keeper.
+    pub(crate) const fn and_keeper(self) -> Doors {
+        Doors { keeper: true, ..self }
+    }
+
+    /// Insists that this pair has a server for each door.
+    fn fit(self, pair: Pair) {
+        let by_password = (self.dovecot.is_some() && !self.has_policy()) || self.failed;
+        assert!(
+            !pair.has_dovecot_2_4() || !by_password,
+            "Dovecot 2.4 has no checkpassword stage: no such door in {pair:?}"
+        );
+        let has = pair.mail_server();
+        assert!(!self.exim || has == MailServer::Exim, "no Exim in {pair:?}");
+        assert!(!self.postfix || has == MailServer::Postfix, "no Postfix in {pair:?}");
+    }
 
     fn any(self) -> bool {
         self != Doors::NONE
+    }
+
+    /// Does Dovecot ask Postern as its policy server?
+    pub(crate) fn has_policy(self) -> bool {
+        self.dovecot == Some(DovecotDoor::Policy)
     }
 }
 
@@ -89,6 +126,8 @@ pub(crate) struct Setting {
     doors: Doors,
     data: bool,
     answers: bool,
+    other_policy: bool,
+    postfix: postfix::Settings,
 }
 
 impl Setting {
@@ -110,25 +149,49 @@ impl Setting {
         self
     }
 
+    /// With a policy server that was there before; a stand-in that lets every login go on, until told.
+    pub(crate) fn with_other_policy_server(mut self) -> Self {
+        self.other_policy = true;
+        self
+    }
+
+    /// Lines of Postfix's main.cf, on top of the rig's own: `smtpd_data_restrictions = …`.
+    pub(crate) fn postfix(mut self, main: &str) -> Self {
+        self.postfix.main += &format!("{main}\n");
+        self
+    }
+
+    /// Entries of Postfix's master.cf, which replace the rig's own of the same name and type.
+    pub(crate) fn postfix_service(mut self, master: &str) -> Self {
+        self.postfix.master += &format!("{master}\n");
+        self
+    }
+
+    /// One setting of Postfix that counts on this port only: `smtpd_milters = …`.
+    pub(crate) fn postfix_on(mut self, port: u16, main: &str) -> Self {
+        self.postfix.on_port.push((port, main.to_owned()));
+        self
+    }
+
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
-        let Setting { pair, doors, data, answers } = self;
-        assert!(
-            pair == Pair::Bookworm || (doors.dovecot.is_none() && !doors.failed),
-            "Dovecot 2.4 has no checkpassword stage: no Dovecot door in {pair:?}"
-        );
+        let Setting { pair, doors, data, answers, other_policy, postfix } = self;
+        doors.fit(pair);
         let root = Root::take(pair);
         root.sweep();
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
-        servers::configure(&root, doors);
+        servers::configure(&root, doors, &postfix);
+        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy);
         if answers {
             answers::install(&root);
         } else if doors.any() {
             postern::install(&root, data);
+            asks_policy.set_address(&root);
         }
-        let servers = Servers::start(&root);
-        Scene { running: Some((servers, syslog)), root }
+        let ports = Mutex::new(asks_policy.ports(&root, doors.keeper));
+        let servers = Servers::start(&root, doors.keeper);
+        Scene { ports, running: Some((servers, syslog)), root }
     }
 }
 
@@ -137,6 +200,7 @@ impl Setting {
 pub(crate) struct Scene {
     // Dropped in this order: the servers end before their folder is given to the next scene. None where
     // another process keeps them.
+    ports: Mutex<BTreeMap<u16, policy::Port>>,
     running: Option<(Servers, Syslog)>,
     root: Root,
 }
@@ -144,12 +208,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// Sets a scene on this pair.
     pub(crate) fn on(pair: Pair) -> Setting {
-        Setting { pair, doors: Doors::NONE, data: true, answers: false }
+        Setting {
+            pair,
+            doors: Doors::NONE,
+            data: true,
+            answers: false,
+            other_policy: false,
+            postfix: postfix::Settings::default(),
+        }
     }
 
     /// The sandbox that another process keeps running on this pair, if one does.
     pub(crate) fn visit(pair: Pair) -> Option<Scene> {
-        Root::visit(pair).map(|root| Scene { running: None, root })
+        Root::visit(pair).map(|root| Scene { ports: Mutex::default(), running: None, root })
     }
 
     /// The pair of servers.
@@ -176,34 +247,77 @@ impl Scene {
         }
     }
 
+    /// Sends the keeper a signal.
+    pub(crate) fn signal_keeper(&self, signal: Signal) {
+        let (servers, _) = self.running.as_ref().expect("another process keeps this scene");
+        servers.signal_keeper(signal);
+    }
+
+    /// Starts the keeper, anew where it has ended; waits until it answers.
+    pub(crate) fn start_keeper(&self) {
+        let (servers, _) = self.running.as_ref().expect("another process keeps this scene");
+        servers.start_keeper(&self.root);
+    }
+
     /// An SMTP session from this address, greeted.
     pub(crate) fn smtp(&self, from: &str) -> Smtp {
-        Smtp::connect(self.root.address(), 10025, Some(from))
+        self.smtp_by(Tls::None, from)
+    }
+
+    /// The same on another port of those that want the PROXY line, in the clear.
+    pub(crate) fn smtp_on(&self, port: u16, from: &str) -> Smtp {
+        Smtp::connect(&self.route(port, Some(from), Tls::None))
+    }
+
+    /// The same by TLS: on the submission port, or on the port that speaks TLS from the start.
+    pub(crate) fn smtp_by(&self, tls: Tls, from: &str) -> Smtp {
+        let port = match tls {
+            Tls::None => 10025,
+            Tls::Starttls => 10587,
+            Tls::Wrapper => 10465,
+        };
+        Smtp::connect(&self.route(port, Some(from), tls))
     }
 
     /// An SMTP session from the loopback address itself, without a PROXY line.
     pub(crate) fn smtp_from_loopback(&self) -> Smtp {
-        Smtp::connect(self.root.address(), 10026, None)
+        Smtp::connect(&self.route(10026, None, Tls::None))
     }
 
     /// An IMAP session from this address.
     pub(crate) fn imap(&self, from: &str) -> Imap {
-        Imap::connect(self.root.address(), 10143, Some(from))
+        self.imap_by(Tls::None, from)
+    }
+
+    /// The same by TLS.
+    pub(crate) fn imap_by(&self, tls: Tls, from: &str) -> Imap {
+        let port = if tls == Tls::Wrapper { 10993 } else { 10143 };
+        Imap::connect(&self.route(port, Some(from), tls))
     }
 
     /// An IMAP session from the loopback address itself, without a PROXY line.
     pub(crate) fn imap_from_loopback(&self) -> Imap {
-        Imap::connect(self.root.address(), 10144, None)
+        Imap::connect(&self.route(10144, None, Tls::None))
     }
 
     /// A POP3 session from this address.
     pub(crate) fn pop3(&self, from: &str) -> Pop3 {
-        Pop3::connect(self.root.address(), 10110, Some(from))
+        self.pop3_by(Tls::None, from)
+    }
+
+    /// The same by TLS.
+    pub(crate) fn pop3_by(&self, tls: Tls, from: &str) -> Pop3 {
+        let port = if tls == Tls::Wrapper { 10995 } else { 10110 };
+        Pop3::connect(&self.route(port, Some(from), tls))
     }
 
     /// A POP3 session from the loopback address itself, without a PROXY line.
     pub(crate) fn pop3_from_loopback(&self) -> Pop3 {
-        Pop3::connect(self.root.address(), 10111, None)
+        Pop3::connect(&self.route(10111, None, Tls::None))
+    }
+
+    fn route<'a>(&self, port: u16, from: Option<&'a str>, tls: Tls) -> Route<'a> {
+        Route { server: self.root.address(), port, from, tls, certificate: self.path("/etc/ssl/rig.crt") }
     }
 
     /// One login with the mailbox's own password; what the server answered to it.
@@ -213,13 +327,18 @@ impl Scene {
 
     /// One login with any name and password; what the server answered to it.
     pub(crate) fn login_as(&self, way: Way, from: &str, name: &str, password: &str) -> Reply {
+        self.login_by(Tls::None, way, from, name, password)
+    }
+
+    /// The same by TLS.
+    pub(crate) fn login_by(&self, tls: Tls, way: Way, from: &str, name: &str, password: &str) -> Reply {
         match way {
-            Way::SmtpPlain => self.smtp(from).auth_plain(name, password),
-            Way::SmtpLogin => self.smtp(from).auth_login(name, password),
-            Way::SmtpCramMd5 => self.smtp(from).auth_cram_md5(name, password),
-            Way::Imap => self.imap(from).login(name, password),
-            Way::ImapCramMd5 => self.imap(from).authenticate_cram_md5(name, password),
-            Way::Pop3 => self.pop3(from).login(name, password),
+            Way::SmtpPlain => self.smtp_by(tls, from).auth_plain(name, password),
+            Way::SmtpLogin => self.smtp_by(tls, from).auth_login(name, password),
+            Way::SmtpCramMd5 => self.smtp_by(tls, from).auth_cram_md5(name, password),
+            Way::Imap => self.imap_by(tls, from).login(name, password),
+            Way::ImapCramMd5 => self.imap_by(tls, from).authenticate_cram_md5(name, password),
+            Way::Pop3 => self.pop3_by(tls, from).login(name, password),
         }
     }
 
@@ -265,6 +384,27 @@ impl Scene {
     /// Exim's panic log: empty while its configuration and snippets are sound.
     pub(crate) fn exim_panic_log(&self) -> String {
         self.read("/rig/exim/log/paniclog")
+    }
+
+    /// Postfix's log so far.
+    pub(crate) fn postfix_log(&self) -> String {
+        self.read("/rig/postfix/log")
+    }
+
+    /// The lines in which Postfix's programs say why they gave up: empty while its configuration is sound.
+    pub(crate) fn postfix_faults(&self) -> String {
+        let log = self.postfix_log();
+        let says_why =
+            |line: &&str| [": fatal: ", ": panic: ", ": error: "].iter().any(|it| line.contains(it));
+        log.lines().filter(says_why).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The log of the mail server, Exim or Postfix, so far.
+    pub(crate) fn mail_server_log(&self) -> String {
+        match self.pair().mail_server() {
+            MailServer::Exim => self.exim_log(),
+            MailServer::Postfix => self.postfix_log(),
+        }
     }
 
     /// Dovecot's log so far.

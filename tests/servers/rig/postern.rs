@@ -8,9 +8,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("postern-exim", "/usr/libexec/postern/postern-exim"),
     ("postern-dovecot", "/usr/libexec/postern/postern-dovecot"),
+    ("postern-postfix", "/usr/libexec/postern/postern-postfix"),
     ("postern", "/usr/sbin/postern"),
 ];
 
@@ -47,7 +48,8 @@ pub(super) fn install(root: &Root, data: bool) {
         let copied = Command::new("cp").arg(built).arg(target).status().unwrap();
         assert!(copied.success(), "cp {name}: {copied}");
     }
-    postern(root, &["init", "--user=postern", "--mail-users=Debian-exim,dovecot"]);
+    let mail_users = format!("--mail-users={}", root.pair().mail_users());
+    postern(root, &["init", "--user=postern", &mail_users]);
     if data {
         let built = network_data();
         let target = root.path("/var/lib/postern/data/networks.mmdb");

@@ -17,15 +17,57 @@ pub(crate) enum Pair {
     Bookworm,
     /// Debian 13: Exim 4.98 with Dovecot 2.4.
     Trixie,
+    /// Debian 12: Postfix 3.7 with Dovecot 2.3.
+    BookwormPostfix,
+    /// Debian 13: Postfix 3.10 with Dovecot 2.4.
+    TrixiePostfix,
+    /// As the first one, with programs to measure Postern beside.
+    BookwormPeers,
+}
+
+/// The server of a pair that takes and sends mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MailServer {
+    Exim,
+    Postfix,
 }
 
 impl Pair {
+    /// The pairs with Exim, the server of the panels that Postern is made for first.
     pub(crate) const ALL: [Pair; 2] = [Pair::Bookworm, Pair::Trixie];
+    /// The pairs with Postfix.
+    pub(crate) const POSTFIX: [Pair; 2] = [Pair::BookwormPostfix, Pair::TrixiePostfix];
+    /// The pairs with Exim and those with Postfix.
+    pub(crate) const EVERY: [Pair; 4] =
+        [Pair::Bookworm, Pair::Trixie, Pair::BookwormPostfix, Pair::TrixiePostfix];
+
+    pub(crate) fn mail_server(self) -> MailServer {
+        match self {
+            Pair::Bookworm | Pair::Trixie | Pair::BookwormPeers => MailServer::Exim,
+            Pair::BookwormPostfix | Pair::TrixiePostfix => MailServer::Postfix,
+        }
+    }
+
+    /// Is its Dovecot 2.4, which has no checkpassword stage?
+    pub(crate) fn has_dovecot_2_4(self) -> bool {
+        matches!(self, Pair::Trixie | Pair::TrixiePostfix)
+    }
+
+    /// The users that its servers ask Postern as.
+    pub(super) fn mail_users(self) -> &'static str {
+        match self.mail_server() {
+            MailServer::Exim => "Debian-exim,dovecot",
+            MailServer::Postfix => "postfix,dovecot",
+        }
+    }
 
     fn folder(self) -> PathBuf {
         project().join("target/servers").join(match self {
             Pair::Bookworm => "bookworm",
             Pair::Trixie => "trixie",
+            Pair::BookwormPostfix => "bookworm-postfix",
+            Pair::TrixiePostfix => "trixie-postfix",
+            Pair::BookwormPeers => "bookworm-peers",
         })
     }
 }
@@ -33,7 +75,7 @@ impl Pair {
 fn found(folder: &Path) -> PathBuf {
     assert!(
         folder.join(".postern-rig").exists(),
-        "the mail servers' folder {} is missing: run scripts/test",
+        "the mail servers' folder {} is missing: run tests/servers/build-roots",
         folder.display()
     );
     fs::canonicalize(folder).unwrap()
@@ -139,12 +181,14 @@ impl Root {
         panic!("processes in {} do not end: {:?}", self.folder.display(), self.processes());
     }
 
-    /// The processes whose root folder is this one.
+    /// The processes whose root folder is this one or lies in it (a chrooted service of Postfix).
     fn processes(&self) -> Vec<Pid> {
         let entries = fs::read_dir("/proc").unwrap().flatten();
         entries
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|at| at == self.folder))
+            .filter(|pid: &i32| {
+                fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|at| at.starts_with(&self.folder))
+            })
             .map(Pid::from_raw)
             .collect()
     }

@@ -1,0 +1,378 @@
+//! The keeper: a standing process, user `postern`, that makes the rest fast and tidy. Nothing depends on it.
+//!
+//! It holds policy, data and state open and answers the same doors as the hooks, by the same code, on sockets of
+//! its own: Exim's line protocol and Postfix's policy delegation in `/run/postern/sockets`, Dovecot's policy
+//! requests on a loopback port. It folds the tally, prunes and writes the WAL back. A dead keeper refuses
+//! connections at once, since nobody else holds its sockets, and mail servers fall back to the hooks.
+//!
+//! Local users may be hostile: only the mail servers' users may enter the folder of the sockets, and who
+//! connects is known by his number (SO_PEERCRED, unix(7)). Root is answered and never counted.
+
+mod crew;
+mod engines;
+mod patient;
+
+use crate::admin::Admin;
+use crate::authority::become_user;
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::decide::Fact;
+use crate::door::{line, milter, policy, postfix};
+use crate::error::{Error, Result};
+use crate::folders;
+use crate::gather;
+use crate::local_user;
+use crate::log::{Line, Severity};
+use crate::on_state::stored_user;
+use crate::paths::{EXIM_SOCKET, MILTER_SOCKET, POSTFIX_SOCKET, Paths};
+use crate::request::Request;
+use crate::store::settings::SettingsStore;
+use crate::tick;
+use crate::trouble::{self, Trouble};
+use crew::{Crew, Listener};
+use engines::Engines;
+use fs2::FileExt;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind as sockaddr_bind, getsockopt,
+    listen as listen_on, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use patient::{Patience, Patient};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Exim asks one question at once, and waits no longer than that itself.
+const OF_EXIM: Patience = Patience { silence: Duration::from_secs(1), question: Duration::from_secs(1) };
+
+/// Dovecot keeps an idle connection for ten seconds, and sends a request at once.
+const OF_DOVECOT: Patience = Patience { silence: Duration::from_secs(60), question: Duration::from_secs(1) };
+
+/// Postfix keeps a connection for as long as its process has use for it (smtpd_policy_service_max_idle, 300 s).
+const OF_POSTFIX: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(1) };
+
+/// A message of a local program comes piece by piece, and one of many fields takes its time
+/// (milter_content_timeout, 300 s).
+const OF_MILTER: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(30) };
+
+/// Connections that are served at the same time, for each socket.
+const MOST: usize = 600;
+
+/// How often the keeper looks whether somebody wants the state.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How often it tidies up.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// How long a new keeper waits for an old one to end.
+const SUCCEED: Duration = Duration::from_secs(10);
+
+/// How long requests that are being decided may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What `postern keeper` was told.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the files lie.
+    pub paths: Paths,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Requests of this account have a fault, in tests.
+    pub fault: Option<String>,
+    /// Where Dovecot's policy requests are answered; nowhere in some tests.
+    pub policy_at: Option<SocketAddr>,
+}
+
+/// Where Dovecot asks on a server.
+pub const POLICY_AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), policy::PORT);
+
+/// Root's part, before the keeper itself begins: the folders of `/run`, and a policy where none is published.
+pub fn prepare(admin: &Admin) -> Result<()> {
+    let store = SettingsStore::open(&admin.call.paths)?;
+    let host = store.host()?;
+    folders::make_run(&admin.call.paths, &host)?;
+    let postfix = store.settings()?.postfix_folder;
+    if !postfix.is_empty() {
+        folders::entered(&admin.call.paths.at(&postfix), &host)?;
+    }
+    tick::publish_where_needed(&admin.call).map(|_| ())
+}
+
+/// Runs until a signal ends it (SIGTERM, SIGINT). Started as root it becomes user `postern` for good first.
+pub fn run(options: Options) -> Result<()> {
+    let signals = wait_for_signals_only()?;
+    // While there may be rights for it: the port is one of the system's.
+    let policy_port = options.policy_at.map(bind_port);
+    if nix::unistd::geteuid().is_root() {
+        let (user, group) = stored_user(&options.paths)?;
+        become_user(user, group)?;
+    }
+    raise_descriptors();
+    let _only_one = only_one(&options.paths)?;
+    let engines = Arc::new(Engines::new(options.paths, options.clock, options.fault));
+    // A panic is told where it is caught.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut sockets = Sockets::default();
+    sockets.listen_for_exim(&engines)?;
+    sockets.listen_for_postfix(&engines)?;
+    sockets.listen_for_dovecot(policy_port, &engines)?;
+    say(&engines.call(), "began");
+    let housekeeping = engines.clone();
+    let kept = thread::Builder::new().spawn(move || keep_house(&housekeeping));
+    kept.map_err(Error::system("begin the thread that tidies up"))?;
+    let ended_by = watch(&engines, &signals);
+    sockets.end();
+    engines.end(LAST_WORDS);
+    say(&engines.call(), &format!("ended by {ended_by}"));
+    Ok(())
+}
+
+fn say(call: &Call, what: &str) {
+    Line::new(Severity::Notice, "keeper").field("did", what).send(&call.paths, call.program);
+}
+
+/// Blocked in every thread, so that they wait for whoever asks for them.
+fn wait_for_signals_only() -> Result<SigSet> {
+    let mut signals = SigSet::empty();
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|s| signals.add(s));
+    signals.thread_block().map_err(|e| Error::system("block signals")(e.into()))?;
+    Ok(signals)
+}
+
+/// Until a signal comes.
+fn watch(engines: &Engines, signals: &SigSet) -> Signal {
+    loop {
+        engines.tend_state();
+        match next_signal(signals, LOOK) {
+            Some(Signal::SIGHUP) | None => {}
+            Some(signal) => return signal,
+        }
+    }
+}
+
+fn next_signal(signals: &SigSet, limit: Duration) -> Option<Signal> {
+    let limit = TimeSpec::from_duration(limit);
+    // SAFETY: a set and a time of ours; no details of the signal are wanted.
+    let signal = unsafe {
+        nix::libc::sigtimedwait(signals.as_ref(), std::ptr::null_mut(), std::ptr::from_ref(limit.as_ref()))
+    };
+    Signal::try_from(signal).ok()
+}
+
+/// The minute's work, by and by.
+fn keep_house(engines: &Engines) {
+    let mut next = Instant::now();
+    loop {
+        tick::in_keeper(&engines.call());
+        next += TIDY;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// A connection is a descriptor; the usual soft limit is less than what may be served at once.
+fn raise_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Where that is refused, fewer connections are served at once.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192).max(soft), hard);
+    }
+}
+
+/// One keeper at a time. One that is being replaced ends soon.
+fn only_one(paths: &Paths) -> Result<File> {
+    let path = paths.keeper_lock();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&path).map_err(Error::file("open", &path))?;
+    let begun = Instant::now();
+    while file.try_lock_exclusive().is_err() {
+        if begun.elapsed() > SUCCEED {
+            return Err(Error::State(format!("Another keeper is at work (it holds {}).", path.display())));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(file)
+}
+
+/// What the keeper listens on.
+#[derive(Default)]
+struct Sockets {
+    /// Names of sockets, to be taken away at the end, so that nobody new comes.
+    names: Vec<PathBuf>,
+    /// Ends each crew.
+    crews: Vec<Box<dyn Fn()>>,
+}
+
+impl Sockets {
+    fn add<L: Listener>(
+        &mut self,
+        listener: L,
+        serve: impl Fn(L::Stream) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let crew = Crew::begin(listener, MOST, Box::new(serve)).map_err(Error::system("begin a thread"))?;
+        self.crews.push(Box::new(move || crew.end()));
+        Ok(())
+    }
+
+    fn listen_for_exim(&mut self, engines: &Arc<Engines>) -> Result<()> {
+        let path = engines.paths.sockets().join(EXIM_SOCKET);
+        let listener = bind(&path)?;
+        self.names.push(path);
+        let engines = engines.clone();
+        self.add(listener, move |stream| serve_exim(&engines, stream))
+    }
+
+    /// In the folder of all sockets, and where a setting says so in one within Postfix's own root.
+    fn listen_for_postfix(&mut self, engines: &Arc<Engines>) -> Result<()> {
+        let call = engines.call();
+        let own = gather::settings(&call);
+        let mut folders = vec![engines.paths.sockets()];
+        if let Fact::Known(settings) = own
+            && !settings.postfix_folder.is_empty()
+        {
+            folders.push(engines.paths.at(&settings.postfix_folder));
+        }
+        for (number, folder) in folders.iter().enumerate() {
+            let listened = self.listen_for_postfix_in(folder, engines);
+            match listened {
+                // One that nobody else depends on: the rest goes on without it.
+                Err(error) if number > 0 => trouble::mark(&call, Trouble::Keeper, &error.to_string()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn listen_for_postfix_in(&mut self, folder: &Path, engines: &Arc<Engines>) -> Result<()> {
+        for (name, serve) in
+            [(POSTFIX_SOCKET, serve_postfix as fn(&Engines, UnixStream)), (MILTER_SOCKET, serve_milter)]
+        {
+            let path = folder.join(name);
+            let listener = bind(&path)?;
+            self.names.push(path);
+            let engines = engines.clone();
+            self.add(listener, move |stream| serve(&engines, stream))?;
+        }
+        Ok(())
+    }
+
+    /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.
+    fn listen_for_dovecot(
+        &mut self,
+        port: Option<Result<TcpListener>>,
+        engines: &Arc<Engines>,
+    ) -> Result<()> {
+        match port {
+            None => Ok(()),
+            Some(Ok(listener)) => {
+                let engines = engines.clone();
+                self.add(listener, move |stream| serve_dovecot(&engines, stream))
+            }
+            Some(Err(Error::System { doing, source })) if source.kind() == ErrorKind::AddrInUse => {
+                say(&engines.call(), &format!("could not {doing}: another answers there"));
+                Ok(())
+            }
+            Some(Err(error)) => {
+                trouble::mark(&engines.call(), Trouble::Keeper, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&self) {
+        for name in &self.names {
+            let _ = std::fs::remove_file(name);
+        }
+        self.crews.iter().for_each(|end| end());
+    }
+}
+
+/// Binds a socket in a folder that is ours alone to write. What an earlier keeper left there is dead.
+fn bind(path: &Path) -> Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(Error::file("listen on", path))?;
+    // The folder keeps strangers away.
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))
+        .map_err(Error::file("set the mode of", path))?;
+    Ok(listener)
+}
+
+/// Binds the port beside an earlier keeper that is about to end (`SO_REUSEPORT`, socket(7): only for the same user).
+fn bind_port(at: SocketAddr) -> Result<TcpListener> {
+    let listen = || -> nix::Result<TcpListener> {
+        let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        sockaddr_bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+        listen_on(&socket, Backlog::MAXCONN)?;
+        Ok(TcpListener::from(socket))
+    };
+    listen().map_err(|e| Error::system(format!("listen on {at}"))(e.into()))
+}
+
+/// Who is connected.
+fn peer(stream: &UnixStream) -> Option<u32> {
+    getsockopt(stream, sockopt::PeerCredentials).ok().map(|peer| peer.uid())
+}
+
+/// Whether this user may ask; who may not is told about.
+fn admits(engines: &Engines, uid: u32, socket: &str) -> bool {
+    let admitted = engines.admits(uid);
+    if !admitted {
+        trouble::mark(&engines.call(), Trouble::NotAdmitted, &format!("user {uid} on the socket {socket}"));
+    }
+    admitted
+}
+
+/// Marks what a door did not understand. A connection that broke is its client's own affair.
+fn end(engines: &Engines, outcome: std::io::Result<Result<()>>) {
+    if let Ok(Err(error)) = outcome {
+        trouble::mark(&engines.call(), Trouble::Call, &error.to_string());
+    }
+}
+
+fn serve_exim(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let Ok(mut stream) = Patient::new(stream, OF_EXIM) else { return };
+    if admits(engines, uid, EXIM_SOCKET) {
+        end(engines, line::converse(&mut stream, uid, &mut |request| engines.answer_to(uid, true, request)));
+    } else {
+        let _ = line::turn_away(&mut stream);
+    }
+}
+
+/// Dovecot is known by the key, which each request shows.
+fn serve_dovecot(engines: &Engines, stream: TcpStream) {
+    let Ok(mut stream) = Patient::new(stream, OF_DOVECOT) else { return };
+    let tell = |trouble, error: &Error| trouble::mark(&engines.call(), trouble, &error.to_string());
+    let options = policy::Options::read(&engines.paths, &tell);
+    // A connection that broke is Dovecot's own affair.
+    let _ = policy::converse(&mut stream, &options, &mut |request| engines.answer(request, true));
+}
+
+fn serve_postfix(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let admitted = admits(engines, uid, POSTFIX_SOCKET);
+    let Ok(mut stream) = Patient::new(stream, OF_POSTFIX) else { return };
+    end(engines, postfix::converse(&mut stream, &mut |request| engines.answer_to(uid, admitted, request)));
+}
+
+fn serve_milter(engines: &Engines, stream: UnixStream) {
+    let Some(uid) = peer(&stream) else { return };
+    let admitted = admits(engines, uid, MILTER_SOCKET);
+    let Ok(mut stream) = Patient::new(stream, OF_MILTER) else { return };
+    let name_of = |uid| local_user::name_of(&engines.paths, uid);
+    let ask = &mut |request: &Request| engines.answer_to(uid, admitted, request);
+    end(engines, milter::converse(&mut stream, &name_of, ask));
+}

@@ -1,0 +1,185 @@
+//! Threads that take connections from one listener: as many as are needed, up to a bound.
+//!
+//! Each thread takes a connection, serves it to its end, and takes the next. Whoever takes one while no other
+//! waits for the next begins another thread; where many wait, those that come back end. So a kept connection
+//! costs a thread and a short one costs none, and what comes beyond the bound waits in the listener's queue.
+
+use super::patient::Timed;
+use std::io::{ErrorKind, Result};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Threads that wait although others wait already.
+const WAITING: usize = 4;
+
+/// Stack of a thread. A decision needs less than a tenth of it.
+const STACK: usize = 256 * 1024;
+
+/// A socket that connections are taken from.
+pub(super) trait Listener: AsRawFd + Send + Sync + 'static {
+    type Stream: Timed;
+    fn take(&self) -> Result<Self::Stream>;
+    fn stop_waiting(&self) -> Result<()>;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    fn take(&self) -> Result<UnixStream> {
+        let stream = self.accept()?.0;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
+    }
+
+    fn stop_waiting(&self) -> Result<()> {
+        self.set_nonblocking(true)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn take(&self) -> Result<TcpStream> {
+        let stream = self.accept()?.0;
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn stop_waiting(&self) -> Result<()> {
+        self.set_nonblocking(true)
+    }
+}
+
+/// What is done with a connection.
+type Serve<S> = Box<dyn Fn(S) + Send + Sync>;
+
+/// The threads of one listener.
+pub(super) struct Crew<L: Listener> {
+    listener: L,
+    most: usize,
+    serve: Serve<L::Stream>,
+    all: AtomicUsize,
+    waiting: AtomicUsize,
+    ending: AtomicBool,
+}
+
+impl<L: Listener> Crew<L> {
+    /// Begins to take connections, with so many threads at most.
+    pub(super) fn begin(listener: L, most: usize, serve: Serve<L::Stream>) -> Result<Arc<Crew<L>>> {
+        let (all, waiting, ending) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        let crew = Arc::new(Crew { listener, most, serve, all, waiting, ending });
+        crew.another()?;
+        Ok(crew)
+    }
+
+    fn another(self: &Arc<Self>) -> Result<()> {
+        if self.all.fetch_add(1, Ordering::AcqRel) >= self.most {
+            self.all.fetch_sub(1, Ordering::AcqRel);
+            return Ok(());
+        }
+        let crew = self.clone();
+        let begun = thread::Builder::new().stack_size(STACK).spawn(move || crew.work());
+        if begun.is_err() {
+            self.all.fetch_sub(1, Ordering::AcqRel);
+        }
+        begun.map(|_| ())
+    }
+
+    fn work(self: &Arc<Self>) {
+        while self.waiting.load(Ordering::Acquire) < WAITING {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            let taken = self.listener.take();
+            let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+            match taken {
+                Ok(stream) => {
+                    if others == 0 && !self.ending.load(Ordering::Acquire) {
+                        // Without memory for another thread, this one comes back in its time.
+                        let _ = self.another();
+                    }
+                    (self.serve)(stream);
+                }
+                // The queue is empty, and nobody is to wait for more.
+                Err(_) if self.ending.load(Ordering::Acquire) => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                // Out of descriptors, or a client that was gone at once.
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        self.all.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Serves what waits in the queue and takes nothing more.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        let _ = self.listener.stop_waiting();
+        // Whoever sleeps in accept(2) wakes up and finds the queue empty.
+        // SAFETY: a plain call on a descriptor of ours that stays open.
+        unsafe { nix::libc::shutdown(self.listener.as_raw_fd(), nix::libc::SHUT_RD) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn scene(most: usize) -> (tempfile::TempDir, Arc<Crew<UnixListener>>, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let echo = |mut stream: UnixStream| {
+            let mut byte = [0];
+            while stream.read(&mut byte).is_ok_and(|n| n == 1) && stream.write_all(&byte).is_ok() {}
+        };
+        (dir, Crew::begin(listener, most, Box::new(echo)).unwrap(), path)
+    }
+
+    fn echoes(stream: &mut UnixStream) -> bool {
+        let mut byte = [0];
+        stream.write_all(b"x").is_ok() && stream.read(&mut byte).is_ok_and(|n| n == 1)
+    }
+
+    #[test]
+    fn many_kept_connections_are_served_side_by_side_and_their_threads_end_with_them() {
+        let (_dir, crew, path) = scene(100);
+        let mut kept: Vec<_> = (0..60).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        assert!(kept.iter_mut().all(echoes) && kept.iter_mut().rev().all(echoes));
+        drop(kept);
+        while crew.all.load(Ordering::Acquire) > WAITING + 1 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(echoes(&mut UnixStream::connect(&path).unwrap()));
+    }
+
+    #[test]
+    fn beyond_the_bound_a_connection_waits_for_its_turn() {
+        let (_dir, _crew, path) = scene(2);
+        let mut kept: Vec<_> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        assert!(kept.iter_mut().all(echoes));
+        let mut third = UnixStream::connect(&path).unwrap();
+        third.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(!echoes(&mut third));
+        kept.pop();
+        third.set_read_timeout(None).unwrap();
+        let mut byte = [0];
+        assert_eq!(third.read(&mut byte).unwrap(), 1);
+    }
+
+    #[test]
+    fn at_the_end_the_queue_is_served_and_nothing_more() {
+        let (_dir, crew, path) = scene(8);
+        assert!(echoes(&mut UnixStream::connect(&path).unwrap()));
+        crew.end();
+        while crew.all.load(Ordering::Acquire) > 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let refused = UnixStream::connect(&path).map(|mut stream| echoes(&mut stream));
+        assert!(!refused.unwrap_or(false));
+    }
+}

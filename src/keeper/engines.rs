@@ -1,0 +1,181 @@
+//! Who decides in the keeper: a few sets of open files, each for one thread at a time.
+//!
+//! A request that finds none free within 0.3 seconds is decided without being counted, as a hook does that
+//! comes after a late keeper; a request that panics costs itself and its set.
+
+use crate::call::Call;
+use crate::clock::Clock;
+use crate::flow;
+use crate::kept::{Kept, KeptState};
+use crate::paths::Paths;
+use crate::request::Request;
+use crate::trouble::{self, Trouble};
+use crate::verdict::{Answer, Reason, Verdict};
+use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// The name by which log lines know the keeper.
+pub(super) const PROGRAM: &str = "postern-keeper";
+
+/// How many decide at a time. One that waits for the state or the disk keeps no other from looking things up.
+const AT_ONCE: usize = 4;
+
+/// How long a request waits for its turn.
+const TURN: Duration = Duration::from_millis(300);
+
+/// All that decide.
+pub(super) struct Engines {
+    pub(super) paths: Paths,
+    clock: Clock,
+    free: Mutex<Vec<Kept>>,
+    freed: Condvar,
+    /// Who may ask stands in the policy too; nobody waits for a turn to be turned away.
+    known: Mutex<Kept>,
+    state: Arc<KeptState>,
+    busy: AtomicUsize,
+    /// Requests of this account panic: a fault that a test asks for.
+    fault: Option<String>,
+}
+
+impl Engines {
+    pub(super) fn new(paths: Paths, clock: Clock, fault: Option<String>) -> Engines {
+        let state = Arc::new(KeptState::default());
+        let free = (0..AT_ONCE).map(|_| Kept::new(state.clone())).collect();
+        Engines {
+            paths,
+            clock,
+            free: Mutex::new(free),
+            freed: Condvar::new(),
+            known: Mutex::new(Kept::new(state.clone())),
+            state,
+            busy: AtomicUsize::new(0),
+            fault,
+        }
+    }
+
+    /// Surroundings without anything that is kept.
+    pub(super) fn call(&self) -> Call<'static> {
+        Call::new(self.paths.clone(), self.clock.now(), PROGRAM)
+    }
+
+    /// Answers this user. Root's requests are decided and never counted; who may not ask is told nothing.
+    pub(super) fn answer_to(&self, uid: u32, admitted: bool, request: &Request) -> Answer {
+        match admitted {
+            true => self.answer(request, uid != 0),
+            false => not_counted(),
+        }
+    }
+
+    /// Answers; `records`: whether the request is counted at all.
+    pub(super) fn answer(&self, request: &Request, records: bool) -> Answer {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        let answer = match self.take() {
+            Some(kept) => self.decide(kept, request, records),
+            None => self.decide_busy(request),
+        };
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+        answer
+    }
+
+    fn decide(&self, kept: Kept, request: &Request, records: bool) -> Answer {
+        let refusal = RefCell::new(None);
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            let call = Call { kept: Some(&kept), records, ..self.call() };
+            let answer = flow::answer(&call, request, &|answer| {
+                *refusal.borrow_mut() = Some(answer.clone());
+                self.have_fault(request);
+            });
+            self.have_fault(request);
+            answer
+        }));
+        match decided {
+            Ok(answer) => {
+                self.give_back(kept);
+                answer
+            }
+            Err(panic) => {
+                drop(kept);
+                self.give_back(Kept::new(self.state.clone()));
+                trouble::mark(&self.call(), Trouble::Panic, words(panic.as_ref()));
+                // What was decided before the fault stands.
+                refusal.into_inner().unwrap_or_else(not_counted)
+            }
+        }
+    }
+
+    fn decide_busy(&self, request: &Request) -> Answer {
+        let call = Call { records: false, ..self.call() };
+        trouble::mark(&call, Trouble::KeeperBusy, "no turn within 0.3 seconds");
+        match flow::answer(&call, request, &|_| {}) {
+            answer if answer.verdict == Verdict::Allow => not_counted(),
+            answer => answer,
+        }
+    }
+
+    fn take(&self) -> Option<Kept> {
+        let mut free = self.free.lock();
+        let until = Instant::now() + TURN;
+        while free.is_empty() {
+            if self.freed.wait_until(&mut free, until).timed_out() {
+                break;
+            }
+        }
+        free.pop()
+    }
+
+    fn give_back(&self, kept: Kept) {
+        self.free.lock().push(kept);
+        self.freed.notify_one();
+    }
+
+    /// Whether the keeper answers this user. Without a policy it answers nobody: nothing would be decided.
+    pub(super) fn admits(&self, uid: u32) -> bool {
+        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+            return true;
+        }
+        let known = self.known.lock();
+        let listed =
+            known.with_policy(&self.paths, |policy| Ok(policy.ask()?.head()?.mail_uids.contains(&uid)));
+        listed.unwrap_or(false)
+    }
+
+    /// Holds the state open, and lets it go where somebody wants to replace it.
+    pub(super) fn tend_state(&self) {
+        self.state.tend(&self.paths);
+    }
+
+    /// Waits for the requests that are being decided, for so long at most, and lets everything go.
+    pub(super) fn end(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while self.busy.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.state.let_go();
+    }
+
+    #[allow(clippy::panic, reason = "the fault that a test asks for")]
+    fn have_fault(&self, request: &Request) {
+        let Some(name) = &self.fault else { return };
+        let account = match request {
+            Request::Login(login) | Request::Use(login) => &login.account,
+            Request::Send(send) => &send.account,
+            Request::Outcome(outcome) => &outcome.account,
+        };
+        if account.as_ref().is_some_and(|a| a.name() == name) {
+            panic!("asked for by --fault");
+        }
+    }
+}
+
+fn not_counted() -> Answer {
+    Answer { verdict: Verdict::Allow, reason: Reason::NotCounted, reference: None }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a fault without words")
+}

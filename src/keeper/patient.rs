@@ -1,0 +1,125 @@
+//! A connection whose client has only so much time for each question.
+
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How long a client may take to take an answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// To begin a question.
+    pub(super) silence: Duration,
+    /// To send one, from its first byte.
+    pub(super) question: Duration,
+}
+
+/// A stream that can stop waiting.
+pub(super) trait Timed: Read + Write + Send + 'static {
+    fn wait_at_most(&self, limit: Duration) -> Result<()>;
+    fn write_at_most(&self, limit: Duration) -> Result<()>;
+}
+
+macro_rules! timed {
+    ($($stream:ty),*) => {$(
+        impl Timed for $stream {
+            fn wait_at_most(&self, limit: Duration) -> Result<()> {
+                self.set_read_timeout(Some(limit))
+            }
+            fn write_at_most(&self, limit: Duration) -> Result<()> {
+                self.set_write_timeout(Some(limit))
+            }
+        }
+    )*};
+}
+
+timed!(UnixStream, TcpStream);
+
+/// The connection. Between two questions it may stay silent for a while; a question that was begun must come
+/// to its end soon, however small its pieces are.
+pub(super) struct Patient<S> {
+    stream: S,
+    patience: Patience,
+    begun: Option<Instant>,
+    waits: Option<Duration>,
+}
+
+impl<S: Timed> Patient<S> {
+    /// Takes the connection.
+    pub(super) fn new(stream: S, patience: Patience) -> Result<Patient<S>> {
+        stream.write_at_most(ANSWER)?;
+        Ok(Patient { stream, patience, begun: None, waits: None })
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<()> {
+        if self.waits != Some(limit) {
+            self.stream.wait_at_most(limit)?;
+            self.waits = Some(limit);
+        }
+        Ok(())
+    }
+}
+
+impl<S: Timed> Read for Patient<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        match self.begun {
+            None => self.wait(self.patience.silence)?,
+            Some(begun) => {
+                let left = self.patience.question.saturating_sub(begun.elapsed());
+                if left.is_zero() {
+                    return Err(Error::new(
+                        ErrorKind::TimedOut,
+                        "the question did not come to its end in time",
+                    ));
+                }
+                self.wait(left)?;
+            }
+        }
+        let n = self.stream.read(buffer)?;
+        self.begun.get_or_insert_with(Instant::now);
+        Ok(n)
+    }
+}
+
+impl<S: Timed> Write for Patient<S> {
+    /// An answer ends the question.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.begun = None;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_in_drops_without_an_end_is_given_up_and_a_silent_client_is_not() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let patience = Patience { silence: Duration::from_secs(600), question: Duration::from_secs(1) };
+        let mut patient = Patient::new(ours, patience).unwrap();
+        let dripping = std::thread::spawn(move || {
+            std::thread::sleep(patience.question + Duration::from_millis(200));
+            while theirs.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let mut buffer = [0; 16];
+        let error = loop {
+            match patient.read(&mut buffer) {
+                Ok(n) => assert!(n > 0),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+        drop(patient);
+        dripping.join().unwrap();
+    }
+}

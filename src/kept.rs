@@ -1,0 +1,204 @@
+//! What a program that lives long keeps open between requests: the published policy, the network data, the
+//! shared state, the tally.
+//!
+//! Policy and data are published by rename, so each request looks whether the name leads to another file by
+//! now. The state is let go as soon as somebody intends to replace it (see [`lock`]); there is one for all
+//! threads, since there is one writer at a time anyway.
+
+use crate::error::{Error, Result};
+use crate::networks::Networks;
+use crate::paths::Paths;
+use crate::policy::Policy;
+use crate::shared_folder::identity;
+use crate::store::lock;
+use crate::store::state::State;
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a thread waits for another that works with the state.
+const TURN: Duration = Duration::from_millis(300);
+
+/// A file that is open, and which one it is: device and number. As long as it is open, no other can have both.
+struct Open<T> {
+    identity: (u64, u64),
+    what: T,
+}
+
+/// What one thread at a time works with.
+pub struct Kept {
+    policy: RefCell<Option<Open<Policy>>>,
+    networks: RefCell<Option<Open<Networks>>>,
+    tally: RefCell<Option<Open<File>>>,
+    state: Arc<KeptState>,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+impl Kept {
+    /// Nothing is open yet; the state is shared with others.
+    pub fn new(state: Arc<KeptState>) -> Kept {
+        Kept { policy: RefCell::default(), networks: RefCell::default(), tally: RefCell::default(), state }
+    }
+
+    pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
+        let path = paths.policy();
+        let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
+        read(up_to_date(&mut slot, &path, Policy::open)?)
+    }
+
+    pub(crate) fn with_networks<T>(
+        &self,
+        paths: &Paths,
+        read: impl FnOnce(&Networks) -> Result<T>,
+    ) -> Result<T> {
+        let path = paths.networks();
+        let mut slot = self.networks.try_borrow_mut().map_err(|_| asked_within("network data"))?;
+        read(up_to_date(&mut slot, &path, Networks::open)?)
+    }
+
+    /// Writes to the file of this name, which is given another name when it is to be read: then the next line
+    /// begins a new one.
+    pub(crate) fn with_tally(
+        &self,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<File>,
+        write: impl FnOnce(&File) -> Result<()>,
+    ) -> Result<()> {
+        let mut slot = self.tally.try_borrow_mut().map_err(|_| asked_within("tally"))?;
+        write(up_to_date(&mut slot, path, open)?)
+    }
+
+    pub(crate) fn with_state<T>(
+        &self,
+        paths: &Paths,
+        work: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        self.state.with(paths, work)
+    }
+}
+
+/// The open file, opened anew where its name leads to another by now. Where it cannot be opened, it is missing,
+/// as it is for a hook.
+fn up_to_date<'a, T>(
+    slot: &'a mut Option<Open<T>>,
+    path: &Path,
+    open: impl FnOnce(&Path) -> Result<T>,
+) -> Result<&'a T> {
+    let now = identity(path);
+    if slot.as_ref().map(|open| open.identity) != now || now.is_none() {
+        *slot = None;
+    }
+    let open = match slot.take() {
+        Some(open) => open,
+        None => {
+            let what = open(path)?;
+            Open { identity: now.unwrap_or_default(), what }
+        }
+    };
+    Ok(&slot.insert(open).what)
+}
+
+/// Never happens: no question is asked from within another.
+fn asked_within(what: &str) -> Error {
+    Error::Data(format!("The {what} is being read by this very request."))
+}
+
+/// The shared state, open for all threads of a program.
+#[derive(Default)]
+pub struct KeptState {
+    slot: Mutex<Option<Open<State>>>,
+}
+
+impl KeptState {
+    /// Works with the state, when it is this thread's turn; after 0.3 seconds of waiting it is locked.
+    fn with<T>(&self, paths: &Paths, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let Some(mut slot) = self.slot.try_lock_for(TURN) else {
+            return Err(Error::State("Others work with the state; nothing was counted.".into()));
+        };
+        if lock::somebody_intends(paths) {
+            *slot = None;
+            return Err(lock::being_replaced());
+        }
+        let now = identity(&paths.state());
+        if slot.as_ref().map(|open| open.identity) != now {
+            *slot = None;
+        }
+        let mut open = match slot.take() {
+            Some(open) => open,
+            None => open_state(paths)?,
+        };
+        let done = work(&mut open.what);
+        *slot = Some(open);
+        done
+    }
+
+    /// Lets the state go where somebody intends to replace it, or has; holds it open otherwise, since a hook that
+    /// is alone with it has to read the whole WAL first. For a thread that looks now and then, so that neither
+    /// who waits for the state nor a hook depends on the next request. A state of a newer version is let go,
+    /// too. What cannot be opened is for the next request to tell.
+    pub fn tend(&self, paths: &Paths) {
+        let Some(mut slot) = self.slot.try_lock_for(TURN) else { return };
+        let intended = lock::somebody_intends(paths);
+        let unfit = |open: &Open<State>| {
+            Some(open.identity) != identity(&paths.state()) || open.what.refuse_newer().is_err()
+        };
+        if intended || slot.as_ref().is_some_and(unfit) {
+            *slot = None;
+        }
+        if slot.is_none() && !intended {
+            *slot = open_state(paths).ok();
+        }
+    }
+
+    /// Lets the state go, whatever else.
+    pub fn let_go(&self) {
+        *self.slot.lock() = None;
+    }
+}
+
+/// The state, and which file it is: looked at before it is opened, so that one that is replaced meanwhile is
+/// opened anew next time.
+fn open_state(paths: &Paths) -> Result<Open<State>> {
+    let identity = identity(&paths.state()).unwrap_or_default();
+    Ok(Open { what: State::open(paths)?, identity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_is_opened_anew_and_one_that_was_not_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut slot = None;
+        let mut read = |expected_opens: usize, opens: &std::cell::Cell<usize>| {
+            let found = up_to_date(&mut slot, &path, |path| {
+                opens.set(opens.get() + 1);
+                std::fs::read_to_string(path).map_err(Error::file("read", path))
+            });
+            let found = found.cloned().map_err(|e| e.code());
+            assert_eq!(opens.get(), expected_opens);
+            found
+        };
+        let opens = std::cell::Cell::new(0);
+        assert_eq!(read(1, &opens), Err("file"));
+        std::fs::write(&path, "one").unwrap();
+        assert_eq!(read(2, &opens), Ok("one".into()));
+        assert_eq!(read(2, &opens), Ok("one".into()));
+        std::fs::write(dir.path().join("new"), "two").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(read(3, &opens), Ok("two".into()));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read(4, &opens), Err("file"));
+    }
+}
