@@ -2,11 +2,13 @@
 
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
+use crate::account::Account;
 use crate::address::Address;
 use crate::country::Country;
 use crate::error::Result;
 use crate::on_state::on_state;
 use crate::store::state::activity::{self, Filter};
+use crate::store::state::known_networks;
 use crate::store::state::rollups::{self, Figure};
 use crate::verdict::Reference;
 use serde_json::{Map, Value, json};
@@ -78,7 +80,7 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     rows.sort_by_key(|row| std::cmp::Reverse(weight(row)));
     let data = json!({
         "rows": rows,
-        "says": "tried, refused, would_refuse and succeeded are logins; succeeded counts logins that were used to send, since no other success is seen yet.",
+        "says": "tried, refused, would_refuse, succeeded and failed are logins; whose word counts for them is shown by `postern status`.",
     });
     Ok(data.into())
 }
@@ -88,10 +90,17 @@ fn first_columns(code: &str) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("country".into(), json!(code));
     row.insert("name".into(), json!(name));
-    for column in ["tried", "refused", "would_refuse", "succeeded", "messages_sent", "messages_refused"] {
+    for column in ["tried", "refused", "would_refuse", "succeeded", "failed", "messages_sent", "messages_refused"] {
         row.insert(column.into(), json!(0));
     }
     row
+}
+
+/// From which networks a mailbox is used well, the latest first.
+pub fn list_known_networks(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let account: Account = given.text("account").parse()?;
+    let rows = on_state(&admin.call.paths, |state| state.read(|db| known_networks::of(db, &account)))?;
+    Ok(json!(rows).into())
 }
 
 /// Successful logins by country.

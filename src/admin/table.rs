@@ -172,9 +172,16 @@ pub const FUNCTIONS: &[Function] = &[
         activity::list_activity,
     ),
     reads(
+        "list_known_networks",
+        &["known-networks"],
+        "Networks from which logins of a mailbox succeeded within 180 days, the latest first",
+        &[needed("account", "the mailbox: alice@example.org")],
+        activity::list_known_networks,
+    ),
+    reads(
         "country_statistics",
         &["statistics"],
-        "Country Statistics: logins tried, refused, succeeded, and messages sent, by country",
+        "Country Statistics: logins tried, refused, succeeded, failed, and messages sent, by country",
         &[
             DAYS,
             option("service", "only this service: smtp, imap, pop3, local"),
