@@ -1,5 +1,5 @@
-//! Dovecot's door: `postern-dovecot gate`, `chain NEXT…` and [`failed`], called as a checkpassword passdb
-//! (Dovecot 2.3), [`postlogin`], called as a post-login script, and `postern-dovecot policy`, which answers one
+//! Dovecot's door: `postern-dovecot gate`, `chain NEXT…` and `failed`, called as a checkpassword passdb
+//! (Dovecot 2.3), `postlogin`, called as a post-login script, and `postern-dovecot policy`, which answers one
 //! connection of its policy server ([`policy`]).
 //!
 //! Dovecot speaks through the environment (`TCPREMOTEIP`, `SERVICE`, `AUTH_USER`, `AUTHORIZED`), descriptor 3

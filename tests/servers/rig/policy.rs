@@ -2,8 +2,9 @@
 //! systemd and inetd do it, and that of another policy server which was there before. In the place of each a test
 //! may put what it wants.
 
-use super::Scene;
 use super::root::Root;
+use super::{Scene, eventually};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -56,12 +57,22 @@ impl Port {
         let at = SocketAddr::from((root.address(), number));
         let (heard, ended): (Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) = Default::default();
         let listens = (!matches!(how, OnPort::Absent)).then(|| {
-            let listener = TcpListener::bind(at).unwrap();
+            let listener = bind(at);
             let (heard, ended, folder) = (heard.clone(), ended.clone(), root.folder().to_owned());
             spawn(move || serve(&listener, how, &folder, &heard, &ended))
         });
         Port { at, heard, ended, listens }
     }
+}
+
+/// A program that another thread has just started may hold an earlier listener for a moment.
+fn bind(at: SocketAddr) -> TcpListener {
+    let bound = RefCell::new(None);
+    eventually(&format!("{at} is free"), || {
+        *bound.borrow_mut() = TcpListener::bind(at).ok();
+        bound.borrow().is_some()
+    });
+    bound.into_inner().unwrap()
 }
 
 impl Drop for Port {
@@ -113,7 +124,7 @@ fn start(folder: &Path, stream: TcpStream, seams: &[&str]) -> Child {
     let output = stream.try_clone().unwrap();
     Command::new("chroot")
         .arg(folder)
-        .args(["/rig/at-clock", "/usr/libexec/postern/postern-dovecot"])
+        .args(["/usr/libexec/postern/postern-dovecot", "--now=@/rig/clock"])
         .args(seams)
         .arg("policy")
         .env_clear()
