@@ -8,9 +8,12 @@ use crate::clock::Clock;
 use crate::flow;
 use crate::kept::{Kept, KeptState};
 use crate::paths::Paths;
+use crate::policy::Head;
 use crate::request::Request;
+use crate::shared_folder::identity;
 use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Verdict};
+use nix::unistd::geteuid;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +30,15 @@ const AT_ONCE: usize = 4;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_millis(300);
 
+/// What the policy says of users.
+struct Known {
+    kept: Kept,
+    /// What was read last.
+    head: Option<Arc<Head>>,
+    /// Which policy it was of which Postern's own user was read.
+    seen: Option<(u64, u64)>,
+}
+
 /// All that decide.
 pub(super) struct Engines {
     pub(super) paths: Paths,
@@ -34,7 +46,7 @@ pub(super) struct Engines {
     free: Mutex<Vec<Kept>>,
     freed: Condvar,
     /// Who may ask stands in the policy too; nobody waits for a turn to be turned away.
-    known: Mutex<Kept>,
+    known: Mutex<Known>,
     state: Arc<KeptState>,
     busy: AtomicUsize,
     /// Requests of this account panic: a fault that a test asks for.
@@ -50,7 +62,7 @@ impl Engines {
             clock,
             free: Mutex::new(free),
             freed: Condvar::new(),
-            known: Mutex::new(Kept::new(state.clone())),
+            known: Mutex::new(Known { kept: Kept::new(state.clone()), head: None, seen: None }),
             state,
             busy: AtomicUsize::new(0),
             fault,
@@ -132,15 +144,31 @@ impl Engines {
         self.freed.notify_one();
     }
 
-    /// Whether the keeper answers this user. Without a policy it answers nobody: nothing would be decided.
+    /// Whether the keeper answers this user. Where the policy is gone, those it named last are answered: who is
+    /// stopped stays so.
     pub(super) fn admits(&self, uid: u32) -> bool {
-        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        if uid == 0 || uid == geteuid().as_raw() {
             return true;
         }
-        let known = self.known.lock();
-        let listed =
-            known.with_policy(&self.paths, |policy| Ok(policy.ask()?.head()?.mail_uids.contains(&uid)));
-        listed.unwrap_or(false)
+        let mut known = self.known.lock();
+        match known.kept.with_policy(&self.paths, |policy| policy.ask()?.head()) {
+            Ok(head) => known.head = Some(head),
+            Err(error) => trouble::mark(&self.call(), Trouble::Policy, &error.to_string()),
+        }
+        known.head.as_ref().is_some_and(|head| head.mail_uids.contains(&uid))
+    }
+
+    /// Whether the policy that is published by now names another user as Postern's than the one who runs this
+    /// process. Reads it only where it is another than at the last look.
+    pub(super) fn is_anothers_work(&self) -> bool {
+        let now = identity(&self.paths.policy());
+        let mut known = self.known.lock();
+        if known.seen == now {
+            return false;
+        }
+        known.seen = now;
+        let head = known.kept.with_policy(&self.paths, |policy| policy.ask()?.head());
+        head.is_ok_and(|head| head.postern_uid != 0 && head.postern_uid != geteuid().as_raw())
     }
 
     /// Lets the state go where somebody wants to replace it.

@@ -30,12 +30,17 @@ use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::trouble::{self, Trouble};
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// Longest value and row, in bytes. The longest of ours, the window of a sender, is far below; mail users can lay
+/// longer ones into the file, and make expressions that grow without a bound.
+const LONGEST: i32 = 1 << 20;
 
 /// The version of this program as `min_version` counts.
 pub const VERSION: i64 = 1;
@@ -142,6 +147,7 @@ fn connect(path: &Path) -> Result<Connection> {
         .join(path.file_name().unwrap_or_default());
     let connection = Connection::open_with_flags(&resolved, flags).map_err(failed())?;
     connection.busy_timeout(BUSY).map_err(failed())?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST).map_err(failed())?;
     for (option, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
