@@ -20,13 +20,12 @@
 //! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
 //! answered `open` and why: mail goes on.
 
-use super::Ask;
-use super::exim;
+use super::{Ask, exim, read_some};
 use crate::error::{Error, Result};
 use crate::request::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 
 /// Longest question, in bytes, with its newline.
 pub const LONGEST: usize = 8192;
@@ -80,18 +79,13 @@ pub fn turn_away(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
 /// The bytes up to the first newline, or to the end where the client sends none.
 fn read_line(stream: &mut impl Read) -> std::io::Result<Result<Vec<u8>>> {
     let mut line = Vec::with_capacity(512);
-    let mut buffer = [0; 2048];
     loop {
-        let n = match stream.read(&mut buffer) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        let part = &buffer[..n];
-        if let Some(end) = part.iter().position(|b| *b == b'\n') {
-            line.extend(&part[..end]);
+        let before = line.len();
+        let n = read_some(stream, &mut line)?;
+        if let Some(end) = line[before..].iter().position(|b| *b == b'\n') {
+            line.truncate(before + end);
             return Ok(Ok(line));
         }
-        line.extend(part);
         if n == 0 {
             return Ok(Ok(line));
         }
@@ -140,10 +134,10 @@ fn decoded(field: &[u8]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::testing::Stream;
     use crate::request::Door;
     use crate::verdict::{Answer, Reason, Verdict};
     use proptest::prelude::*;
-    use std::io::Cursor;
 
     const EXIM: u32 = 105;
 
@@ -151,34 +145,15 @@ mod tests {
         question(verb, fields).trim_end_matches('\n').to_string()
     }
 
-    /// A connection: what is written does not come back as what is read.
-    struct Stream(Cursor<Vec<u8>>, Vec<u8>);
-
-    impl Read for Stream {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            // Byte by byte, as a slow network would.
-            self.0.read(&mut buffer[..1])
-        }
-    }
-
-    impl Write for Stream {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.1.write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn conversation(question: &[u8]) -> (String, Vec<Request>) {
-        let (mut stream, mut asked) = (Stream(Cursor::new(question.into()), Vec::new()), Vec::new());
+        let (mut stream, mut asked) = (Stream::of(question, 1), Vec::new());
         let allow = Answer { verdict: Verdict::Allow, reason: Reason::NothingAgainst, reference: None };
         let _ = converse(&mut stream, EXIM, &mut |request: &Request| {
             asked.push(request.clone());
             allow.clone()
         })
         .unwrap();
-        (String::from_utf8(stream.1).unwrap(), asked)
+        (String::from_utf8(stream.to).unwrap(), asked)
     }
 
     #[test]

@@ -1,25 +1,8 @@
 use super::*;
+use crate::door::testing::Stream;
 use crate::verdict::{Reason, Reference};
 use proptest::prelude::*;
 use std::io::Cursor;
-
-struct Stream(Cursor<Vec<u8>>, Vec<u8>);
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = buffer.len().min(7);
-        self.0.read(&mut buffer[..n])
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.1.write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 const ID: &str = "90E116CE1C6";
 
@@ -31,14 +14,14 @@ type Packets = Vec<(u8, Vec<u8>)>;
 
 /// What was said; what was asked; what was not understood.
 fn conversation(text: &[u8], verdict: Verdict) -> (Packets, Vec<Send>, Result<()>) {
-    let (mut stream, mut asked) = (Stream(Cursor::new(text.into()), Vec::new()), Vec::new());
+    let (mut stream, mut asked) = (Stream::of(text, 7), Vec::new());
     let name_of = |uid| (uid == 2001).then(|| "webuser".to_owned());
     let ended = converse(&mut stream, &name_of, &mut |request: &Request| {
         let Request::Send(send) = request else { panic!("{request:?}") };
         asked.push(send.clone());
         answer(verdict)
     });
-    let (mut said, mut packets) = (Cursor::new(stream.1), Vec::new());
+    let (mut said, mut packets) = (Cursor::new(stream.to), Vec::new());
     while let Some(packet) = read_packet(&mut said).unwrap() {
         packets.push(packet);
     }

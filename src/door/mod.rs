@@ -8,8 +8,27 @@ pub mod milter;
 pub mod policy;
 pub mod postfix;
 
+#[cfg(test)]
+mod testing;
+
 use crate::request::Request;
 use crate::verdict::Answer;
+use std::io::{ErrorKind, Read};
 
 /// Who answers: [`flow::answer`](crate::flow::answer) with the surroundings of the program that runs.
 pub type Ask<'a> = dyn FnMut(&Request) -> Answer + 'a;
+
+/// Reads what is there, and on where a signal interrupted; 0 is the end.
+fn read_some(stream: &mut impl Read, into: &mut Vec<u8>) -> std::io::Result<usize> {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+            Ok(n) => {
+                into.extend(&buffer[..n]);
+                return Ok(n);
+            }
+        }
+    }
+}

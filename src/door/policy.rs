@@ -29,7 +29,7 @@ mod body;
 pub mod chained;
 mod http;
 
-use super::Ask;
+use super::{Ask, read_some};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::record::client_text;
@@ -40,7 +40,7 @@ use body::Body;
 use chained::Chained;
 use http::{Input, Status};
 use serde::{Deserialize, Serialize};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
@@ -281,21 +281,6 @@ fn not_understood(what: &str) -> Error {
         what,
         "POST with command=allow or command=report, as Dovecot sends it",
     )
-}
-
-/// Reads on where a signal interrupted; 0 is the end.
-fn read_some(stream: &mut impl Read, into: &mut Vec<u8>) -> std::io::Result<usize> {
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-            Ok(n) => {
-                into.extend(&buffer[..n]);
-                return Ok(n);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,36 +1,13 @@
 use super::*;
+use crate::door::testing::Stream;
 use crate::request::Service;
 use crate::verdict::Reason;
 use proptest::prelude::*;
 use std::cell::RefCell;
-use std::io::Cursor;
 
 const KEY: &str = "0123456789abcdef";
 const BODY: &str = r#"{"device_id":"","login":"alice@example.test","protocol":"imap","pwhash":"05d2","remote":"192.0.2.1","session_id":"x","tls":false}"#;
 const CHAINED_BODY: &str = r#"{"attrs":{"x":"1"},"postern":{"login":"alice@example.test","protocol":"imap","remote":"192.0.2.1"},"remote_host":"::1","username":"Alice","success":false,"policy_reject":false,"tls":false}"#;
-
-/// A connection, its bytes read so many at a time.
-struct Stream {
-    from: Cursor<Vec<u8>>,
-    to: Vec<u8>,
-    at_once: usize,
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = buffer.len().min(self.at_once);
-        self.from.read(&mut buffer[..n])
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.to.write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What was said, asked, and told of trouble.
 #[derive(Debug)]
@@ -55,7 +32,7 @@ fn play_with(verdict: Verdict, bytes: &[u8], at_once: usize) -> Played {
         troubles.borrow_mut().push(trouble);
     };
     let options = Options { key: Ok(Key(KEY.into())), chained: None, tell: &tell };
-    let mut stream = Stream { from: Cursor::new(bytes.into()), to: Vec::new(), at_once };
+    let mut stream = Stream::of(bytes, at_once);
     let mut asked = Vec::new();
     converse(&mut stream, &options, &mut |request: &Request| {
         asked.push(request.clone());
@@ -180,7 +157,7 @@ fn without_a_key_of_our_own_nobody_is_admitted() {
         for request in
             [post("/?command=allow", "X-Postern-Key:\r\n", BODY), post("/?command=allow", "", BODY)]
         {
-            let mut stream = Stream { from: Cursor::new(request.into()), to: Vec::new(), at_once: 100 };
+            let mut stream = Stream::of(request, 100);
             converse(&mut stream, &options, &mut |_: &Request| panic!("asked")).unwrap();
             assert!(stream.to.starts_with(b"HTTP/1.1 403"));
         }

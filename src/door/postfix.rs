@@ -21,7 +21,7 @@
 //! Postfix answers a word that it does not know with `451 4.3.5 Server configuration error`, whatever
 //! `default_action` says: so these are all the words that are ever sent.
 
-use super::{Ask, milter};
+use super::{Ask, milter, read_some};
 use crate::account::Account;
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ use crate::request::{Door, Login, MessageId, Request, Send, Service};
 use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Verdict};
 use std::ffi::{c_char, c_int};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 
 const PROGRAM: &str = "postern-postfix";
 
@@ -303,23 +303,8 @@ impl Lines {
             self.read.drain(..self.used);
             self.used = 0;
             searched = self.read.len();
-            if !self.read_more(stream)? {
+            if read_some(stream, &mut self.read)? == 0 {
                 return Ok(None);
-            }
-        }
-    }
-
-    /// Tells whether there was more.
-    fn read_more(&mut self, stream: &mut impl Read) -> std::io::Result<bool> {
-        let mut buffer = [0; 4096];
-        loop {
-            match stream.read(&mut buffer) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-                Ok(n) => {
-                    self.read.extend(&buffer[..n]);
-                    return Ok(n > 0);
-                }
             }
         }
     }

@@ -1,26 +1,7 @@
 use super::*;
+use crate::door::testing::Stream;
 use crate::verdict::{Reason, Reference};
 use proptest::prelude::*;
-use std::io::Cursor;
-
-/// A connection whose bytes come one by one, and what was written to it.
-struct Stream(Cursor<Vec<u8>>, Vec<u8>);
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = buffer.len().min(1);
-        self.0.read(&mut buffer[..n])
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.1.write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 fn answer(verdict: Verdict, reason: Reason) -> Answer {
     Answer { verdict, reason, reference: None }
@@ -37,12 +18,12 @@ fn refused() -> Answer {
 
 /// What was said, asked and not understood.
 fn conversation(text: &[u8], answers: impl Fn(usize) -> Answer) -> (String, Vec<Request>, Result<()>) {
-    let (mut stream, mut asked) = (Stream(Cursor::new(text.into()), Vec::new()), Vec::new());
+    let (mut stream, mut asked) = (Stream::of(text, 1), Vec::new());
     let ended = converse(&mut stream, &mut |request: &Request| {
         asked.push(request.clone());
         answers(asked.len())
     });
-    (String::from_utf8(stream.1).unwrap(), asked, ended.unwrap())
+    (String::from_utf8(stream.to).unwrap(), asked, ended.unwrap())
 }
 
 /// A question as Postfix 3.7 asks it, with these attributes in place of its own.
