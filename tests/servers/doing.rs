@@ -1,7 +1,7 @@
 //! What many tests do to the servers.
 
 use crate::clients::{Reply, Smtp};
-use crate::rig::{Doors, Mailbox, Pair, Ran, Scene, Setting, at_once};
+use crate::rig::{ALICE, Doors, Mailbox, Pair, Ran, Scene, Setting, at_once};
 use crate::told;
 use std::collections::BTreeMap;
 
@@ -80,4 +80,13 @@ pub(crate) fn send_many(scene: &Scene, who: &Mailbox, messages: u32) {
 /// One message to the world outside by a local user's sendmail.
 pub(crate) fn sendmail(scene: &Scene, user: &str, words: &[&str]) -> Ran {
     scene.sendmail(user, words, "To: friend@remote.test\nSubject: x\n\nhello\n")
+}
+
+/// Dovecot's own tool tries a password of Alice's: her own or a guessed one, as if from this address.
+pub(crate) fn doveadm_auth_test(scene: &Scene, address: Option<&str>, right: bool) -> Ran {
+    let rip = address.map(|a| format!("rip={a}"));
+    let mut words = vec!["auth", "test"];
+    words.extend(rip.iter().flat_map(|rip| ["-x", rip]));
+    words.extend([ALICE.name, if right { ALICE.password } else { "guessed" }]);
+    scene.doveadm(&words)
 }

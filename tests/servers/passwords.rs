@@ -2,7 +2,7 @@
 //! right one is lost to no trouble of ours, and Dovecot's own tools go on working.
 
 use crate::clients::Way;
-use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone};
+use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone, doveadm_auth_test};
 use crate::rig::{ALICE, BOB, Doors, DovecotDoor, Pair, Scene, at_once};
 use crate::told;
 use std::collections::BTreeMap;
@@ -118,12 +118,8 @@ fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
             (None, false, 77),
             (Some(GERMAN), false, 77),
         ] {
-            let rip = address.map(|a| format!("rip={a}"));
-            let mut words = vec!["auth", "test"];
-            words.extend(rip.iter().flat_map(|rip| ["-x", rip]));
-            words.extend([ALICE.name, if right { ALICE.password } else { "guessed" }]);
-            let tested = scene.doveadm(&words);
-            assert_eq!(tested.code(), Some(code), "{door:?} {words:?}: {tested:?}");
+            let tested = doveadm_auth_test(&scene, address, right);
+            assert_eq!(tested.code(), Some(code), "{door:?} {address:?} right: {right}: {tested:?}");
         }
         // What is refused for its address is refused to a lookup on its behalf too, and says so in Activity.
         let refused = scene.doveadm(&["auth", "lookup", "-x", &format!("rip={BRAZILIAN}"), BOB.name]);

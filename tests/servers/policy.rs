@@ -2,7 +2,7 @@
 //! becomes of it.
 
 use crate::clients::{Reply, Way};
-use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone};
+use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone, doveadm_auth_test};
 use crate::rig::{ALICE, BOB, Doors, OnPort, Pair, Scene, at_once, eventually};
 use crate::told;
 use std::collections::BTreeMap;
@@ -142,12 +142,8 @@ fn dovecots_own_tools_look_up_and_test_accounts_as_before() {
             (None, false, 77),
             (Some(GERMAN), false, 77),
         ] {
-            let rip = address.map(|a| format!("rip={a}"));
-            let mut words = vec!["auth", "test"];
-            words.extend(rip.iter().flat_map(|rip| ["-x", rip]));
-            words.extend([ALICE.name, if right { ALICE.password } else { "guessed" }]);
-            let tested = scene.doveadm(&words);
-            assert_eq!(tested.code(), Some(code), "{pair:?} {words:?}: {tested:?}");
+            let tested = doveadm_auth_test(&scene, address, right);
+            assert_eq!(tested.code(), Some(code), "{pair:?} {address:?} right: {right}: {tested:?}");
         }
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
     }
