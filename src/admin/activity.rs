@@ -90,7 +90,9 @@ fn first_columns(code: &str) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("country".into(), json!(code));
     row.insert("name".into(), json!(name));
-    for column in ["tried", "refused", "would_refuse", "succeeded", "failed", "messages_sent", "messages_refused"] {
+    for column in
+        ["tried", "refused", "would_refuse", "succeeded", "failed", "messages_sent", "messages_refused"]
+    {
         row.insert(column.into(), json!(0));
     }
     row
