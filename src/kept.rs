@@ -116,9 +116,15 @@ fn asked_within(what: &str) -> Error {
 #[derive(Default)]
 pub struct KeptState {
     slot: Mutex<Option<Open<State>>>,
+    for_long: bool,
 }
 
 impl KeptState {
+    /// For a program that works with the state again and again.
+    pub fn for_long() -> KeptState {
+        KeptState { for_long: true, ..KeptState::default() }
+    }
+
     /// Works with the state, when it is this thread's turn; after 0.3 seconds of waiting it is locked.
     fn with<T>(&self, paths: &Paths, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let Some(mut slot) = self.slot.try_lock_for(TURN) else {
@@ -134,7 +140,7 @@ impl KeptState {
         }
         let mut open = match slot.take() {
             Some(open) => open,
-            None => open_state(paths)?,
+            None => self.open(paths)?,
         };
         let done = work(&mut open.what);
         *slot = Some(open);
@@ -155,21 +161,22 @@ impl KeptState {
             *slot = None;
         }
         if slot.is_none() && !intended {
-            *slot = open_state(paths).ok();
+            *slot = self.open(paths).ok();
         }
+    }
+
+    /// The state, and which file it is: looked at before it is opened, so that one that is replaced meanwhile is
+    /// opened anew next time.
+    fn open(&self, paths: &Paths) -> Result<Open<State>> {
+        let identity = identity(&paths.state()).unwrap_or_default();
+        let what = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
+        Ok(Open { what, identity })
     }
 
     /// Lets the state go, whatever else.
     pub fn let_go(&self) {
         *self.slot.lock() = None;
     }
-}
-
-/// The state, and which file it is: looked at before it is opened, so that one that is replaced meanwhile is
-/// opened anew next time.
-fn open_state(paths: &Paths) -> Result<Open<State>> {
-    let identity = identity(&paths.state()).unwrap_or_default();
-    Ok(Open { what: State::open(paths)?, identity })
 }
 
 #[cfg(test)]

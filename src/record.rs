@@ -105,6 +105,10 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
     }
 }
 
+/// Doors whose refusal the server tells as a wrong password afterwards. One at Exim's AUTH leaves nothing, and one
+/// at MAIL comes after a password that was right.
+const TOLD_AS_FAILED: [Door; 3] = [Door::DovecotGate, Door::DovecotChain, Door::DovecotPolicy];
+
 /// For so many seconds a refusal of ours explains a failure of the same account from the same address. Exim
 /// tells only when the client tries again or leaves, for which it gives him five minutes a command.
 fn explains(door: Door) -> i64 {
@@ -114,8 +118,9 @@ fn explains(door: Door) -> i64 {
 fn was_refused(call: &Call, outcome: &Outcome) -> bool {
     let (Some(account), Some(address)) = (&outcome.account, outcome.address) else { return false };
     let since = call.now - explains(outcome.door);
-    let found =
-        call.with_state(|state| state.read(|db| activity::refused_since(db, account, address, since)));
+    let found = call.with_state(|state| {
+        state.read(|db| activity::refused_since(db, account, address, since, &TOLD_AS_FAILED))
+    });
     found.unwrap_or_else(|error| {
         state::mark_trouble(call, &error);
         false

@@ -43,7 +43,7 @@ pub(super) struct Engines {
 
 impl Engines {
     pub(super) fn new(paths: Paths, clock: Clock, fault: Option<String>) -> Engines {
-        let state = Arc::new(KeptState::default());
+        let state = Arc::new(KeptState::for_long());
         let free = (0..AT_ONCE).map(|_| Kept::new(state.clone())).collect();
         Engines {
             paths,

@@ -6,6 +6,7 @@
 use crate::account::Account;
 use crate::address::Address;
 use crate::clock::Seconds;
+use crate::request::Door;
 use crate::verdict::Reference;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -47,14 +48,25 @@ pub fn record(t: &Transaction, event: &Event) -> Result<Reference> {
     record_within(t, event, MOST)
 }
 
-/// Whether a login of this account from this address was refused since then, also by a door that knew the
-/// address alone.
-pub fn refused_since(db: &Connection, account: &Account, address: Address, since: Seconds) -> Result<bool> {
-    db.prepare_cached(
-        "SELECT 1 FROM activity WHERE account IN (?1, '') AND last >= ?2 AND address = ?3 AND verdict = 'refuse'
-         LIMIT 1",
-    )?
-    .exists(params![account.name(), since, address.to_string()])
+/// Whether a login of this account from this address was refused since then by one of these doors.
+pub fn refused_since(
+    db: &Connection,
+    account: &Account,
+    address: Address,
+    since: Seconds,
+    by: &[Door],
+) -> Result<bool> {
+    let mut refused = db.prepare_cached(
+        "SELECT door FROM activity WHERE account = ?1 AND last >= ?2 AND address = ?3 AND verdict = 'refuse'",
+    )?;
+    let mut doors = refused.query(params![account.name(), since, address.to_string()])?;
+    while let Some(row) = doors.next()? {
+        let door: String = row.get(0)?;
+        if by.iter().any(|d| d.name() == door) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference> {
