@@ -39,9 +39,9 @@ pub fn login(
     // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
     let kind = if is_only_try { Kind::Try } else { kind };
-    let tried_before = sources::is_behind_source(&settings_of(facts), login.service, login.door);
-    let kind = if kind == Kind::Try && tried_before { Kind::Use } else { kind };
     if decision.verdict == Verdict::Refuse {
+        let tried_before = sources::is_behind_source(&settings_of(facts), login.service, login.door);
+        let kind = if kind == Kind::Try && tried_before { Kind::Use } else { kind };
         let reference = keep_event(call, &about, "refuse", &decision.reason);
         about.tally(call, kind, "refuse", &decision.reason);
         about.log(call, "refuse", &decision.reason, Some(&reference));
