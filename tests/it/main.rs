@@ -14,6 +14,7 @@ mod limiter;
 mod logins;
 mod policy;
 mod postfix;
+mod postlogin;
 mod seams;
 mod secrets;
 mod ticks;
