@@ -43,7 +43,7 @@ use patient::{Patience, Patient};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -52,17 +52,37 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Exim asks one question at once, and waits no longer than that itself.
-const OF_EXIM: Patience = Patience { silence: Duration::from_secs(1), question: Duration::from_secs(1) };
+const OF_EXIM: Patience = Patience {
+    first: Duration::from_secs(1),
+    silence: Duration::from_secs(1),
+    question: Duration::from_secs(1),
+};
 
-/// Dovecot keeps an idle connection for ten seconds, and sends a request at once.
-const OF_DOVECOT: Patience = Patience { silence: Duration::from_secs(60), question: Duration::from_secs(1) };
+/// Dovecot keeps an idle connection for ten seconds, and sends a request at once. Every local user can connect, and
+/// whoever stays silent must not keep Dovecot out.
+const OF_DOVECOT: Patience = Patience {
+    first: Duration::from_secs(1),
+    silence: Duration::from_secs(60),
+    question: Duration::from_secs(1),
+};
+
+/// How long the first request of a connection may take while many others are served.
+const IN_A_CROWD: Duration = Duration::from_millis(200);
 
 /// Postfix keeps a connection for as long as its process has use for it (smtpd_policy_service_max_idle, 300 s).
-const OF_POSTFIX: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(1) };
+const OF_POSTFIX: Patience = Patience {
+    first: Duration::from_secs(330),
+    silence: Duration::from_secs(330),
+    question: Duration::from_secs(1),
+};
 
 /// A message of a local program comes piece by piece, and one of many fields takes its time
 /// (milter_content_timeout, 300 s).
-const OF_MILTER: Patience = Patience { silence: Duration::from_secs(330), question: Duration::from_secs(30) };
+const OF_MILTER: Patience = Patience {
+    first: Duration::from_secs(330),
+    silence: Duration::from_secs(330),
+    question: Duration::from_secs(30),
+};
 
 /// Connections that are served at the same time, for each socket.
 const MOST: usize = 600;
@@ -117,7 +137,7 @@ pub fn run(options: Options) -> Result<()> {
         become_user(user, group)?;
     }
     raise_descriptors();
-    let _only_one = only_one(&options.paths)?;
+    let alone = only_one(&options.paths)?;
     let engines = Arc::new(Engines::new(options.paths, options.clock, options.fault));
     // A panic is told where it is caught.
     std::panic::set_hook(Box::new(|_| {}));
@@ -131,6 +151,8 @@ pub fn run(options: Options) -> Result<()> {
     kept.map_err(Error::system("begin the thread that tidies up"))?;
     let ended_by = watch(&engines, &signals);
     sockets.end();
+    // The next one need not wait for our last words.
+    drop(alone);
     engines.end(LAST_WORDS);
     say(&engines.call(), &format!("ended by {ended_by}"));
     Ok(())
@@ -217,7 +239,7 @@ impl Sockets {
     fn add<L: Listener>(
         &mut self,
         listener: L,
-        serve: impl Fn(L::Stream) + Send + Sync + 'static,
+        serve: impl Fn(L::Stream, bool) + Send + Sync + 'static,
     ) -> Result<()> {
         let crew = Crew::begin(listener, MOST, Box::new(serve)).map_err(Error::system("begin a thread"))?;
         self.crews.push(Box::new(move || crew.end()));
@@ -229,7 +251,7 @@ impl Sockets {
         let listener = bind(&path)?;
         self.names.push(path);
         let engines = engines.clone();
-        self.add(listener, move |stream| serve_exim(&engines, stream))
+        self.add(listener, move |stream, _| serve_exim(&engines, stream))
     }
 
     /// In the folder of all sockets, and where a setting says so in one within Postfix's own root.
@@ -261,22 +283,18 @@ impl Sockets {
             let listener = bind(&path)?;
             self.names.push(path);
             let engines = engines.clone();
-            self.add(listener, move |stream| serve(&engines, stream))?;
+            self.add(listener, move |stream, _| serve(&engines, stream))?;
         }
         Ok(())
     }
 
     /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.
-    fn listen_for_dovecot(
-        &mut self,
-        port: Option<Result<TcpListener>>,
-        engines: &Arc<Engines>,
-    ) -> Result<()> {
-        match port {
+    fn listen_for_dovecot(&mut self, port: Option<Result<OwnedFd>>, engines: &Arc<Engines>) -> Result<()> {
+        match port.map(|bound| bound.and_then(listening)) {
             None => Ok(()),
             Some(Ok(listener)) => {
                 let engines = engines.clone();
-                self.add(listener, move |stream| serve_dovecot(&engines, stream))
+                self.add(listener, move |stream, crowded| serve_dovecot(&engines, stream, crowded))
             }
             Some(Err(Error::System { doing, source })) if source.kind() == ErrorKind::AddrInUse => {
                 say(&engines.call(), &format!("could not {doing}: another answers there"));
@@ -308,17 +326,24 @@ fn bind(path: &Path) -> Result<UnixListener> {
 }
 
 /// Binds the port beside an earlier keeper that is about to end (`SO_REUSEPORT`, socket(7): only for the same user).
-fn bind_port(at: SocketAddr) -> Result<TcpListener> {
-    let listen = || -> nix::Result<TcpListener> {
+/// It does not listen yet: the kernel would give it a part of the connections, and nobody would take them before
+/// the other has ended.
+fn bind_port(at: SocketAddr) -> Result<OwnedFd> {
+    let bound = || -> nix::Result<OwnedFd> {
         let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         setsockopt(&socket, sockopt::ReusePort, &true)?;
         sockaddr_bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
-        listen_on(&socket, Backlog::MAXCONN)?;
-        Ok(TcpListener::from(socket))
+        Ok(socket)
     };
-    listen().map_err(|e| Error::system(format!("listen on {at}"))(e.into()))
+    bound().map_err(|e| Error::system(format!("listen on {at}"))(e.into()))
+}
+
+fn listening(bound: OwnedFd) -> Result<TcpListener> {
+    listen_on(&bound, Backlog::MAXCONN)
+        .map_err(|e| Error::system("listen for Dovecot's policy requests")(e.into()))?;
+    Ok(TcpListener::from(bound))
 }
 
 /// Who is connected.
@@ -353,8 +378,9 @@ fn serve_exim(engines: &Engines, stream: UnixStream) {
 }
 
 /// Dovecot is known by the key, which each request shows.
-fn serve_dovecot(engines: &Engines, stream: TcpStream) {
-    let Ok(mut stream) = Patient::new(stream, OF_DOVECOT) else { return };
+fn serve_dovecot(engines: &Engines, stream: TcpStream, crowded: bool) {
+    let first = if crowded { IN_A_CROWD } else { OF_DOVECOT.first };
+    let Ok(mut stream) = Patient::new(stream, Patience { first, ..OF_DOVECOT }) else { return };
     let tell = |trouble, error: &Error| trouble::mark(&engines.call(), trouble, &error.to_string());
     let options = policy::Options::read(&engines.paths, &tell);
     // A connection that broke is Dovecot's own affair.

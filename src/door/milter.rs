@@ -26,6 +26,10 @@ use std::io::{ErrorKind, Read, Write};
 /// The field of the snippet.
 const FIELD: &[u8] = b"X-Local-Submission";
 
+/// Longest value of that field, in bytes: two short words, a user's number and a message's name. Senders can write
+/// such fields of any length, and what is longer is not the snippet's.
+const LONGEST_VALUE: usize = 256;
+
 /// Most bytes that are kept of what comes at once. The rest is read and forgotten, since a long field of the
 /// message's own must not end the conversation.
 const KEPT: usize = 65_536;
@@ -143,7 +147,8 @@ impl Talk {
         let mut words = data.split(|b| *b == 0);
         let (name, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         // The first ones are enough: ours comes before those of the message.
-        if name.eq_ignore_ascii_case(FIELD) && self.fields.len() < 8 {
+        let is_ours = name.eq_ignore_ascii_case(FIELD) && value.len() <= LONGEST_VALUE;
+        if is_ours && self.fields.len() < 8 {
             self.fields.push(value.into());
         }
         self.unless(FIELDS_UNANSWERED)

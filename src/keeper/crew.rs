@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Result};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -56,8 +57,8 @@ impl Listener for TcpListener {
     }
 }
 
-/// What is done with a connection.
-type Serve<S> = Box<dyn Fn(S) + Send + Sync>;
+/// What is done with a connection, and whether many others are served at the moment.
+type Serve<S> = Box<dyn Fn(S, bool) + Send + Sync>;
 
 /// The threads of one listener.
 pub(super) struct Crew<L: Listener> {
@@ -102,7 +103,7 @@ impl<L: Listener> Crew<L> {
                         // Without memory for another thread, this one comes back in its time.
                         let _ = self.another();
                     }
-                    (self.serve)(stream);
+                    self.serve(stream);
                 }
                 // The queue is empty, and nobody is to wait for more.
                 Err(_) if self.ending.load(Ordering::Acquire) => break,
@@ -112,6 +113,12 @@ impl<L: Listener> Crew<L> {
             }
         }
         self.all.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// A panic costs its connection, and the thread goes on: else the crew would become smaller with each.
+    fn serve(&self, stream: L::Stream) {
+        let crowded = self.all.load(Ordering::Acquire) * 2 > self.most;
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, crowded)));
     }
 
     /// Serves what waits in the queue and takes nothing more.
@@ -133,9 +140,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let echo = |mut stream: UnixStream| {
+        let echo = |mut stream: UnixStream, _| {
             let mut byte = [0];
-            while stream.read(&mut byte).is_ok_and(|n| n == 1) && stream.write_all(&byte).is_ok() {}
+            while stream.read(&mut byte).is_ok_and(|n| n == 1) && stream.write_all(&byte).is_ok() {
+                assert_ne!(byte, *b"!", "the fault that a test asks for");
+            }
         };
         (dir, Crew::begin(listener, most, Box::new(echo)).unwrap(), path)
     }
@@ -169,6 +178,19 @@ mod tests {
         third.set_read_timeout(None).unwrap();
         let mut byte = [0];
         assert_eq!(third.read(&mut byte).unwrap(), 1);
+    }
+
+    #[test]
+    fn however_many_connections_panic_the_next_is_served() {
+        let (_dir, crew, path) = scene(2);
+        for _ in 0..10 {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(b"!").unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 1, "it was served");
+        }
+        assert!(crew.all.load(Ordering::Acquire) <= 2);
+        assert!(echoes(&mut UnixStream::connect(&path).unwrap()));
     }
 
     #[test]

@@ -11,7 +11,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// To begin a question.
+    /// To send the first question, from the connection on. Who has been answered has shown who he is.
+    pub(super) first: Duration,
+    /// To begin another question.
     pub(super) silence: Duration,
     /// To send one, from its first byte.
     pub(super) question: Duration,
@@ -44,6 +46,8 @@ pub(super) struct Patient<S> {
     stream: S,
     patience: Patience,
     begun: Option<Instant>,
+    /// For the question that was begun.
+    limit: Duration,
     waits: Option<Duration>,
 }
 
@@ -51,7 +55,7 @@ impl<S: Timed> Patient<S> {
     /// Takes the connection.
     pub(super) fn new(stream: S, patience: Patience) -> Result<Patient<S>> {
         stream.write_at_most(ANSWER)?;
-        Ok(Patient { stream, patience, begun: None, waits: None })
+        Ok(Patient { stream, patience, begun: Some(Instant::now()), limit: patience.first, waits: None })
     }
 
     fn wait(&mut self, limit: Duration) -> Result<()> {
@@ -68,7 +72,7 @@ impl<S: Timed> Read for Patient<S> {
         match self.begun {
             None => self.wait(self.patience.silence)?,
             Some(begun) => {
-                let left = self.patience.question.saturating_sub(begun.elapsed());
+                let left = self.limit.saturating_sub(begun.elapsed());
                 if left.is_zero() {
                     return Err(Error::new(
                         ErrorKind::TimedOut,
@@ -87,7 +91,7 @@ impl<S: Timed> Read for Patient<S> {
 impl<S: Timed> Write for Patient<S> {
     /// An answer ends the question.
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.begun = None;
+        (self.begun, self.limit) = (None, self.patience.question);
         self.stream.write(bytes)
     }
 
@@ -100,11 +104,23 @@ impl<S: Timed> Write for Patient<S> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_client_that_was_never_answered_is_soon_given_up_although_it_is_silent() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let patience = Patience { first: Duration::from_millis(50), silence: LONG, question: LONG };
+        let error = Patient::new(ours, patience).unwrap().read(&mut [0; 16]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+    }
+
     #[test]
     fn a_question_in_drops_without_an_end_is_given_up_and_a_silent_client_is_not() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let patience = Patience { silence: Duration::from_secs(600), question: Duration::from_secs(1) };
+        let patience = Patience { first: LONG, silence: LONG, question: SHORT };
         let mut patient = Patient::new(ours, patience).unwrap();
+        patient.write_all(b"answered").unwrap();
         let dripping = std::thread::spawn(move || {
             std::thread::sleep(patience.question + Duration::from_millis(200));
             while theirs.write_all(b"x").is_ok() {

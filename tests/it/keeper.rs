@@ -299,14 +299,14 @@ fn it_folds_the_tally_and_leaves_notices_to_the_tick() {
 }
 
 /// A request of Dovecot's, with this key.
-fn policy_request(key: &str, address: &str) -> String {
+pub(crate) fn policy_request(key: &str, address: &str) -> String {
     let body = format!(r#"{{"login":"{ALICE}","protocol":"imap","remote":"{address}"}}"#);
     let length = body.len();
     format!("POST /?command=allow HTTP/1.1\r\nX-Postern-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
 /// The whole answer, by its bytes; empty where the connection ended without one.
-fn policy_answer(stream: &mut TcpStream) -> String {
+pub(crate) fn policy_answer(stream: &mut TcpStream) -> String {
     let mut said = [0; 2048];
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let n = stream.read(&mut said).unwrap_or(0);
@@ -387,6 +387,6 @@ fn a_port_that_another_has_is_no_trouble_and_told() {
 }
 
 /// An address that nobody listens on at the moment.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

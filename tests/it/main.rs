@@ -10,6 +10,7 @@ mod gate;
 mod gate_input;
 mod hostile;
 mod keeper;
+mod keeper_faults;
 mod limiter;
 mod logins;
 mod policy;

@@ -1,0 +1,79 @@
+//! What local users, mail users and accidents can do to the keeper: no login and no message waits for it, no
+//! refusal is lost, and its memory has a bound.
+
+use crate::keeper::{free_port, policy_request};
+use crate::sandbox::{AMERICAN, EXIM, POSTERN, Sandbox, THIEF, as_user, eventually};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How long Dovecot waits for an answer, by the snippet.
+const DOVECOT_WAITS: Duration = Duration::from_secs(2);
+
+fn key(sandbox: &Sandbox) -> String {
+    std::fs::read_to_string(sandbox.path("etc/postern/policy-key")).unwrap().trim().to_string()
+}
+
+#[test]
+fn silent_connections_of_local_users_do_not_switch_dovecots_checks_off() {
+    let sandbox = Sandbox::new().countries("DE");
+    let at = free_port();
+    let _keeper = sandbox.keeper(&[&format!("--policy-at={at}")]);
+    let key = key(&sandbox);
+    // As many as one user may have open, and more than are served at the same time.
+    let _flood: Vec<TcpStream> =
+        as_user(THIEF, || (0..900).map(|_| TcpStream::connect(at).unwrap()).collect());
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(policy_request(&key, AMERICAN).as_bytes()).unwrap();
+    stream.set_read_timeout(Some(DOVECOT_WAITS)).unwrap();
+    let mut said = [0; 2048];
+    let n = stream.read(&mut said).unwrap_or(0);
+    let said = String::from_utf8_lossy(&said[..n]);
+    assert!(said.contains(r#""status":-1"#), "{said}");
+}
+
+#[test]
+fn a_second_keeper_takes_no_request_away_from_the_first() {
+    let sandbox = Sandbox::new().countries("DE");
+    let at = free_port();
+    let word = format!("--policy-at={at}");
+    let _first = sandbox.keeper(&[&word]);
+    let second = sandbox.begin_keeper(&[&word]);
+    eventually("the second waits for its turn", || second.figure("Uid") == i64::from(POSTERN));
+    let key = key(&sandbox);
+    for number in 0..40 {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(policy_request(&key, AMERICAN).as_bytes()).unwrap();
+        stream.set_read_timeout(Some(DOVECOT_WAITS)).unwrap();
+        let mut said = [0; 2048];
+        assert!(stream.read(&mut said).is_ok_and(|n| n > 0), "request {number}");
+    }
+}
+
+#[test]
+fn fields_that_senders_write_fill_no_memory() {
+    let sandbox = Sandbox::new();
+    let keeper = sandbox.keeper(&[]);
+    let socket = keeper.socket.with_file_name("milter");
+    let packet = |command: u8, data: &[u8]| {
+        let length = u32::try_from(data.len() + 1).unwrap();
+        [&length.to_be_bytes()[..], &[command], data].concat()
+    };
+    let field = packet(b'L', &[b"X-Local-Submission\0", &[b'x'; 60_000][..], b"\0"].concat());
+    // As many as Postfix has cleanup processes, each with a message of such fields.
+    let talks: Vec<UnixStream> = as_user(EXIM, || {
+        let begin = |_| {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            let mut answer = [0; 5];
+            for _ in 0..8 {
+                stream.write_all(&field).unwrap();
+                stream.read_exact(&mut answer).unwrap();
+            }
+            stream
+        };
+        (0..100).map(begin).collect()
+    });
+    assert!(keeper.figure("VmRSS") < 40_000, "{} kB", keeper.figure("VmRSS"));
+    drop(talks);
+}
