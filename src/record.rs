@@ -18,6 +18,7 @@ use crate::store::state::{self, activity, held, notices, senders};
 use crate::tally::{self, Kind};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
 use rusqlite::Transaction;
+use std::borrow::Cow;
 
 /// Records a login or its use; gives the reference of a refusal.
 pub fn login(
@@ -39,6 +40,8 @@ pub fn login(
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
     let kind = if is_only_try { Kind::Try } else { kind };
     if decision.verdict == Verdict::Refuse {
+        let tried_before = sources::is_behind_source(&settings_of(facts), login.service, login.door);
+        let kind = if kind == Kind::Try && tried_before { Kind::Use } else { kind };
         let reference = keep_event(call, &about, "refuse", &decision.reason);
         about.tally(call, kind, "refuse", &decision.reason);
         about.log(call, "refuse", &decision.reason, Some(&reference));
@@ -66,12 +69,14 @@ pub fn login(
 
 /// Whether this door's word counts for a login that is not refused.
 fn is_of_record(login: &Login, facts: &LoginFacts, told: Told) -> bool {
-    let defaults = Settings::default();
-    let settings = match &facts.policy {
-        Fact::Known(policy) => &policy.settings,
-        Fact::Missing(_) => &defaults,
-    };
-    login.address.is_some() && sources::is_of_record(settings, login.service, login.door, told)
+    login.address.is_some() && sources::is_of_record(&settings_of(facts), login.service, login.door, told)
+}
+
+fn settings_of(facts: &LoginFacts) -> Cow<'_, Settings> {
+    match &facts.policy {
+        Fact::Known(policy) => Cow::Borrowed(&policy.settings),
+        Fact::Missing(_) => Cow::Owned(Settings::default()),
+    }
 }
 
 /// Records how a login ended, where this door's word counts. What we refused ourselves is no failure: some
@@ -104,12 +109,15 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
 /// at MAIL comes after a password that was right.
 const TOLD_AS_FAILED: [Door; 3] = [Door::DovecotGate, Door::DovecotChain, Door::DovecotPolicy];
 
-/// For so many seconds a refusal of ours explains a failure of the same account from the same address.
-const EXPLAINS: i64 = 10;
+/// For so many seconds a refusal of ours explains a failure of the same account from the same address. Exim
+/// tells only when the client tries again or leaves, for which it gives him five minutes a command.
+fn explains(door: Door) -> i64 {
+    if door == Door::EximOutcome { 600 } else { 10 }
+}
 
 fn was_refused(call: &Call, outcome: &Outcome) -> bool {
     let (Some(account), Some(address)) = (&outcome.account, outcome.address) else { return false };
-    let since = call.now - EXPLAINS;
+    let since = call.now - explains(outcome.door);
     let found = call.with_state(|state| {
         state.read(|db| activity::refused_since(db, account, address, since, &TOLD_AS_FAILED))
     });

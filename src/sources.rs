@@ -55,6 +55,20 @@ pub fn is_of_record(settings: &Settings, service: Service, door: Door, told: Tol
     setting(settings, service).is_some_and(|from| doors(from, service, told).contains(&door))
 }
 
+/// Whether this door is asked after the one that counts tries, so that what it refuses was counted as a try.
+pub fn is_behind_source(settings: &Settings, service: Service, door: Door) -> bool {
+    match setting(settings, service) {
+        Some(LoginsFrom::Exim) => {
+            matches!(door, Door::DovecotPolicy | Door::DovecotGate | Door::DovecotChain)
+        }
+        Some(LoginsFrom::Policy) => {
+            matches!(door, Door::DovecotGate | Door::DovecotChain | Door::DovecotPostlogin)
+        }
+        Some(LoginsFrom::Gate) => door == Door::DovecotPostlogin,
+        Some(LoginsFrom::Postlogin | LoginsFrom::Postfix) | None => false,
+    }
+}
+
 /// The doors whose word counts for this service.
 pub fn doors(from: LoginsFrom, service: Service, told: Told) -> &'static [Door] {
     match (from, told) {
@@ -100,6 +114,18 @@ mod tests {
             !is_of_record(&settings, Service::Imap, Door::DovecotPolicy, Told::Failed),
             "the gate is IMAP's"
         );
+    }
+
+    #[test]
+    fn what_counts_tries_is_never_behind_itself() {
+        for from in ALL {
+            let settings = Settings { smtp_logins_from: from, imap_logins_from: from, ..Settings::default() };
+            for service in [Service::Smtp, Service::Imap] {
+                for door in doors(from, service, Told::Tried) {
+                    assert!(!is_behind_source(&settings, service, *door), "{from:?} {door:?}");
+                }
+            }
+        }
     }
 
     #[test]

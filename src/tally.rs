@@ -40,7 +40,7 @@ pub enum Kind {
     Success,
     /// A login is known to have failed: the password was wrong.
     Failure,
-    /// A login that succeeded was refused its use.
+    /// A login that was counted as a try, or that succeeded, was refused after that.
     Use,
     /// A message wanted to leave.
     Send,

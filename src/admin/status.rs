@@ -164,6 +164,10 @@ fn networks(admin: &Admin, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The doors that can refuse whoever wants to read mail.
+const READING: &[Door] =
+    &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain, Door::DovecotPostlogin];
+
 /// Which services are guarded, by who asked lately.
 fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds)], report: &mut Report) {
     let asked = |door: Door, service: Service| {
@@ -186,8 +190,8 @@ fn covered(admin: &Admin, settings: &Settings, doors: &[(String, String, Seconds
                 Door::PostfixMail,
             ],
         ),
-        ("IMAP logins", Service::Imap, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
-        ("POP3 logins", Service::Pop3, &[Door::DovecotPolicy, Door::DovecotGate, Door::DovecotChain]),
+        ("IMAP logins", Service::Imap, READING),
+        ("POP3 logins", Service::Pop3, READING),
         ("messages by SMTP", Service::Smtp, &[Door::EximData, Door::PostfixData]),
         ("messages of local programs", Service::Local, &[Door::EximLocal, Door::PostfixLocal]),
     ];
@@ -221,9 +225,17 @@ fn of_record(
     report: &mut Report,
 ) {
     let Some(from) = sources::setting(settings, service) else { return };
+    let last = |door: &Door| {
+        doors.iter().find(|(n, s, _)| n == door.name() && s == service.name()).map(|(_, _, last)| *last)
+    };
     let told = |told: Told| {
-        let names: Vec<&str> = sources::doors(from, service, told).iter().map(|d| d.name()).collect();
-        if names.is_empty() { "nobody".to_string() } else { names.join(" or ") }
+        let of = sources::doors(from, service, told);
+        let names: Vec<&str> = of.iter().map(|d| d.name()).collect();
+        match of.iter().filter_map(last).max() {
+            _ if names.is_empty() => "nobody".to_string(),
+            Some(at) => format!("{} (last {})", names.join(" or "), readable(at)),
+            None => format!("{} (never heard)", names.join(" or ")),
+        }
     };
     let says = format!(
         "Tries are counted by {}, successes by {}, failures by {}.",
@@ -231,8 +243,7 @@ fn of_record(
         told(Told::Succeeded),
         told(Told::Failed)
     );
-    let heard =
-        |of: &[Door]| of.iter().any(|d| doors.iter().any(|(n, s, _)| n == d.name() && s == service.name()));
+    let heard = |of: &[Door]| of.iter().any(|d| last(d).is_some());
     let of_record = sources::doors(from, service, Told::Tried);
     let others: Vec<Door> = Door::ALL.into_iter().filter(|d| sources::sees_logins(*d)).collect();
     let part = format!("{part}: source of record");

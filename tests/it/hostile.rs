@@ -62,6 +62,7 @@ fn a_normal_day(sandbox: &Sandbox) {
         &["blocks", "list"],
         &["activity"],
         &["statistics"],
+        &["known-networks", ALICE],
         &["held", "list"],
         &["blocks", "release", ALICE],
         &["trouble", "clear"],
@@ -236,6 +237,7 @@ fn forged_rows_reach_neither_the_terminal_nor_a_command_line() {
         &["status"],
         &["tick", "--verbose"],
         &["statistics"],
+        &["known-networks", ALICE],
     ] {
         let ran = sandbox.postern(words);
         let said = format!("{}{}", ran.out, ran.err);

@@ -15,6 +15,7 @@ mod limiter;
 mod logins;
 mod policy;
 mod postfix;
+mod postlogin;
 mod seams;
 mod secrets;
 mod ticks;

@@ -15,7 +15,7 @@ const HANG: u32 = 103;
 /// that of the recipient count; 200 is none.
 const WRAPPER: &str = r#"#!/bin/sh
 fault=200
-case $TCPREMOTEIP in 5.9.0.*) fault=${TCPREMOTEIP##*.} ;; esac
+case $TCPREMOTEIP$IP in 5.9.0.*) fault=${TCPREMOTEIP##*.}${IP##*.} ;; esac
 for word; do
     case $word in
     --address=5.9.0.*) fault=${word##*.} ;;
@@ -84,7 +84,7 @@ fn plays(doors: Doors) -> Vec<(u32, Does)> {
     for fault in faults() {
         plays.push((fault, Sends));
         let ways: &[Way] = match () {
-            () if doors.dovecot.is_none() => &[],
+            () if doors.dovecot.is_none() && !doors.postlogin => &[],
             () if by_every_way.contains(&fault) => &Way::ALL,
             () => &[Way::Imap],
         };
@@ -95,9 +95,11 @@ fn plays(doors: Doors) -> Vec<(u32, Does)> {
 
 #[test]
 fn whatever_ends_a_hook_lets_mail_go_on_and_passwords_be_checked() {
-    for (pair, doors) in
-        [(Pair::Bookworm, Doors::BOTH), (Pair::Bookworm, Doors::EXIM_AND_CHAIN), (Pair::Trixie, Doors::EXIM)]
-    {
+    for (pair, doors) in [
+        (Pair::Bookworm, Doors { failed: true, postlogin: true, ..Doors::BOTH }),
+        (Pair::Bookworm, Doors::EXIM_AND_CHAIN),
+        (Pair::Trixie, Doors { postlogin: true, ..Doors::EXIM }),
+    ] {
         let scene = scene(pair, doors);
         for some in plays(doors).chunks(50) {
             let replies = at_once(some, |(fault, what)| does(&scene, *fault, *what));

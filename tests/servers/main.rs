@@ -17,6 +17,7 @@ mod faults_state;
 mod keeper;
 mod local;
 mod notices;
+mod outcomes;
 mod passwords;
 mod policy;
 mod postfix;
