@@ -148,9 +148,10 @@ pub fn run(options: Options) -> Result<()> {
     // A panic is told where it is caught.
     std::panic::set_hook(Box::new(|_| {}));
     let mut sockets = Sockets::default();
-    sockets.listen_for_exim(&engines)?;
-    sockets.listen_for_postfix(&engines)?;
     sockets.listen_for_dovecot(policy_port, &engines)?;
+    sockets.listen_for_postfix(&engines)?;
+    // Last: whom this one answers can rely on the others.
+    sockets.listen_for_exim(&engines)?;
     say(&engines.call(), "began");
     let housekeeping = engines.clone();
     let kept = thread::Builder::new().spawn(move || keep_house(&housekeeping));

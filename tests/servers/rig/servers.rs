@@ -120,8 +120,8 @@ pub(super) struct Servers {
     keeper: Mutex<Option<Child>>,
 }
 
-/// Where the keeper answers Exim; the last of its sockets is bound when Postfix's are.
-const KEEPER_SOCKET: &str = "/run/postern/sockets/milter";
+/// Where the keeper answers Exim: the last of its sockets.
+const KEEPER_SOCKET: &str = "/run/postern/sockets/exim";
 
 impl Servers {
     /// Starts both and waits until every port answers; the keeper, where there is one, before them.
