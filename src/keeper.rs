@@ -139,6 +139,12 @@ pub fn run(options: Options) -> Result<()> {
     raise_descriptors();
     let alone = only_one(&options.paths)?;
     let engines = Arc::new(Engines::new(options.paths, options.clock, options.fault));
+    if engines.is_anothers_work() {
+        return Err(Error::NotAllowed(
+            "The state belongs to another user than the keeper's, so nothing could be counted: run the keeper as the user of `postern init --user`."
+                .into(),
+        ));
+    }
     // A panic is told where it is caught.
     std::panic::set_hook(Box::new(|_| {}));
     let mut sockets = Sockets::default();
@@ -171,13 +177,16 @@ fn wait_for_signals_only() -> Result<SigSet> {
     Ok(signals)
 }
 
-/// Until a signal comes.
-fn watch(engines: &Engines, signals: &SigSet) -> Signal {
+/// Until a signal comes, or Postern has another user: then hooks can count, and this process cannot.
+fn watch(engines: &Engines, signals: &SigSet) -> String {
     loop {
         engines.tend_state();
         match next_signal(signals, LOOK) {
             Some(Signal::SIGHUP) | None => {}
-            Some(signal) => return signal,
+            Some(signal) => return signal.to_string(),
+        }
+        if engines.is_anothers_work() {
+            return "a change of Postern's user".into();
         }
     }
 }

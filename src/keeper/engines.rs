@@ -8,11 +8,14 @@ use crate::clock::Clock;
 use crate::flow;
 use crate::kept::{Kept, KeptState};
 use crate::paths::Paths;
+use crate::policy::Head;
 use crate::request::Request;
 use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Verdict};
+use nix::unistd::geteuid;
 use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +30,13 @@ const AT_ONCE: usize = 4;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_millis(300);
 
+/// What the policy says of users.
+struct Known {
+    kept: Kept,
+    /// What was read last.
+    head: Option<Arc<Head>>,
+}
+
 /// All that decide.
 pub(super) struct Engines {
     pub(super) paths: Paths,
@@ -34,7 +44,7 @@ pub(super) struct Engines {
     free: Mutex<Vec<Kept>>,
     freed: Condvar,
     /// Who may ask stands in the policy too; nobody waits for a turn to be turned away.
-    known: Mutex<Kept>,
+    known: Mutex<Known>,
     state: Arc<KeptState>,
     busy: AtomicUsize,
     /// Requests of this account panic: a fault that a test asks for.
@@ -50,7 +60,7 @@ impl Engines {
             clock,
             free: Mutex::new(free),
             freed: Condvar::new(),
-            known: Mutex::new(Kept::new(state.clone())),
+            known: Mutex::new(Known { kept: Kept::new(state.clone()), head: None }),
             state,
             busy: AtomicUsize::new(0),
             fault,
@@ -132,15 +142,24 @@ impl Engines {
         self.freed.notify_one();
     }
 
-    /// Whether the keeper answers this user. Without a policy it answers nobody: nothing would be decided.
+    /// Whether the keeper answers this user. Where the policy is gone, those that it named last are answered.
     pub(super) fn admits(&self, uid: u32) -> bool {
-        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        if uid == 0 || uid == geteuid().as_raw() {
             return true;
         }
-        let known = self.known.lock();
-        let listed =
-            known.with_policy(&self.paths, |policy| Ok(policy.ask()?.head()?.mail_uids.contains(&uid)));
-        listed.unwrap_or(false)
+        let mut known = self.known.lock();
+        match known.kept.with_policy(&self.paths, |policy| policy.ask()?.head()) {
+            Ok(head) => known.head = Some(head),
+            Err(error) => trouble::mark(&self.call(), Trouble::Policy, &error.to_string()),
+        }
+        known.head.as_ref().is_some_and(|head| head.mail_uids.contains(&uid))
+    }
+
+    /// Whether the state belongs to another user by now than the one who runs this process: he could count nothing,
+    /// and as long as he answers no hook does.
+    pub(super) fn is_anothers_work(&self) -> bool {
+        let owner = std::fs::metadata(self.paths.state_dir()).map(|folder| folder.uid());
+        owner.is_ok_and(|owner| owner != geteuid().as_raw())
     }
 
     /// Holds the state open, and lets it go where somebody wants to replace it.

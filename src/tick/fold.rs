@@ -8,7 +8,7 @@ use crate::shared_folder::out_of_the_way;
 use crate::store::state::{State, rollups};
 use crate::tally;
 use nix::libc;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,10 @@ const LATE_WRITERS: Duration = Duration::from_secs(2);
 
 /// Largest tally file that is folded; more is not from hooks.
 const LARGEST: u64 = 512 * 1024 * 1024;
+
+/// What is folded at once, in bytes. A large file must neither fill the memory of the keeper, nor keep hooks away from
+/// the state until it is folded.
+const PIECE: u64 = 1024 * 1024;
 
 /// Files that are folded in one minute, the oldest first; a tick leaves one.
 const MOST_FILES: usize = 200;
@@ -51,31 +55,71 @@ fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
 /// Folds the file and takes it away. What could not be read is taken away too; a folder gets a name at which
 /// nobody looks again, and is told about this once.
 fn fold_file(call: &Call, state: &mut State, file: &Path) -> Result<Option<String>> {
-    if let Some(bytes) = read_plain(file)? {
+    if let Some(opened) = open_plain(file)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        state.write(|t| rollups::fold(t, &name, &String::from_utf8_lossy(&bytes), call.now))?;
+        // One that grows meanwhile has no end of its own.
+        in_pieces(opened.take(LARGEST), PIECE, |begin, piece| {
+            // Each has a name of its own, so that none counts twice where the work was broken off.
+            let name = if begin == 0 { name.clone() } else { format!("{name}@{begin}") };
+            state.write(|t| rollups::fold(t, &name, &String::from_utf8_lossy(piece), call.now))
+        })
+        .map_err(|broken| match broken {
+            Broken::Reading(error) => Error::file("read", file)(error),
+            Broken::Working(error) => error,
+        })?;
     }
     let aside = out_of_the_way(file)?;
     Ok(aside.map(|to| format!("{} is no tally and is now {}.", file.display(), to.display())))
 }
 
+/// Why [`in_pieces`] did not come to the end.
+enum Broken {
+    Reading(std::io::Error),
+    Working(Error),
+}
+
+/// Reads whole lines, so many bytes at once, and works on each piece; `begin` is where it begins. A line that is
+/// longer than a piece is left out.
+fn in_pieces(
+    mut file: impl Read,
+    size: u64,
+    mut work: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> std::result::Result<(), Broken> {
+    let (mut piece, mut begin) = (Vec::new(), 0);
+    loop {
+        let wanted = size.saturating_sub(piece.len() as u64);
+        let n = file.by_ref().take(wanted).read_to_end(&mut piece).map_err(Broken::Reading)? as u64;
+        let is_end = n < wanted;
+        let lines = match piece.iter().rposition(|b| *b == b'\n') {
+            _ if is_end => piece.len(),
+            Some(last) => last + 1,
+            None => 0,
+        };
+        if lines > 0 {
+            work(begin, &piece[..lines]).map_err(Broken::Working)?;
+        }
+        if is_end {
+            return Ok(());
+        }
+        let done = if lines > 0 { lines } else { piece.len() };
+        begin += done as u64;
+        piece.drain(..done);
+    }
+}
+
 /// Only plain files of a sane size are read, no link is followed, and no pipe is waited for.
-fn read_plain(path: &Path) -> Result<Option<Vec<u8>>> {
+fn open_plain(path: &Path) -> Result<Option<File>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return Ok(None) };
     let meta = file.metadata().map_err(Error::file("examine", path))?;
-    if !meta.is_file() || meta.len() > LARGEST {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    // One that grows meanwhile has no end of its own.
-    file.take(LARGEST).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
-    Ok(Some(bytes))
+    Ok(Some(file).filter(|_| meta.is_file() && meta.len() <= LARGEST))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn only_plain_files_are_read_and_none_is_waited_for() {
@@ -86,9 +130,40 @@ mod tests {
         std::fs::create_dir(at("folder")).unwrap();
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::File::create(at("large")).unwrap().set_len(LARGEST + 1).unwrap();
-        assert_eq!(read_plain(&at("plain")).unwrap().as_deref(), Some(&b"line"[..]));
+        assert!(open_plain(&at("plain")).unwrap().is_some());
         for name in ["link", "folder", "pipe", "large", "none"] {
-            assert_eq!(read_plain(&at(name)).unwrap(), None, "{name}");
+            assert!(open_plain(&at(name)).unwrap().is_none(), "{name}");
+        }
+    }
+
+    fn pieces(text: &str, size: u64) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        let work = |begin, piece: &[u8]| {
+            found.push((begin, String::from_utf8(piece.to_vec()).unwrap()));
+            Ok(())
+        };
+        assert!(in_pieces(text.as_bytes(), size, work).is_ok());
+        found
+    }
+
+    #[test]
+    fn pieces_end_with_a_line_and_what_has_no_line_is_left_out() {
+        let piece = |begin, text: &str| (begin, text.to_string());
+        assert_eq!(pieces("", 8), []);
+        assert_eq!(pieces("one\ntwo\nhalf", 8), [piece(0, "one\ntwo\n"), piece(8, "half")]);
+        assert_eq!(
+            pieces("one\nthree\nsix\n", 8),
+            [piece(0, "one\n"), piece(4, "three\n"), piece(10, "six\n")]
+        );
+        assert_eq!(pieces("much too long a line\nsix\n", 8), [piece(16, "line\n"), piece(21, "six\n")]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_that_is_short_enough_is_lost_or_doubled(lines in vec("[a-z]{0,6}", 0..50), size in 8u64..40) {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let together: String = pieces(&text, size).into_iter().map(|(_, piece)| piece).collect();
+            prop_assert_eq!(together, text);
         }
     }
 }

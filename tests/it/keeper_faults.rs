@@ -2,11 +2,16 @@
 //! refusal is lost, and its memory has a bound.
 
 use crate::keeper::{free_port, policy_request};
-use crate::sandbox::{AMERICAN, EXIM, POSTERN, Sandbox, THIEF, as_user, eventually};
+use crate::sandbox::{AMERICAN, EXIM, GERMAN, NOON, POSTERN, Sandbox, THIEF, as_user, eventually};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+const ALICE: &str = "alice@example.test";
+const BOB: &str = "bob@example.test";
+const MESSAGE: [&str; 7] = ["data", GERMAN, BOB, "", "", "1", "1xW1Xt-0000gl-1R"];
 
 /// How long Dovecot waits for an answer, by the snippet.
 const DOVECOT_WAITS: Duration = Duration::from_secs(2);
@@ -52,6 +57,27 @@ fn a_second_keeper_takes_no_request_away_from_the_first() {
 }
 
 #[test]
+fn who_was_admitted_stays_so_while_the_policy_is_gone_and_is_told_what_a_hook_tells() {
+    let sandbox = Sandbox::new();
+    let keeper = sandbox.keeper(&[]);
+    assert_eq!(keeper.ask(EXIM, "send", &MESSAGE).unwrap(), "allow\n");
+    std::fs::remove_file(sandbox.path("var/lib/postern/policy.db")).unwrap();
+    assert_eq!(keeper.ask(EXIM, "send", &MESSAGE).unwrap(), sandbox.send(BOB));
+    sandbox.is_in_trouble("policy");
+    assert_eq!(sandbox.status_of("not-admitted"), None);
+}
+
+#[test]
+fn a_keeper_whose_user_is_postern_no_more_makes_room_for_hooks_that_count() {
+    let sandbox = Sandbox::new();
+    let keeper = sandbox.keeper(&[]);
+    assert_eq!(keeper.ask(EXIM, "send", &MESSAGE).unwrap(), "allow\n");
+    sandbox.postern(&["init", "--user=61009:61009", "--mail-users=61001:61001"]).succeeded();
+    eventually("it has ended", || UnixStream::connect(&keeper.socket).is_err());
+    assert_eq!(sandbox.send(BOB), "allow\n");
+}
+
+#[test]
 fn fields_that_senders_write_fill_no_memory() {
     let sandbox = Sandbox::new();
     let keeper = sandbox.keeper(&[]);
@@ -61,6 +87,7 @@ fn fields_that_senders_write_fill_no_memory() {
         [&length.to_be_bytes()[..], &[command], data].concat()
     };
     let field = packet(b'L', &[b"X-Local-Submission\0", &[b'x'; 60_000][..], b"\0"].concat());
+    eventually("it listens for Postfix", || UnixStream::connect(&socket).is_ok());
     // As many as Postfix has cleanup processes, each with a message of such fields.
     let talks: Vec<UnixStream> = as_user(EXIM, || {
         let begin = |_| {
@@ -76,4 +103,36 @@ fn fields_that_senders_write_fill_no_memory() {
     });
     assert!(keeper.figure("VmRSS") < 40_000, "{} kB", keeper.figure("VmRSS"));
     drop(talks);
+}
+
+#[test]
+fn a_tally_of_any_size_is_folded_within_little_memory() {
+    let sandbox = Sandbox::new();
+    let line = format!("2 {NOON} send exim-data smtp DE - sent counted {ALICE}\n");
+    assert!(sandbox.send(ALICE) == "allow\n");
+    let folder = sandbox.path("var/lib/postern/state/tally");
+    let written = std::fs::read_to_string(folder.join("current")).unwrap();
+    let line = if written.ends_with('\n') { written } else { line };
+    let lines = 64 * 1024 * 1024 / line.len();
+    let path = folder.join("fold-1-0000");
+    std::fs::write(&path, line.repeat(lines)).unwrap();
+    chown(&path, Some(POSTERN), Some(POSTERN)).unwrap();
+    let keeper = sandbox.keeper(&[]);
+    eventually("it is folded", || !path.exists());
+    let sent: i64 = sandbox.in_state("SELECT coalesce(sum(n), 0) FROM login_day WHERE verdict = 'sent'");
+    let lines = i64::try_from(lines).unwrap();
+    assert!([lines, lines + 1].contains(&sent), "{sent} of {lines}");
+    assert!(keeper.figure("VmHWM") < 40_000, "{} kB", keeper.figure("VmHWM"));
+}
+
+#[test]
+fn what_a_mail_user_lays_into_the_state_fills_no_memory() {
+    let sandbox = Sandbox::new();
+    let keeper = sandbox.keeper(&[]);
+    assert_eq!(keeper.ask(EXIM, "send", &MESSAGE).unwrap(), "allow\n");
+    let forged = rusqlite::Connection::open(sandbox.state()).unwrap();
+    forged.execute_batch("UPDATE sender SET window = zeroblob(100000000)").unwrap();
+    drop(forged);
+    keeper.ask(EXIM, "send", &MESSAGE).unwrap();
+    assert!(keeper.figure("VmHWM") < 60_000, "{} kB", keeper.figure("VmHWM"));
 }

@@ -30,12 +30,20 @@ use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::trouble::{self, Trouble};
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a writer waits for another.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// What SQLite may allocate in this process, in bytes. A forged file can have keys that are as long as itself.
+const MOST_MEMORY: i64 = 64 << 20;
+
+/// Longest value and row, in bytes. The longest of ours, the window of a sender, is far below; mail users can lay
+/// longer ones into the file, and make expressions that grow without a bound.
+const LONGEST: i32 = 1 << 20;
 
 /// Memory for what a standing program has read of the state, in KiB: the windows of some 50,000 accounts that send
 /// now and then.
@@ -155,6 +163,7 @@ fn connect(path: &Path) -> Result<Connection> {
         .join(path.file_name().unwrap_or_default());
     let connection = Connection::open_with_flags(&resolved, flags).map_err(failed())?;
     connection.busy_timeout(BUSY).map_err(failed())?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST).map_err(failed())?;
     for (option, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -165,7 +174,9 @@ fn connect(path: &Path) -> Result<Connection> {
         connection.set_db_config(option, on).map_err(failed())?;
     }
     connection
-        .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=1000;")
+        .execute_batch(&format!(
+            "PRAGMA synchronous=NORMAL; PRAGMA hard_heap_limit={MOST_MEMORY}; PRAGMA wal_autocheckpoint=1000;"
+        ))
         .map_err(failed())?;
     Ok(connection)
 }
