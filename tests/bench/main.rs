@@ -3,8 +3,9 @@
 //! `scripts/bench` builds what is measured and runs this. Each round asks every contender once, back to back, in
 //! an order that rotates, so that a change of the machine's speed meets all alike; a first round is thrown away.
 //! A ratio is taken within a round, and told as the median of the rounds with the least and the most. Everybody
-//! answers the same question, and what was answered is insisted on: an error is not a fast answer, and at the
-//! end of each measurement one account goes over the limit of 150 and must be refused.
+//! answers the same question, and what was answered is insisted on, since an error is not a fast answer: on the
+//! sockets and inside Exim one account goes over the limit of 150 at the end of each measurement and must be
+//! refused; what Postern counted is looked up in its state.
 //!
 //! Nothing is asserted against time: the table of targets says what was met, and how quiet the machine was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
