@@ -1,12 +1,99 @@
 //! Arguments of a function: from `key=value` words, from a JSON object, or from the command line.
 
+use crate::account::{Account, Subject};
+use crate::address::{Address, Network};
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
+use crate::verdict::Reference;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Longest note that is kept, in characters.
 const LONGEST_NOTE: usize = 500;
+
+/// What stands in an argument. Each function checks what it takes more closely; this is what the table knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A mailbox or a local user.
+    Account,
+    /// A mailbox, a local user or a domain.
+    Subject,
+    /// An address.
+    Address,
+    /// An address or a network.
+    Network,
+    /// A mailbox, a local user, a domain, an address or a network.
+    SubjectOrNetwork,
+    /// Countries by code or name, separated by commas.
+    Countries,
+    /// When something ends.
+    Until,
+    /// A whole number within this range.
+    Number(i64, i64),
+    /// `on` or `off`.
+    Switch,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// The reference that a client was told.
+    Reference,
+    /// A sentence for people.
+    Note,
+    /// The path of a file.
+    File,
+    /// Any text that the function itself makes sense of.
+    Text,
+}
+
+impl Kind {
+    /// Refuses a value that is not of this kind. What was not given is of every kind.
+    pub fn check(self, name: &str, given: &Arguments) -> Result<()> {
+        let Some(text) = given.given(name) else { return Ok(()) };
+        let what = || format!("The argument {name}");
+        if let Some(long) = Some(text.chars().count()).filter(|n| *n > self.longest()) {
+            let accepted = format!("at most {} characters", self.longest());
+            return Err(Error::bad_value(what(), &format!("of {long} characters"), accepted));
+        }
+        if let Some(bad) = text.chars().find(|c| steers(*c) && !(self == Kind::Text && *c == '\n')) {
+            let accepted = "text without control characters";
+            return Err(Error::bad_value(what(), &bad.escape_unicode().to_string(), accepted));
+        }
+        let bad = |accepted: &str| Err(Error::bad_value(what(), text, accepted));
+        match self {
+            Kind::Account => text.parse::<Account>().map(|_| ()),
+            Kind::Subject => text.parse::<Subject>().map(|_| ()),
+            Kind::Address => text.parse::<Address>().map(|_| ()),
+            Kind::Network => text.parse::<Network>().map(|_| ()),
+            Kind::Reference => text.parse::<Reference>().map(|_| ()),
+            Kind::Number(low, high) => given.number_within(name, low, high, low).map(|_| ()),
+            Kind::Switch => given.is_on(name).map(|_| ()),
+            Kind::Word(words) if !words.contains(&text) => bad(&format!("one of {}", words.join(", "))),
+            Kind::Note if text.contains(['<', '>']) => bad("plain text without < and >"),
+            Kind::SubjectOrNetwork
+            | Kind::Countries
+            | Kind::Until
+            | Kind::Word(_)
+            | Kind::Note
+            | Kind::File
+            | Kind::Text => Ok(()),
+        }
+    }
+
+    /// Longest value, in characters.
+    fn longest(self) -> usize {
+        match self {
+            Kind::Note => LONGEST_NOTE,
+            Kind::Text => 4 * 1024 * 1024,
+            Kind::File => 4096,
+            _ => 1024,
+        }
+    }
+}
+
+/// Whether a character could steer a terminal (control characters) or turn text around (bidirectional overrides,
+/// Unicode annex 9).
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
 
 /// Named values as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +148,9 @@ impl Arguments {
         Some(self.text(name)).filter(|v| !v.is_empty())
     }
 
-    /// The argument `note`, at a length that a list can show.
+    /// The argument `note`.
     pub fn note(&self) -> String {
-        self.text("note").chars().take(LONGEST_NOTE).collect()
+        self.text("note").into()
     }
 
     /// The value as a whole number.

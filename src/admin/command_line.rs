@@ -1,6 +1,6 @@
 //! `postern`'s command line: a face of the table of functions.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
 use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
 use super::{Admin, Outcome, render};
@@ -89,7 +89,7 @@ fn function_command(function: &'static Function) -> Command {
 
 fn function_argument(argument: &'static Argument) -> Arg {
     let arg = Arg::new(argument.name).help(argument.meaning).required(argument.required);
-    if argument.switch {
+    if argument.is_switch() {
         return arg.long(argument.name.replace('_', "-")).action(ArgAction::SetTrue);
     }
     let arg = arg.value_name(argument.name.to_uppercase());
@@ -124,13 +124,9 @@ pub fn run(matches: &ArgMatches) -> Spoken {
     Spoken { out: clean(&spoken.out), err: clean(&spoken.err), ..spoken }
 }
 
-/// Names come from outside: nothing in them may steer the administrator's terminal (control characters) or
-/// turn its text around (bidirectional overrides, Unicode annex 9).
+/// Names come from outside: nothing in them may steer the administrator's terminal.
 fn clean(text: &str) -> String {
-    let steers = |c: char| {
-        (c.is_control() && c != '\n') || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    text.replace(steers, "\u{FFFD}")
+    text.replace(|c: char| steers(c) && c != '\n', "\u{FFFD}")
 }
 
 fn speak(matches: &ArgMatches) -> Spoken {
@@ -223,7 +219,7 @@ fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
     })?;
     let mut given = Arguments::default();
     for argument in function.arguments {
-        if argument.switch {
+        if argument.is_switch() {
             given.set(argument.name, if inner.get_flag(argument.name) { "on" } else { "" });
         } else if let Some(values) = inner.get_many::<String>(argument.name) {
             given.set(argument.name, &values.map(String::as_str).collect::<Vec<_>>().join(","));

@@ -1,6 +1,6 @@
 //! Every function once: its name in the API, its words on the command line, its arguments, what it does.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status,
 };
@@ -9,21 +9,39 @@ use crate::error::{Error, Result};
 use crate::store::settings::entries::ListName;
 use serde_json::{Value, json};
 
+/// Who may call a function at least: root may call each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Root alone.
+    Root,
+    /// Resellers too, for what is theirs.
+    Reseller,
+    /// Owners of an account too, for what is theirs.
+    Owner,
+}
+
 /// An argument of a function.
 #[derive(Debug)]
 pub struct Argument {
     /// Its name in the API; on the command line `--name`, unless it is positional.
     pub name: &'static str,
+    /// What stands in it.
+    pub kind: Kind,
     /// Whether it stands without its name on the command line.
     pub positional: bool,
     /// Whether it must be there.
     pub required: bool,
     /// Whether an empty text is a value.
     pub may_be_empty: bool,
-    /// Whether it is a switch.
-    pub switch: bool,
     /// What it means.
     pub meaning: &'static str,
+}
+
+impl Argument {
+    /// Whether it is a switch.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.kind, Kind::Switch)
+    }
 }
 
 /// A function of admin mode.
@@ -38,12 +56,15 @@ pub struct Function {
     pub arguments: &'static [Argument],
     /// Whether it changes something.
     pub changes: bool,
+    /// Who may call it.
+    pub scope: Scope,
     /// The function.
     pub run: fn(&Admin, &Arguments) -> Result<Outcome>,
 }
 
 impl Function {
-    /// Refuses arguments that the function does not know, and missing ones that it needs.
+    /// Refuses arguments that the function does not know, missing ones that it needs, and values that are not of
+    /// their kind.
     fn check(&self, given: &Arguments) -> Result<()> {
         let known = |name: &str| self.arguments.iter().any(|a| a.name == name) || name == "generation";
         if let Some(unknown) = given.names().find(|name| !known(name)) {
@@ -60,7 +81,7 @@ impl Function {
                 let what = format!("The argument {} of {}", missing.name, self.name);
                 Err(Error::bad_value(what, "", missing.meaning))
             }
-            None => Ok(()),
+            None => self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given)),
         }
     }
 }
@@ -89,26 +110,30 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("data", "Network data: countries and networks of addresses"),
 ];
 
-const fn needed(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: true, required: true, may_be_empty: false, switch: false, meaning }
+const fn needed(name: &'static str, kind: Kind, meaning: &'static str) -> Argument {
+    Argument { name, kind, positional: true, required: true, may_be_empty: false, meaning }
 }
 
-const fn option(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: false, required: false, may_be_empty: false, switch: false, meaning }
+const fn option(name: &'static str, kind: Kind, meaning: &'static str) -> Argument {
+    Argument { name, kind, positional: false, required: false, may_be_empty: false, meaning }
 }
 
 const fn switch(name: &'static str, meaning: &'static str) -> Argument {
-    Argument { name, positional: false, required: false, may_be_empty: false, switch: true, meaning }
+    option(name, Kind::Switch, meaning)
 }
 
-const NOTE: Argument = option("note", "why, for whoever reads the list later");
-const UNTIL: Argument =
-    option("until", "when it ends: 2026-12-01, \"2026-12-01 18:00\" (UTC), 6h, 7d; without it, never");
-const FOR: Argument = option("for", "a mailbox or domain; without it, the server");
+const NOTE: Argument = option("note", Kind::Note, "why, for whoever reads the list later");
+const UNTIL: Argument = option(
+    "until",
+    Kind::Until,
+    "when it ends: 2026-12-01, \"2026-12-01 18:00\" (UTC), 6h, 7d; without it, never",
+);
+const FOR: Argument = option("for", Kind::Subject, "a mailbox or domain; without it, the server");
 const CONFIRM: Argument = switch("confirm", "do it although it may lock people out");
-const COUNTRIES: Argument = needed("countries", "codes or names, separated by commas: DE,Austria");
-const DAYS: Argument = option("days", "how many days back; 30 if not given");
-const LIMIT: Argument = option("limit", "how many rows at most; 100 if not given");
+const COUNTRIES: Argument =
+    needed("countries", Kind::Countries, "codes or names, separated by commas: DE,Austria");
+const DAYS: Argument = option("days", Kind::Number(1, 400), "how many days back; 30 if not given");
+const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows at most; 100 if not given");
 
 const fn reads(
     name: &'static str,
@@ -117,7 +142,7 @@ const fn reads(
     arguments: &'static [Argument],
     run: fn(&Admin, &Arguments) -> Result<Outcome>,
 ) -> Function {
-    Function { name, words, about, arguments, changes: false, run }
+    Function { name, words, about, arguments, changes: false, scope: Scope::Root, run }
 }
 
 const fn changes(
@@ -130,10 +155,13 @@ const fn changes(
     Function { changes: true, ..reads(name, words, about, arguments, run) }
 }
 
-const IP_VALUE: Argument = needed("value", "an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48");
-const USER_VALUE: Argument = needed("value", "a mailbox or a domain: alice@example.org, example.org");
+const IP_VALUE: Argument =
+    needed("value", Kind::Network, "an address or a network: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48");
+const USER_VALUE: Argument =
+    needed("value", Kind::Subject, "a mailbox or a domain: alice@example.org, example.org");
 const BLOCK_VALUE: Argument = needed(
     "value",
+    Kind::SubjectOrNetwork,
     "a mailbox, a domain, a local user (user:NAME where it has a dot), an address or a network",
 );
 
@@ -151,9 +179,9 @@ pub const FUNCTIONS: &[Function] = &[
         &["explain"],
         "What would happen to a login, and why, rule by rule",
         &[
-            needed("account", "the mailbox: alice@example.org"),
-            needed("address", "the client's address"),
-            option("service", "smtp, imap or pop3; imap if not given"),
+            needed("account", Kind::Account, "the mailbox: alice@example.org"),
+            needed("address", Kind::Address, "the client's address"),
+            option("service", Kind::Word(&["smtp", "imap", "pop3"]), "smtp, imap or pop3; imap if not given"),
         ],
         explain::explain,
     ),
@@ -162,10 +190,10 @@ pub const FUNCTIONS: &[Function] = &[
         &["activity"],
         "What was refused, held, or would have been, newest first",
         &[
-            option("account", "only this account"),
-            option("address", "only this address"),
-            option("reference", "only this reference, as a client was told it"),
-            option("reason", "only this reason's key, as country_not_allowed"),
+            option("account", Kind::Account, "only this account"),
+            option("address", Kind::Address, "only this address"),
+            option("reference", Kind::Reference, "only this reference, as a client was told it"),
+            option("reason", Kind::Text, "only this reason's key, as country_not_allowed"),
             DAYS,
             LIMIT,
         ],
@@ -175,7 +203,7 @@ pub const FUNCTIONS: &[Function] = &[
         "list_known_networks",
         &["known-networks"],
         "Networks from which logins of a mailbox succeeded within 180 days, the latest first",
-        &[needed("account", "the mailbox: alice@example.org")],
+        &[needed("account", Kind::Account, "the mailbox: alice@example.org")],
         activity::list_known_networks,
     ),
     reads(
@@ -184,8 +212,12 @@ pub const FUNCTIONS: &[Function] = &[
         "Country Statistics: logins tried, refused, succeeded, failed, and messages sent, by country",
         &[
             DAYS,
-            option("service", "only this service: smtp, imap, pop3, local"),
-            option("country", "only this country, by account (35 days at most)"),
+            option(
+                "service",
+                Kind::Word(&["smtp", "imap", "pop3", "local"]),
+                "only this service: smtp, imap, pop3, local",
+            ),
+            option("country", Kind::Countries, "only this country, by account (35 days at most)"),
             LIMIT,
         ],
         activity::country_statistics,
@@ -202,28 +234,28 @@ pub const FUNCTIONS: &[Function] = &[
         "release_block",
         &["blocks", "release"],
         "Lift every block of an account, an address or a network, at once",
-        &[BLOCK_VALUE, option("reason", "why, for the trail of changes: \"password changed\"")],
+        &[BLOCK_VALUE, option("reason", Kind::Note, "why, for the trail of changes: \"password changed\"")],
         blocks::release,
     ),
     reads(
         "list_held",
         &["held", "list"],
         "Messages that are held",
-        &[option("account", "only of this account")],
+        &[option("account", Kind::Account, "only of this account")],
         held::list_held,
     ),
     changes(
         "release_held",
         &["held", "release"],
         "Let a held message leave",
-        &[needed("message", "Exim's name for it")],
+        &[needed("message", Kind::Text, "Exim's name for it")],
         held::release_held,
     ),
     changes(
         "remove_held",
         &["held", "remove"],
         "Delete a held message",
-        &[needed("message", "Exim's name for it")],
+        &[needed("message", Kind::Text, "Exim's name for it")],
         held::remove_held,
     ),
     reads(
@@ -341,8 +373,8 @@ pub const FUNCTIONS: &[Function] = &[
         &["allowances", "add"],
         "Let a mailbox or domain log in from one more country or network until a date",
         &[
-            needed("for", "a mailbox or domain"),
-            needed("from", "a country, an address or a network"),
+            needed("for", Kind::Subject, "a mailbox or domain"),
+            needed("from", Kind::Text, "a country, an address or a network"),
             Argument { required: true, ..UNTIL },
             NOTE,
         ],
@@ -352,7 +384,7 @@ pub const FUNCTIONS: &[Function] = &[
         "remove_allowance",
         &["allowances", "remove"],
         "End an allowance at once",
-        &[needed("id", "its number")],
+        &[needed("id", Kind::Number(1, i64::MAX), "its number")],
         allowances::remove_allowance,
     ),
     reads(
@@ -367,8 +399,8 @@ pub const FUNCTIONS: &[Function] = &[
         &["settings", "set"],
         "Change a setting",
         &[
-            needed("key", "the setting's key"),
-            Argument { may_be_empty: true, ..needed("value", "its new value; \"\" empties it") },
+            needed("key", Kind::Text, "the setting's key"),
+            Argument { may_be_empty: true, ..needed("value", Kind::Text, "its new value; \"\" empties it") },
             CONFIRM,
         ],
         settings::set_setting,
@@ -378,7 +410,7 @@ pub const FUNCTIONS: &[Function] = &[
         "lookup_address",
         &["data", "lookup"],
         "What the network data say of an address",
-        &[needed("address", "the address")],
+        &[needed("address", Kind::Address, "the address")],
         |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
     ),
     changes(
@@ -386,8 +418,8 @@ pub const FUNCTIONS: &[Function] = &[
         &["data", "build"],
         "Compile the network data from a country MMDB and ASN tables",
         &[
-            Argument { required: true, ..option("country", "the country MMDB file") },
-            option("asn", "ASN tables (CSV or MMDB), separated by commas"),
+            Argument { required: true, ..option("country", Kind::File, "the country MMDB file") },
+            option("asn", Kind::Text, "ASN tables (CSV or MMDB), separated by commas"),
             switch("allow_small", "take sources that look too small; for tests"),
         ],
         build_data,
@@ -397,12 +429,13 @@ pub const FUNCTIONS: &[Function] = &[
         &["init"],
         "Make folders, owners and access lists, or put them right; safe to run again",
         &[
-            option("user", "the user that owns the state; the one from before, else postern"),
+            option("user", Kind::Text, "the user that owns the state; the one from before, else postern"),
             option(
                 "mail_users",
+                Kind::Text,
                 "further users as which the mail servers run hooks, separated by commas: Debian-exim,dovecot",
             ),
-            option("without_mail_users", "users that are not to be among them any more"),
+            option("without_mail_users", Kind::Text, "users that are not to be among them any more"),
         ],
         init::init,
     ),
