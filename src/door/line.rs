@@ -20,7 +20,7 @@
 //! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
 //! answered `open` and why: mail goes on.
 
-use super::{Ask, exim, read_some};
+use super::{Ask, exim, read_some, say};
 use crate::error::{Error, Result};
 use crate::request::Request;
 use base64::Engine;
@@ -65,7 +65,7 @@ pub fn converse(
         Ok(request) => (exim::spoken(&request, &ask(&request)), Ok(())),
         Err(error) => (format!("open {error}\n"), Err(error)),
     };
-    stream.write_all(answer.as_bytes())?;
+    say(stream, answer.as_bytes())?;
     Ok(outcome)
 }
 
@@ -73,7 +73,7 @@ pub fn converse(
 /// is closed takes the answer away, too.
 pub fn turn_away(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
     let _ = read_line(stream)?;
-    stream.write_all(b"open not admitted\n")
+    say(stream, b"open not admitted\n")
 }
 
 /// The bytes up to the first newline, or to the end where the client sends none.
