@@ -1,7 +1,7 @@
 //! The keeper: the same answers as the hooks, faster; and whatever happens to it, mail goes on and nothing
 //! counts twice.
 
-use crate::sandbox::{AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, ask, eventually};
+use crate::sandbox::{AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, ask, eventually, run};
 use nix::sys::signal::Signal;
 use postern::door::line::question;
 use std::io::{Read, Write};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@example.test";
+const CAROL: &str = "carol@example.test";
 
 /// The fields of a message by SMTP.
 fn message(account: &str) -> [&str; 7] {
@@ -202,7 +203,36 @@ fn behind_a_late_keeper_a_hook_counts_nothing_and_known_refusals_hold() {
     assert!(after("send", ALICE, GERMAN).starts_with("defer "));
     assert_eq!(sandbox.status_of("keeper").unwrap().0, "note");
     std::fs::remove_file(&keeper.socket).unwrap();
-    assert_eq!(after("send", "carol@example.test", GERMAN), "allow\n");
+    assert_eq!(after("send", CAROL, GERMAN), "allow\n");
+}
+
+#[test]
+fn a_hook_asks_the_keeper_before_it_opens_anything_itself() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "2");
+    let keeper = sandbox.keeper(&["--fault", ALICE]);
+    let send = |account: &str| {
+        let mut hook = sandbox.program_by_the_clock("postern-exim", EXIM);
+        run(hook.args(Sandbox::message(account))).succeeded()
+    };
+    let counted = |account: &str| {
+        sandbox.in_state::<i64>(&format!("SELECT count(*) FROM sender WHERE account = '{account}'"))
+    };
+    assert_eq!((send(BOB).as_str(), counted(BOB)), ("allow\n", 1));
+    assert_eq!(send(ALICE), "open not counted\n", "the keeper has the fault");
+    assert_eq!(send(BOB), "allow\n");
+    assert!(send(BOB).starts_with("defer 451 4.7.1 More than 2 messages in 5 minutes"));
+    // Who is not admitted, and what the keeper does not understand, is for the hook alone to answer.
+    let mut stranger = sandbox.program_by_the_clock("postern-exim", THIEF);
+    assert_eq!(run(stranger.args(Sandbox::message(BOB))).succeeded(), "allow\n", "he has no state either");
+    let mut unknown = sandbox.program_by_the_clock("postern-exim", EXIM);
+    assert!(run(unknown.args(["auth", "--address=nonsense"])).succeeded().starts_with("open The "));
+
+    keeper.signal(Signal::SIGSTOP);
+    assert_eq!((send(CAROL).as_str(), counted(CAROL)), ("open not counted\n", 0), "it may yet count it");
+    keeper.signal(Signal::SIGKILL);
+    eventually("it is dead", || UnixStream::connect(&keeper.socket).is_err());
+    assert_eq!((send(CAROL).as_str(), counted(CAROL)), ("allow\n", 1), "alone");
+    assert_eq!(send(ALICE), "allow\n", "alone, without the fault");
 }
 
 #[test]
