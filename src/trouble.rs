@@ -78,7 +78,7 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
     (
         Trouble::Policy,
         "policy",
-        "The published policy is missing or damaged: no rule is asked. `postern publish` writes it anew.",
+        "The published policy is missing or damaged: no rule is asked, and only accounts that are stopped stay so. `postern publish` writes it anew.",
     ),
     (
         Trouble::Networks,

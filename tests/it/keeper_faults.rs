@@ -158,6 +158,54 @@ fn a_fault_while_it_tidies_up_is_told_and_costs_that_turn_alone() {
 }
 
 #[test]
+fn who_is_stopped_stays_so_while_the_policy_is_gone_and_nobody_else_is_counted() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1").setting("rate_limit_window", "3600");
+    let keeper = sandbox.keeper(&[]);
+    let by_keeper = |account: &str| {
+        let mut fields = MESSAGE;
+        fields[2] = account;
+        keeper.ask(EXIM, "send", &fields).unwrap()
+    };
+    let local = |id: &str| sandbox.send_locally("webuser", 61009, id);
+    assert_eq!((by_keeper(BOB).as_str(), local("1xW1Xt-0000gm-1R").as_str()), ("allow\n", "allow\n"));
+    let stopped = by_keeper(BOB);
+    let reference =
+        |said: &str| said.rsplit("Reference ").next().unwrap().trim_end_matches(".\n").to_string();
+    assert!(stopped.starts_with("defer 451 4.7.1 More than 1 messages"), "{stopped}");
+    assert!(local("1xW1Xt-0000gn-1R").starts_with("hold "));
+    let window: Vec<u8> = sandbox.in_state("SELECT window FROM sender WHERE account = 'bob@example.test'");
+    let until: i64 = sandbox.in_state("SELECT until FROM stop WHERE account = 'bob@example.test'");
+    let policy = sandbox.path("var/lib/postern/policy.db");
+    std::fs::rename(&policy, policy.with_extension("away")).unwrap();
+    sandbox.wait(600);
+    for said in [by_keeper(BOB), sandbox.send(BOB)] {
+        assert!(said.starts_with("defer 451 4.7.1 Sending from this account is stopped"), "{said}");
+        assert_eq!(reference(&said), reference(&stopped), "the same each time");
+    }
+    assert!(local("1xW1Xt-0000go-1R").starts_with("hold "));
+    for _ in 0..3 {
+        assert_eq!((by_keeper(ALICE).as_str(), sandbox.send(ALICE).as_str()), ("allow\n", "allow\n"));
+    }
+    sandbox.is_in_trouble("policy");
+    assert_eq!(
+        sandbox.in_state::<i64>("SELECT count(*) FROM sender WHERE account = 'alice@example.test'"),
+        0
+    );
+    // The settings that nobody can read are not replaced by others.
+    assert_eq!(
+        sandbox.in_state::<Vec<u8>>("SELECT window FROM sender WHERE account = 'bob@example.test'"),
+        window
+    );
+    assert_eq!(sandbox.in_state::<i64>("SELECT until FROM stop WHERE account = 'bob@example.test'"), until);
+    assert_eq!(sandbox.in_state::<i64>("SELECT refused FROM stop WHERE account = 'bob@example.test'"), 3);
+    assert_eq!(sandbox.api(&["list_held"]).as_array().map(Vec::len), Some(2), "both can be released");
+    // A stop ends without a policy, too.
+    sandbox.wait(6 * 3600);
+    sandbox.tell_time();
+    assert_eq!((by_keeper(BOB).as_str(), sandbox.send(BOB).as_str()), ("allow\n", "allow\n"));
+}
+
+#[test]
 fn a_second_keeper_takes_no_request_away_from_the_first() {
     let sandbox = Sandbox::new().countries("DE");
     let at = free_port();
