@@ -8,7 +8,7 @@ use super::owed::{Owed, Watched};
 use crate::door::patient::Timed;
 use std::io::{ErrorKind, Result};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const WAKE: Duration = Duration::from_millis(200);
 
 /// A socket that connections are taken from.
 pub(super) trait Listener: AsRawFd + Send + Sync + 'static {
-    type Stream: Timed;
+    type Stream: Timed + AsFd;
     fn take(&self) -> Result<Self::Stream>;
     fn stop_waiting(&self) -> Result<()>;
 }
@@ -180,7 +180,7 @@ mod tests {
                 assert_ne!(byte, *b"!", "the fault that a test asks for");
             }
         };
-        (dir, Crew::begin(listener, most, &Arc::default(), Box::new(echo)).unwrap(), path)
+        (dir, Crew::begin(listener, most, &Owed::new().unwrap(), Box::new(echo)).unwrap(), path)
     }
 
     fn echoes(stream: &mut UnixStream) -> bool {
