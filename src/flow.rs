@@ -140,13 +140,14 @@ fn decide_and_record(
     let write_failed = state.failed("write to");
     let transaction = state.begin()?;
     let (facts, stop) = senders::gather(&transaction, account).map_err(failed)?;
-    let decision = decide(&Fact::Known(facts));
+    let mut decision = decide(&Fact::Known(facts));
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
     let written = record::send(&transaction, call, send, about, &decision, reference.as_ref())
         .and_then(|()| transaction.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
+        decision.record = Record::Nothing;
     }
     Ok((decision, reference))
 }

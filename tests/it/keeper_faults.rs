@@ -206,6 +206,23 @@ fn who_is_stopped_stays_so_while_the_policy_is_gone_and_nobody_else_is_counted()
 }
 
 #[test]
+fn what_is_held_while_nothing_can_be_written_is_listed_all_the_same() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1");
+    let local = |id: &str| sandbox.send_locally("webuser", 61009, id);
+    assert_eq!(local("1xW1Xt-0000gl-1R"), "allow\n");
+    assert!(local("1xW1Xt-0000gm-1R").starts_with("hold "));
+    let holder = rusqlite::Connection::open(sandbox.state()).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(local("1xW1Xt-0000gn-1R").starts_with("hold "));
+    holder.execute_batch("ROLLBACK").unwrap();
+    drop(holder);
+    // Without a sendmail its notice is left.
+    sandbox.postern(&["tick"]).failed();
+    let held = sandbox.api(&["list_held"]);
+    assert_eq!(held.as_array().map(Vec::len), Some(2), "{held}");
+}
+
+#[test]
 fn a_second_keeper_takes_no_request_away_from_the_first() {
     let sandbox = Sandbox::new().countries("DE");
     let at = free_port();
