@@ -134,10 +134,12 @@ fn append_text(call: &Call, text: String) {
 
 fn write(call: &Call, text: &str) -> Result<()> {
     let path = current(&call.paths);
-    let add = |file: &File| add(file, &path, text);
+    let add = |file: &File, looks: bool| {
+        if looks { refuse_full(file, &path) } else { Ok(()) }.and_then(|()| add(file, &path, text))
+    };
     match call.kept {
         Some(kept) => kept.with_tally(&path, open, add),
-        None => add(&open(&path)?),
+        None => add(&open(&path)?, true),
     }
 }
 
@@ -153,13 +155,17 @@ fn open(path: &Path) -> Result<File> {
     options.open(path).map_err(Error::file("open", path))
 }
 
-fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
+fn refuse_full(file: &File, path: &Path) -> Result<()> {
     if file.metadata().map_err(Error::file("examine", path))?.len() > FULL {
         return Err(Error::State(format!(
             "{} is full: nobody folds it; is `postern tick` run?",
             path.display()
         )));
     }
+    Ok(())
+}
+
+fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 
