@@ -1,5 +1,5 @@
 //! Exim's door: `postern-exim auth|mail|send|outcome --name=value…`, called by `${run}` from an ACL, and the
-//! same words on the keeper's socket ([`line`](super::line)).
+//! same words on the keeper's socket ([`line`]).
 //!
 //! Each value is one argument `--name=value`, so that a HELO or sender that begins with `-` is not an option.
 //! The answer is one line on standard output; the exit status is 0 whatever the answer, since a status of
