@@ -20,7 +20,7 @@
 //! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`]
 //! bytes. Another version, an unknown verb and whatever cannot be read is answered `open` and why: mail goes on.
 //!
-//! The hook that Exim starts asks here itself ([`ask`]) before it opens anything: the keeper has all open already.
+//! The hook that Exim starts asks here itself (`ask`) before it opens anything: the keeper has all open already.
 
 use super::exim::{self, Value};
 use super::{Ask, read_some, say};
