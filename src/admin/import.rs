@@ -200,7 +200,8 @@ pub(super) fn take(
             good + bad.len()
         );
         let failures = std::iter::once(first).chain(sentences).collect();
-        return Ok(Outcome { data: data(0), failures, ..Outcome::default() });
+        // The sentences say it all.
+        return Ok(Outcome { data: data(0), failures, text: Some(String::new()), ..Outcome::default() });
     }
     let warnings = sentences.collect();
     if given.is_on("dry_run")? {
