@@ -16,6 +16,7 @@ mod faults_postfix;
 mod faults_state;
 mod keeper;
 mod local;
+mod logins;
 mod notices;
 mod outcomes;
 mod passwords;

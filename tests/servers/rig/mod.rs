@@ -67,11 +67,22 @@ pub(crate) enum DovecotDoor {
     Policy,
 }
 
+/// Whom Postfix asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostfixDoor {
+    /// Programs that it starts itself, by spawn(8).
+    Programs,
+    /// The keeper, by its sockets.
+    Keeper,
+}
+
 /// Which servers ask Postern. To be written as a change to another one: `Doors { exim: true, ..Doors::NONE }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Doors {
     pub(crate) exim: bool,
-    pub(crate) postfix: bool,
+    pub(crate) postfix: Option<PostfixDoor>,
+    /// Postfix asks before AUTH, too, on the ports for submission.
+    pub(crate) before_auth: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
     /// The standing process, which the servers ask first.
     pub(crate) keeper: bool,
@@ -82,10 +93,21 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors =
-        Doors { exim: false, postfix: false, dovecot: None, keeper: false, failed: false, postlogin: false };
+    pub(crate) const NONE: Doors = Doors {
+        exim: false,
+        postfix: None,
+        before_auth: false,
+        dovecot: None,
+        keeper: false,
+        failed: false,
+        postlogin: false,
+    };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
-    pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
+    /// All of Postfix's.
+    pub(crate) const POSTFIX: Doors =
+        Doors { postfix: Some(PostfixDoor::Programs), before_auth: true, ..Doors::NONE };
+    pub(crate) const POSTFIX_BY_KEEPER: Doors =
+        Doors { postfix: Some(PostfixDoor::Keeper), keeper: true, ..Doors::POSTFIX };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
     pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
     pub(crate) const POLICY: Doors = Doors { dovecot: Some(DovecotDoor::Policy), ..Doors::NONE };
@@ -97,16 +119,20 @@ impl Doors {
         Doors { keeper: true, ..self }
     }
 
-    /// Insists that this pair has a server for each door.
-    fn fit(self, pair: Pair) {
+    /// Why this pair cannot have these doors; nothing where it can.
+    pub(crate) fn unfit(self, pair: Pair) -> Option<&'static str> {
         let by_password = (self.dovecot.is_some() && !self.has_policy()) || self.failed;
-        assert!(
-            !pair.has_dovecot_2_4() || !by_password,
-            "Dovecot 2.4 has no checkpassword stage: no such door in {pair:?}"
-        );
-        let has = pair.mail_server();
-        assert!(!self.exim || has == MailServer::Exim, "no Exim in {pair:?}");
-        assert!(!self.postfix || has == MailServer::Postfix, "no Postfix in {pair:?}");
+        match pair.mail_server() {
+            MailServer::Postfix if self.exim => Some("There is no Exim."),
+            MailServer::Exim if self.postfix.is_some() || self.before_auth => Some("There is no Postfix."),
+            _ if by_password && pair.has_dovecot_2_4() => Some("Dovecot 2.4 has no checkpassword stage."),
+            _ => None,
+        }
+    }
+
+    /// Does the mail server ask Postern?
+    pub(crate) fn has_mail_server(self) -> bool {
+        self.exim || self.postfix.is_some()
     }
 
     fn any(self) -> bool {
@@ -176,7 +202,7 @@ impl Setting {
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
         let Setting { pair, doors, data, answers, other_policy, postfix } = self;
-        doors.fit(pair);
+        assert_eq!(doors.unfit(pair), None, "{pair:?} {doors:?}");
         let root = Root::take(pair);
         root.sweep();
         root.wipe();
