@@ -185,7 +185,9 @@ impl Try {
     fn expected_at_mail(&self, guard: Guard) -> Seen {
         match self.stage(guard) {
             Stage::Mail if guard.has_exim() => Seen::Refusal("550 5.7.1".into()),
-            Stage::Mail => Seen::Refusal(format!("550 5.7.1 <{}>: Sender address rejected:", self.case.2.name)),
+            Stage::Mail => {
+                Seen::Refusal(format!("550 5.7.1 <{}>: Sender address rejected:", self.case.2.name))
+            }
             _ => Seen::Welcome,
         }
     }

@@ -7,6 +7,7 @@
 
 mod blocks;
 mod clients;
+mod combinations;
 mod crowd;
 mod doing;
 mod every_rule;

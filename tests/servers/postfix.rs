@@ -4,7 +4,9 @@ use crate::clients::{Reply, Tls};
 use crate::doing::{
     BRAZILIAN, GERMAN, OUTSIDE, allow_germany_alone, limit, logged_in, on_each_postfix, send_many, send_one,
 };
-use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, DovecotDoor, ERIN, Mailbox, Pair, Scene, at_once, eventually};
+use crate::rig::{
+    ALICE, BOB, CAROL, DAVE, Doors, DovecotDoor, ERIN, Mailbox, Pair, Scene, at_once, eventually,
+};
 use crate::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -284,7 +286,9 @@ fn postfix_that_begins_anew_or_ends_marks_no_trouble() {
 
 #[test]
 fn with_dovecots_gate_a_login_is_refused_at_auth_and_counts_once() {
-    let scene = Scene::on(Pair::BookwormPostfix).doors(Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::POSTFIX }).start();
+    let scene = Scene::on(Pair::BookwormPostfix)
+        .doors(Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::POSTFIX })
+        .start();
     allow_germany_alone(&scene);
     let refused = scene.smtp(BRAZILIAN).auth_plain(ALICE.name, ALICE.password);
     assert!(refused.text.starts_with("535 5.7.8 Error: authentication failed"), "{refused}");

@@ -84,6 +84,8 @@ pub(crate) struct Doors {
     /// Postfix asks before AUTH, too, on the ports for submission.
     pub(crate) before_auth: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
+    /// Postern asks the policy server that was there before, in its turn.
+    pub(crate) other_policy: bool,
     /// The standing process, which the servers ask first.
     pub(crate) keeper: bool,
     /// Dovecot 2.3's failed stage behind the real password stage.
@@ -98,6 +100,7 @@ impl Doors {
         postfix: None,
         before_auth: false,
         dovecot: None,
+        other_policy: false,
         keeper: false,
         failed: false,
         postlogin: false,
@@ -117,6 +120,20 @@ impl Doors {
     /// The same with the keeper.
     pub(crate) const fn and_keeper(self) -> Doors {
         Doors { keeper: true, ..self }
+    }
+
+    /// These and those.
+    pub(crate) const fn and(self, more: Doors) -> Doors {
+        Doors {
+            exim: self.exim || more.exim,
+            postfix: if more.postfix.is_some() { more.postfix } else { self.postfix },
+            before_auth: self.before_auth || more.before_auth,
+            dovecot: if more.dovecot.is_some() { more.dovecot } else { self.dovecot },
+            other_policy: self.other_policy || more.other_policy,
+            keeper: self.keeper || more.keeper,
+            failed: self.failed || more.failed,
+            postlogin: self.postlogin || more.postlogin,
+        }
     }
 
     /// Why this pair cannot have these doors; nothing where it can.
@@ -208,7 +225,7 @@ impl Setting {
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
         servers::configure(&root, doors, &postfix);
-        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy);
+        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy || doors.other_policy);
         if answers {
             answers::install(&root);
         } else if doors.any() {
