@@ -11,6 +11,7 @@ mod combinations;
 mod crowd;
 mod doing;
 mod every_rule;
+mod faults_disk;
 mod faults_files;
 mod faults_hooks;
 mod faults_postfix;

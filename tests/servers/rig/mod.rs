@@ -13,6 +13,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod answers;
+mod disk;
 mod inside;
 mod mail;
 mod policy;
@@ -23,6 +24,7 @@ mod servers;
 mod socket;
 mod syslog;
 
+pub(crate) use disk::{SmallDisk, mount_in_private, run};
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use policy::OnPort;
 pub(crate) use root::{MailServer, Pair};
