@@ -18,6 +18,7 @@ use crate::store::state::{self, State, senders};
 use crate::tally::Kind;
 use crate::trouble::Trouble;
 use crate::verdict::{Answer, Missing, Reason, Reference, Verdict};
+use std::sync::Arc;
 
 /// Called with a refusal that is decided and not yet recorded.
 pub type Decided<'a> = &'a dyn Fn(&Answer);
@@ -82,7 +83,7 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
     }
     let settings = match &policy {
         Fact::Known(SendPolicy { settings, .. }) => settings.clone(),
-        Fact::Missing(_) => Settings::default(),
+        Fact::Missing(_) => Arc::default(),
     };
     let about = record::About::message(call, send);
     let counted = match call.records {

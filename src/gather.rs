@@ -17,6 +17,7 @@ use crate::request::{Login, Send};
 use crate::settings::Settings;
 use crate::trouble::{self, Trouble};
 use crate::verdict::Missing;
+use std::sync::Arc;
 
 /// What is known about a login.
 pub fn login(call: &Call, login: &Login) -> LoginFacts {
@@ -38,7 +39,7 @@ pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
 }
 
 /// The settings.
-pub fn settings(call: &Call) -> Fact<Settings> {
+pub fn settings(call: &Call) -> Fact<Arc<Settings>> {
     ask(call, |questions| questions.head().map(|head| head.settings.clone()))
 }
 

@@ -24,6 +24,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,10 +227,16 @@ pub fn open_files_as_before() {
 /// Whether a keeper listens, answering or not: its socket takes the connection, or its queue is full. Never
 /// waits. A socket that may not be reached is none for this user.
 pub fn keeper_lives(paths: &Paths) -> bool {
-    let Ok(address) = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET)) else { return false };
+    matches!(connect_to_keeper(paths), Ok(_) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+}
+
+/// A connection to the keeper's socket for Exim's questions. Never waits: EAGAIN where the queue is full.
+pub(crate) fn connect_to_keeper(paths: &Paths) -> nix::Result<UnixStream> {
+    let address = UnixAddr::new(&paths.sockets().join(EXIM_SOCKET))?;
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
-    matches!(connect(probe.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS))
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(socket.into())
 }
 
 /// Standard input and output as one connection, which is what inetd and Postfix's spawn(8) make of them.

@@ -21,6 +21,7 @@ use crate::door::{line, milter, policy, postfix};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::gather;
+use crate::kept::LOOK;
 use crate::local_user;
 use crate::log::{Line, Severity};
 use crate::on_state::stored_user;
@@ -86,9 +87,6 @@ const OF_MILTER: Patience = Patience {
 
 /// Connections that are served at the same time, for each socket.
 const MOST: usize = 600;
-
-/// How often the keeper looks whether somebody wants the state.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// How often it tidies up.
 const TIDY: Duration = Duration::from_secs(60);

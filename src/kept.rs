@@ -1,9 +1,9 @@
 //! What a program that lives long keeps open between requests: the published policy, the network data, the
 //! shared state, the tally.
 //!
-//! Policy and data are published by rename, so each request looks whether the name leads to another file by
-//! now. The state is let go as soon as somebody intends to replace it (see [`lock`]); there is one for all
-//! threads, since there is one writer at a time anyway.
+//! Policy and data are published by rename: each request looks whether the policy's name leads to another file by
+//! now, and every fifth of a second one looks at the other names. The state is let go as soon as somebody intends
+//! to replace it (see [`lock`]); there is one for all threads, since there is one writer at a time anyway.
 
 use crate::error::{Error, Result};
 use crate::networks::Networks;
@@ -18,14 +18,19 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a thread waits for another that works with the state.
 const TURN: Duration = Duration::from_millis(300);
 
+/// How often names are looked at that need not be looked at each time. A tally that was renamed is written to for
+/// as long, which who folds it has to wait.
+pub const LOOK: Duration = Duration::from_millis(200);
+
 /// A file that is open, and which one it is: device and number. As long as it is open, no other can have both.
 struct Open<T> {
     identity: (u64, u64),
+    looked: Instant,
     what: T,
 }
 
@@ -52,7 +57,8 @@ impl Kept {
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
         let path = paths.policy();
         let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
-        read(up_to_date(&mut slot, &path, Policy::open)?)
+        // What an administrator changes holds from the next request on.
+        read(up_to_date(&mut slot, &path, Duration::ZERO, Policy::open)?.0)
     }
 
     pub(crate) fn with_networks<T>(
@@ -62,19 +68,20 @@ impl Kept {
     ) -> Result<T> {
         let path = paths.networks();
         let mut slot = self.networks.try_borrow_mut().map_err(|_| asked_within("network data"))?;
-        read(up_to_date(&mut slot, &path, Networks::open)?)
+        read(up_to_date(&mut slot, &path, LOOK, Networks::open)?.0)
     }
 
-    /// Writes to the file of this name, which is given another name when it is to be read: then the next line
-    /// begins a new one.
+    /// Writes to the file of this name, which is given another name when it is to be read: then a later line
+    /// begins a new one. `write` is told whether the name was looked at, and is to look at the file then.
     pub(crate) fn with_tally(
         &self,
         path: &Path,
         open: impl FnOnce(&Path) -> Result<File>,
-        write: impl FnOnce(&File) -> Result<()>,
+        write: impl FnOnce(&File, bool) -> Result<()>,
     ) -> Result<()> {
         let mut slot = self.tally.try_borrow_mut().map_err(|_| asked_within("tally"))?;
-        write(up_to_date(&mut slot, path, open)?)
+        let (file, looked) = up_to_date(&mut slot, path, LOOK, open)?;
+        write(file, looked)
     }
 
     pub(crate) fn with_state<T>(
@@ -86,25 +93,26 @@ impl Kept {
     }
 }
 
-/// The open file, opened anew where its name leads to another by now. Where it cannot be opened, it is missing,
-/// as it is for a hook.
+/// The open file, opened anew where its name leads to another by now, as far as that was looked at: every `look`.
+/// Where it cannot be opened, it is missing, as it is for a hook. Tells whether the name was looked at.
 fn up_to_date<'a, T>(
     slot: &'a mut Option<Open<T>>,
     path: &Path,
+    look: Duration,
     open: impl FnOnce(&Path) -> Result<T>,
-) -> Result<&'a T> {
-    let now = identity(path);
-    if slot.as_ref().map(|open| open.identity) != now || now.is_none() {
-        *slot = None;
+) -> Result<(&'a T, bool)> {
+    let looks = slot.as_ref().is_none_or(|open| open.looked.elapsed() >= look);
+    if !looks && let Some(open) = slot {
+        return Ok((&open.what, false));
     }
-    let open = match slot.take() {
-        Some(open) => open,
-        None => {
-            let what = open(path)?;
-            Open { identity: now.unwrap_or_default(), what }
-        }
+    let now = identity(path);
+    let looked = Instant::now();
+    let still = slot.take().filter(|open| Some(open.identity) == now);
+    let open = match still {
+        Some(open) => Open { looked, ..open },
+        None => Open { what: open(path)?, identity: now.unwrap_or_default(), looked },
     };
-    Ok(&slot.insert(open).what)
+    Ok((&slot.insert(open).what, true))
 }
 
 /// Never happens: no question is asked from within another.
@@ -112,7 +120,8 @@ fn asked_within(what: &str) -> Error {
     Error::Data(format!("The {what} is being read by this very request."))
 }
 
-/// The shared state, open for all threads of a program.
+/// The shared state, open for all threads of a program: until somebody lets it go, which a program that lives long
+/// has to see to ([`KeptState::tend`]).
 #[derive(Default)]
 pub struct KeptState {
     slot: Mutex<Option<Open<State>>>,
@@ -130,14 +139,6 @@ impl KeptState {
         let Some(mut slot) = self.slot.try_lock_for(TURN) else {
             return Err(Error::State("Others work with the state; nothing was counted.".into()));
         };
-        if lock::somebody_intends(paths) {
-            *slot = None;
-            return Err(lock::being_replaced());
-        }
-        let now = identity(&paths.state());
-        if slot.as_ref().map(|open| open.identity) != now {
-            *slot = None;
-        }
         let mut open = match slot.take() {
             Some(open) => open,
             None => self.open(paths)?,
@@ -170,7 +171,7 @@ impl KeptState {
     fn open(&self, paths: &Paths) -> Result<Open<State>> {
         let identity = identity(&paths.state()).unwrap_or_default();
         let what = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
-        Ok(Open { what, identity })
+        Ok(Open { what, identity, looked: Instant::now() })
     }
 
     /// Lets the state go, whatever else.
@@ -188,24 +189,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let mut slot = None;
-        let mut read = |expected_opens: usize, opens: &std::cell::Cell<usize>| {
-            let found = up_to_date(&mut slot, &path, |path| {
+        let mut read = |look: Duration, expected_opens: usize, opens: &std::cell::Cell<usize>| {
+            let found = up_to_date(&mut slot, &path, look, |path| {
                 opens.set(opens.get() + 1);
                 std::fs::read_to_string(path).map_err(Error::file("read", path))
             });
-            let found = found.cloned().map_err(|e| e.code());
+            let found = found.map(|(text, _)| text.clone()).map_err(|e| e.code());
             assert_eq!(opens.get(), expected_opens);
             found
         };
         let opens = std::cell::Cell::new(0);
-        assert_eq!(read(1, &opens), Err("file"));
+        let (always, seldom) = (Duration::ZERO, Duration::from_secs(600));
+        assert_eq!(read(seldom, 1, &opens), Err("file"));
         std::fs::write(&path, "one").unwrap();
-        assert_eq!(read(2, &opens), Ok("one".into()));
-        assert_eq!(read(2, &opens), Ok("one".into()));
+        assert_eq!(read(seldom, 2, &opens), Ok("one".into()));
+        assert_eq!(read(always, 2, &opens), Ok("one".into()));
         std::fs::write(dir.path().join("new"), "two").unwrap();
         std::fs::rename(dir.path().join("new"), &path).unwrap();
-        assert_eq!(read(3, &opens), Ok("two".into()));
+        assert_eq!(read(seldom, 2, &opens), Ok("one".into()));
+        assert_eq!(read(always, 3, &opens), Ok("two".into()));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(read(4, &opens), Err("file"));
+        assert_eq!(read(seldom, 3, &opens), Ok("two".into()));
+        assert_eq!(read(always, 4, &opens), Err("file"));
     }
 }

@@ -57,7 +57,7 @@ pub struct Head {
     /// When it was published.
     pub published: Seconds,
     /// All settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Prefix lengths (over 128 bits) that IP Authentication exemptions use.
     pub exempt_lengths: BTreeSet<u8>,
     /// Prefix lengths that blocks use.

@@ -105,10 +105,12 @@ pub fn append(call: &Call, line: &Line) {
 
 fn write(call: &Call, line: &Line) -> Result<()> {
     let (path, text) = (current(&call.paths), text(line, call.now));
-    let add = |file: &File| add(file, &path, &text);
+    let add = |file: &File, looks: bool| {
+        if looks { refuse_full(file, &path) } else { Ok(()) }.and_then(|()| add(file, &path, &text))
+    };
     match call.kept {
         Some(kept) => kept.with_tally(&path, open, add),
-        None => add(&open(&path)?),
+        None => add(&open(&path)?, true),
     }
 }
 
@@ -124,13 +126,17 @@ fn open(path: &Path) -> Result<File> {
     options.open(path).map_err(Error::file("open", path))
 }
 
-fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
+fn refuse_full(file: &File, path: &Path) -> Result<()> {
     if file.metadata().map_err(Error::file("examine", path))?.len() > FULL {
         return Err(Error::State(format!(
             "{} is full: nobody folds it; is `postern tick` run?",
             path.display()
         )));
     }
+    Ok(())
+}
+
+fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).map_err(Error::file("write", path))
 }
 

@@ -9,6 +9,7 @@ use crate::policy::{Allowance, Entry};
 use crate::request::Login;
 use crate::settings::{Mode, Settings, UnknownCountry};
 use crate::verdict::{Level, Missing, Reason, Verdict};
+use std::sync::Arc;
 
 /// What is known about one login.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub struct LoginFacts {
 #[derive(Clone, Debug, Default)]
 pub struct LoginPolicy {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// The administrator's block of the account.
     pub account_block: Option<Entry>,
     /// The administrator's block around the address.

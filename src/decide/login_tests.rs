@@ -177,7 +177,7 @@ impl Scene {
             |c: Country| self.countries.iter().any(|(scope, list)| scope != "*" && list.contains(&c));
         let concerns = |subject: &String| self.account.is_none() || keys.contains(subject);
         LoginPolicy {
-            settings: self.settings.clone(),
+            settings: self.settings.clone().into(),
             account_block: keys.iter().find(|k| self.blocked_accounts.contains(*k)).map(|_| Entry::default()),
             address_block: around(&self.blocked_networks).map(|n| (n, Entry::default())),
             own_address: around(&self.own).is_some(),

@@ -6,12 +6,13 @@ use crate::clock::Seconds;
 use crate::request::Send;
 use crate::settings::{Mode, OverLimit, Settings};
 use crate::verdict::{Reason, Verdict};
+use std::sync::Arc;
 
 /// The part of the policy that concerns one message.
 #[derive(Clone, Debug, Default)]
 pub struct SendPolicy {
     /// The settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// The Per-User Rate Limiter Whitelist entry of the sender or its domain.
     pub whitelisted: Option<String>,
     /// The exempt network around the client's address that is marked for sending too.

@@ -48,7 +48,7 @@ impl Sender {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Sender {
-        change(&mut self.policy.settings);
+        change(Arc::make_mut(&mut self.policy.settings));
         self
     }
 
@@ -296,7 +296,7 @@ fn the_administrators_block_goes_before_whitelist_and_exempt_address() {
         });
         let said = alice.sends();
         assert_eq!((said.verdict, said.reason), (Verdict::Refuse, Reason::AccountBlocked(until)));
-        alice.policy.settings.rate_limiter = Mode::Off;
+        Arc::make_mut(&mut alice.policy.settings).rate_limiter = Mode::Off;
         assert_eq!(alice.verdict(), Verdict::Refuse);
     }
 }

@@ -13,7 +13,8 @@
 //! | `defer CODE TEXT` | refuses for now with this text |
 //! | `hold TEXT` | keeps a local message frozen in the queue |
 //!
-//! With `--after-socket` among the values Exim has asked the keeper's socket before, in vain. Where the keeper
+//! Where a keeper listens, this program hands it the question and prints its answer ([`line::ask`]). With
+//! `--after-socket` among the values Exim has asked the keeper's socket before, in vain. Where the keeper
 //! lives and is only late, it may yet count what Exim asked it: then nothing is counted here, and refusals that
 //! need no record still hold.
 //!
@@ -24,8 +25,10 @@
 //! | `send` | `acl_smtp_data`, `acl_not_smtp` | from (data or local), address, account, caller, uid, recipients, id |
 //! | `outcome` | `acl_smtp_quit`, `acl_smtp_notquit`, the next AUTH | address, account, ended (succeeded or failed) |
 
+use super::line::{self, Asked};
 use crate::account::Account;
 use crate::address::Address;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flow;
 use crate::hook::{self, CommandLine};
@@ -60,12 +63,16 @@ fn run(arguments: &[&CStr]) -> String {
     };
     let mut call = command.call_once(PROGRAM);
     wayout::register(&call, way_out());
-    // Exim asked the keeper's socket first, and had no answer in time.
-    call.records = !(command.has("after-socket") && hook::keeper_lives(&call.paths));
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
+    let value: Value = &|name| command.value(name);
+    let asked = match ask_keeper(&command, value) {
+        Asked::Answered(line) => return line,
+        in_vain => in_vain,
+    };
+    call.records = !(asked == Asked::Unanswered && hook::keeper_lives(&call.paths));
     let uid = nix::unistd::getuid().as_raw();
-    match request(command.verb, &|name| command.value(name), uid) {
+    match request(command.verb, value, uid) {
         Ok(request) => {
             let say = |answer: &Answer| WayOut::Say(1, spoken(&request, answer).into_bytes(), 0);
             let answer = flow::answer(&call, &request, &|answer| wayout::register(&call, say(answer)));
@@ -78,8 +85,21 @@ fn run(arguments: &[&CStr]) -> String {
     }
 }
 
+/// What the keeper says, where there is one: it has open what this program would have to open.
+fn ask_keeper(command: &CommandLine, value: Value) -> Asked {
+    if command.has("after-socket") {
+        // Exim has asked it, and had no answer in time.
+        return Asked::Unanswered;
+    }
+    match command.clock {
+        Clock::System => line::ask(&command.paths, command.verb, value),
+        // It has a clock of its own.
+        _ => Asked::ToNobody,
+    }
+}
+
 /// A value of what Exim asks, by name; empty where there is none.
-type Value<'a> = &'a dyn Fn(&str) -> String;
+pub(super) type Value<'a> = &'a dyn Fn(&str) -> String;
 
 /// Reads what Exim asks. `mail_server` is the number of the user as which Exim runs.
 pub(super) fn request(verb: &[u8], value: Value, mail_server: u32) -> Result<Request> {
@@ -144,7 +164,7 @@ fn message(value: Value, address: Option<Address>, account: Option<Account>, mai
 pub(super) fn spoken(request: &Request, answer: &Answer) -> String {
     let text = client_text(answer);
     match answer.verdict {
-        Verdict::Allow if answer.reason == Reason::NotCounted => "open not counted\n".into(),
+        Verdict::Allow if answer.reason == Reason::NotCounted => line::NOT_COUNTED.into(),
         Verdict::Allow => "allow\n".into(),
         Verdict::Undecided => "undecided\n".into(),
         Verdict::Hold => format!("hold {text}\n"),

@@ -17,15 +17,25 @@
 //! | `send` | from, address, account, caller, uid, recipients, id |
 //! | `outcome` | address, account, ended |
 //!
-//! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`] bytes. Another version, an unknown verb and whatever cannot be read is
-//! answered `open` and why: mail goes on.
+//! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`]
+//! bytes. Another version, an unknown verb and whatever cannot be read is answered `open` and why: mail goes on.
+//!
+//! The hook that Exim starts asks here itself ([`ask`]) before it opens anything: the keeper has all open already.
 
-use super::{Ask, exim, read_some};
+use super::exim::{self, Value};
+use super::{Ask, read_some};
 use crate::error::{Error, Result};
+use crate::hook::connect_to_keeper;
+use crate::paths::Paths;
 use crate::request::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// Longest question, in bytes, with its newline.
 pub const LONGEST: usize = 8192;
@@ -33,17 +43,73 @@ pub const LONGEST: usize = 8192;
 /// The first word of every question.
 const VERSION: &[u8] = b"postern/1";
 
-const FIELDS: &[(&[u8], &[&str])] = &[
-    (b"auth", &["address"]),
-    (b"mail", &["address", "account"]),
-    (b"send", &["from", "address", "account", "caller", "uid", "recipients", "id"]),
-    (b"outcome", &["address", "account", "ended"]),
+const FIELDS: &[(&str, &[&str])] = &[
+    ("auth", &["address"]),
+    ("mail", &["address", "account"]),
+    ("send", &["from", "address", "account", "caller", "uid", "recipients", "id"]),
+    ("outcome", &["address", "account", "ended"]),
 ];
+
+/// How long a hook waits for the keeper. Enough is left of its own time to go on without.
+const PATIENCE: Duration = Duration::from_millis(600);
+
+/// What a keeper answers who has no time to count.
+pub(super) const NOT_COUNTED: &str = "open not counted\n";
 
 /// A question as it stands on the wire.
 pub fn question(verb: &str, fields: &[&str]) -> String {
-    let fields: Vec<String> = fields.iter().map(|field| STANDARD.encode(field)).collect();
-    format!("postern/1 {verb} {}\n", fields.join(" "))
+    let mut line = format!("postern/1 {verb}");
+    for field in fields {
+        line.push(' ');
+        STANDARD.encode_string(field, &mut line);
+    }
+    line.push('\n');
+    line
+}
+
+/// What comes of asking the keeper.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// This line for Exim.
+    Answered(String),
+    /// Nothing in time: it may have counted what it was asked, or may yet do so.
+    Unanswered,
+    /// Nothing was asked, or nothing understood: nobody listens, or one of another version, or one for other users.
+    ToNobody,
+}
+
+/// Asks the keeper what Exim asks, by the same names.
+pub(super) fn ask(paths: &Paths, verb: &[u8], value: Value) -> Asked {
+    let Some((verb, names)) = FIELDS.iter().find(|(known, _)| known.as_bytes() == verb) else {
+        return Asked::ToNobody;
+    };
+    let stream = match connect_to_keeper(paths) {
+        Ok(stream) => stream,
+        Err(Errno::EAGAIN | Errno::EINPROGRESS) => return Asked::Unanswered,
+        Err(_) => return Asked::ToNobody,
+    };
+    let values: Vec<String> = names.iter().map(|name| value(name)).collect();
+    let question = question(verb, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    match answer(&stream, question.as_bytes()) {
+        Some(line) if line.starts_with("open ") && line != NOT_COUNTED => Asked::ToNobody,
+        Some(line) => Asked::Answered(line),
+        None => Asked::Unanswered,
+    }
+}
+
+/// The whole line that is answered.
+fn answer(mut stream: &UnixStream, question: &[u8]) -> Option<String> {
+    // Without a signal where the keeper has gone: the way out would take it for a fault of ours.
+    send(stream.as_raw_fd(), question, MsgFlags::MSG_NOSIGNAL).ok().filter(|sent| *sent == question.len())?;
+    stream.set_nonblocking(false).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") && line.len() < LONGEST {
+        if read_some(&mut stream, &mut line).ok()? == 0 {
+            return None;
+        }
+    }
+    String::from_utf8(line).ok()
 }
 
 /// Reads one question, asks, answers. `mail_server` is the number of the user who is connected: Exim's.
@@ -109,7 +175,7 @@ fn request(line: &[u8], mail_server: u32) -> Result<Request> {
         return Err(Error::bad_value("The version", &String::from_utf8_lossy(version), accepted));
     }
     let verb = words.next().unwrap_or_default();
-    let Some((_, names)) = FIELDS.iter().find(|(known, _)| *known == verb) else {
+    let Some((_, names)) = FIELDS.iter().find(|(known, _)| known.as_bytes() == verb) else {
         let accepted = "auth, mail, send or outcome";
         return Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted));
     };

@@ -98,7 +98,7 @@ impl SettingsStore {
             allowances: writer.allowances(&self.allowances()?, now)?,
             postern_uid: host.postern_uid,
             mail_uids: host.mail_uids.clone(),
-            settings,
+            settings: settings.into(),
         };
         writer.subjects(kind::EXEMPT_SUBJECT, &users, now)?;
         writer.subjects(kind::WHITELIST, &self.entries(ListName::Whitelist)?, now)?;

@@ -59,7 +59,7 @@ fn a_fresh_server_publishes_the_defaults() {
     let policy = scene.publish();
     let mut questions = policy.ask().unwrap();
     let head = questions.head().unwrap();
-    assert_eq!(head.settings, Settings::default());
+    assert_eq!(head.settings, Settings::default().into());
     assert_eq!((head.generation, head.published, head.someone_is_exempt(NOON)), (0, NOON, false));
     assert_eq!(questions.countries(Some(&account("alice@example.test"))).unwrap(), (Level::Server, vec![]));
 }
@@ -146,7 +146,7 @@ fn whoever_publishes_last_publishes_the_newest_settings() {
     });
     let head = Policy::open(&scene.paths.policy()).unwrap().ask().unwrap().head().unwrap();
     assert_eq!(head.generation, scene.store.generation().unwrap());
-    assert_eq!(head.settings, scene.store.settings().unwrap());
+    assert_eq!(head.settings, scene.store.settings().unwrap().into());
 }
 
 #[test]
