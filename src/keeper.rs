@@ -127,7 +127,7 @@ pub fn prepare(admin: &Admin) -> Result<Vec<String>> {
     let failed: Vec<Error> = [for_postfix, policy].into_iter().filter_map(Result::err).collect();
     let told = |error: &Error| {
         trouble::mark(&admin.call, Trouble::Keeper, &error.to_string());
-        format!("{error} The keeper does without.")
+        format!("{error} The keeper begins all the same.")
     };
     Ok(failed.iter().map(told).collect())
 }

@@ -121,7 +121,10 @@ fn a_policy_that_cannot_be_published_on_a_full_disk_leaves_the_one_from_before()
     let before = fs::read(lib.join("policy.db")).unwrap();
     fill(&lib);
     let ran = sandbox.postern(&["keeper", "--prepare"]);
-    assert!(ran.err.contains("policy.db: database or disk is full. The keeper does without."), "{ran:?}");
+    assert!(
+        ran.err.contains("policy.db: database or disk is full. The keeper begins all the same."),
+        "{ran:?}"
+    );
     assert_eq!((ran.status, ran.out.as_str()), (Some(0), ""));
     assert_eq!(sandbox.logged("event=trouble code=keeper"), 1);
     assert_eq!(fs::read(lib.join("policy.db")).unwrap(), before);
