@@ -48,11 +48,12 @@ fn all_goes_on(scene: &Scene, senders: [&Mailbox; 2]) {
     eventually("what was sent left", || scene.mail_outside().len() == outside + 7);
 }
 
+/// The tally need not be in trouble: its lines are short, and the page that it begun has room for dozens.
 #[track_caller]
 fn is_told(scene: &Scene) {
     let troubles = told::troubles(scene);
-    assert!(troubles.contains_key("state-full") && troubles.contains_key("tally"), "{troubles:?}");
-    assert!(troubles["state-full"].contains("Make room."), "{troubles:?}");
+    let says = troubles.get("state-full").unwrap_or_else(|| panic!("{troubles:?}"));
+    assert!(says.contains("Make room."), "{says}");
 }
 
 fn a_full_disk_stops_nothing(pair: Pair, doors: Doors) {
