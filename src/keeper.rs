@@ -118,16 +118,23 @@ pub struct Options {
 /// Where Dovecot asks on a server.
 pub const POLICY_AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), policy::PORT);
 
-/// Root's part, before the keeper itself begins: the folders of `/run`, and a policy where none is published.
-pub fn prepare(admin: &Admin) -> Result<()> {
+/// Root's part, before the keeper itself begins: the folders of `/run`, and a policy where none is published. Fails
+/// where it could not listen then; tells what else could not be made, without which it answers all the same.
+pub fn prepare(admin: &Admin) -> Result<Vec<String>> {
     let store = SettingsStore::open(&admin.call.paths)?;
     let host = store.host()?;
     folders::make_run(&admin.call.paths, &host)?;
     let postfix = store.settings()?.postfix_folder;
-    if !postfix.is_empty() {
-        folders::entered(&admin.call.paths.at(&postfix), &host)?;
-    }
-    tick::publish_where_needed(&admin.call).map(|_| ())
+    let entered = || folders::entered(&admin.call.paths.at(&postfix), &host);
+    let for_postfix = if postfix.is_empty() { Ok(()) } else { entered() };
+    // On a full disk the policy from before holds on, or hooks would do without as well; the tick tries again.
+    let policy = tick::publish_where_needed(&admin.call).map(|_| ());
+    let failed: Vec<Error> = [for_postfix, policy].into_iter().filter_map(Result::err).collect();
+    let told = |error: &Error| {
+        trouble::mark(&admin.call, Trouble::Keeper, &error.to_string());
+        format!("{error} The keeper begins all the same.")
+    };
+    Ok(failed.iter().map(told).collect())
 }
 
 /// Runs until a signal ends it (SIGTERM, SIGINT). Started as root it becomes user `postern` for good first.

@@ -138,11 +138,13 @@ pub fn in_keeper(call: &Call) -> Done {
     done
 }
 
-/// What only root can do.
+/// What only root can do; each part is tried although another failed.
 fn as_root(call: &Call) -> Result<Done> {
-    let store = SettingsStore::open(&call.paths)?;
-    folders::make_run(&call.paths, &store.host()?)?;
-    publish_where_needed(call)
+    let host = SettingsStore::open(&call.paths)?.host()?;
+    let mut done = Done::default();
+    done.add(folders::make_run(&call.paths, &host).map(|()| Done::default()));
+    done.add(publish_where_needed(call));
+    Ok(done)
 }
 
 /// Publishes the policy where it is missing, or not that of the settings. For root.

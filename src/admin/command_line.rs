@@ -177,11 +177,10 @@ fn who() -> String {
 
 fn keep(admin: &Admin, words: &ArgMatches) -> Result<Outcome> {
     let quiet = Outcome { quiet: true, ..Outcome::default() };
-    if nix::unistd::geteuid().is_root() {
-        keeper::prepare(admin)?;
-    }
+    let is_root = nix::unistd::geteuid().is_root();
+    let warnings = if is_root { keeper::prepare(admin)? } else { Vec::new() };
     if words.get_flag("prepare") {
-        return Ok(quiet);
+        return Ok(Outcome { quiet: warnings.is_empty(), warnings, ..Outcome::default() });
     }
     let fault = words.get_one::<String>("fault").cloned();
     let policy_at = match words.get_one::<String>("policy_at").map(String::as_str) {

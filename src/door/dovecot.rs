@@ -115,11 +115,10 @@ fn gate(command: &CommandLine) -> c_int {
     let passing = if is_lookup() { 2 } else { 0 };
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, PASS_ON.to_vec(), passing));
+    wait_for_input();
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
-    let refused = refuses(&call, Door::DovecotGate);
-    wait_for_input();
-    if refused {
+    if refuses(&call, Door::DovecotGate) {
         return refusal();
     }
     // SAFETY: descriptor 4 is the reply pipe that Dovecot opened; where it is not, the write fails.
@@ -130,8 +129,10 @@ fn gate(command: &CommandLine) -> c_int {
 /// Waits until name and password lie in the pipe; they stay there unread.
 ///
 /// A gate that ends before it breaks Dovecot's pipe: Dovecot then takes whatever the gate answered for an
-/// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). Dovecot writes
-/// everything at once, so that it has begun is enough; where it never does, the way out ends the wait.
+/// internal failure, and a refusal lets in (seen with 60 logins at once on a busy machine). So does one that takes
+/// its way out before, and a wrong password is then told as trouble of the server's (seen): hence nothing that could
+/// go wrong is done earlier. Dovecot writes everything at once, so that it has begun is enough; where it never does,
+/// the way out ends the wait.
 fn wait_for_input() {
     is_readable_within(3, -1);
 }

@@ -11,6 +11,7 @@ mod gate_input;
 mod hostile;
 mod keeper;
 mod keeper_faults;
+mod keeper_prepare;
 mod limiter;
 mod lists;
 mod logins;

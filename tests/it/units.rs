@@ -74,3 +74,14 @@ fn the_keepers_unit_leaves_it_little_that_it_could_do() {
     let (good, said) = analyze(root.path(), &limited);
     assert!(good, "{said}");
 }
+
+#[test]
+fn systemd_never_gives_the_keeper_or_the_port_up() {
+    let unit = |name: &str| {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/systemd").join(name)).unwrap()
+    };
+    let says = |name: &str, setting: &str| unit(name).lines().any(|line| line == setting);
+    assert!(says("postern-keeper.service", "StartLimitIntervalSec=0"));
+    assert!(says("postern-keeper.service", "Restart=always"));
+    assert!(says("postern-policy.socket", "TriggerLimitIntervalSec=0"));
+}

@@ -1,7 +1,7 @@
 //! What many tests do to the servers.
 
 use crate::clients::{Reply, Smtp};
-use crate::rig::{ALICE, Doors, Mailbox, Pair, Ran, Scene, Setting, at_once};
+use crate::rig::{ALICE, Doors, Mailbox, Pair, Ran, Scene, at_once};
 use crate::told;
 use std::collections::BTreeMap;
 
@@ -21,23 +21,12 @@ pub(crate) fn on_each_pair(test: impl Fn(&Scene)) {
 /// The test on each pair with Postfix, with Postfix's doors; on both at the same time.
 pub(crate) fn on_each_postfix(test: impl Fn(&Scene) + Sync) {
     at_once(&Pair::POSTFIX, |pair| {
-        let scene = with_postfix_doors(*pair).start();
+        let scene = Scene::on(*pair).doors(Doors::POSTFIX).start();
         scene.api(&["set_setting", "key=smtp_logins_from", "value=postfix"]);
         test(&scene);
         assert_eq!(scene.postfix_faults(), "", "{pair:?}");
         assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
     });
-}
-
-/// Postfix's doors, before AUTH on the ports for submission.
-pub(crate) fn with_postfix_doors(pair: Pair) -> Setting {
-    let lines = include_str!("../../hooks/postfix/submission.cf");
-    let lines = lines.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let mut setting = Scene::on(pair).doors(Doors::POSTFIX);
-    for line in lines {
-        setting = setting.postfix_on(10587, line).postfix_on(10465, line);
-    }
-    setting
 }
 
 /// The country rule enforced: logins from Germany alone.

@@ -1,8 +1,8 @@
 //! Postfix and a program of ours that is gone, ends, hangs or talks nonsense: mail goes on.
 
 use crate::clients::Tls;
-use crate::doing::{BRAZILIAN, GERMAN, OUTSIDE, limit, logged_in, sendmail, with_postfix_doors};
-use crate::rig::{ALICE, BOB, Pair, Scene, at_once, eventually};
+use crate::doing::{BRAZILIAN, GERMAN, OUTSIDE, limit, logged_in, sendmail};
+use crate::rig::{ALICE, BOB, Doors, Pair, Scene, at_once, eventually};
 use crate::told;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,7 +35,7 @@ fn all_goes_on(scene: &Scene, what: &str) {
 #[test]
 fn without_a_program_that_answers_mail_goes_on() {
     at_once(&Pair::POSTFIX, |pair| {
-        let mut scene = with_postfix_doors(*pair).start();
+        let mut scene = Scene::on(*pair).doors(Doors::POSTFIX).start();
         limit(&scene, 1);
         for (what, script) in IN_ITS_PLACE {
             scene.put_program(PROGRAM, &format!("#!/bin/sh\n{script}\n"));
@@ -54,7 +54,7 @@ fn without_a_program_that_answers_mail_goes_on() {
 #[test]
 fn whatever_ends_the_program_lets_mail_go_on() {
     at_once(&Pair::POSTFIX, |pair| {
-        let mut scene = with_postfix_doors(*pair).start();
+        let mut scene = Scene::on(*pair).doors(Doors::POSTFIX).start();
         scene.run_as("root", &["mv", PROGRAM, &format!("{PROGRAM}.real")], "").succeeded();
         for fault in ["panic", "overflow", "hang", "9", "11", "13", "15"] {
             scene.put_program(PROGRAM, &format!("#!/bin/sh\nexec $0.real --fault={fault} \"$@\"\n"));
@@ -82,7 +82,7 @@ fn answering(scene: &Scene) -> Vec<Pid> {
 #[test]
 fn a_session_whose_answering_process_was_killed_is_asked_about_anew() {
     for pair in Pair::POSTFIX {
-        let scene = with_postfix_doors(pair).start();
+        let scene = Scene::on(pair).doors(Doors::POSTFIX).start();
         limit(&scene, 1);
         let mut smtp = logged_in(&scene, &ALICE);
         assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes);
@@ -102,7 +102,7 @@ non_smtpd_milters = { unix:/run/postern/sockets/milter, connect_timeout=3s, comm
 #[test]
 fn the_keeper_counts_as_the_programs_do_and_mail_goes_on_while_it_is_gone() {
     for pair in Pair::POSTFIX {
-        let scene = with_postfix_doors(pair).postfix(BY_KEEPER).start();
+        let scene = Scene::on(pair).doors(Doors::POSTFIX).postfix(BY_KEEPER).start();
         limit(&scene, 2);
         let keeper = || {
             let keeper = scene.start_as("root", &["/usr/sbin/postern", "keeper"]);

@@ -3,13 +3,11 @@
 
 use crate::clients::Way;
 use crate::doing::{BRAZILIAN, GERMAN, allow_germany_alone, limit, send_many, send_one, sendmail};
-use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Pair, Scene, at_once, eventually};
+use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Pair, Scene, at_once, mount_in_private, run};
 use crate::told;
 use fs2::FileExt;
-use nix::libc;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 const STATE: &str = "/var/lib/postern/state/state.db";
 
@@ -181,45 +179,22 @@ fn a_state_of_the_wrong_owner_is_set_aside_whole_by_init() {
     });
 }
 
-/// Has mounts of its own from here on: they end with the thread, however it ends. For a thread that has not
-/// set its scene yet.
-fn mount_in_private() {
-    // SAFETY: no memory is involved; what this thread shares with others afterwards is no working folder.
-    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
-    run("mount", &["--make-rprivate", "/"]);
-}
-
-fn run(program: &str, words: &[&str]) {
-    let ran = Command::new(program).args(words).output().unwrap();
-    assert!(ran.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&ran.stderr));
-}
-
 #[test]
 fn a_state_on_a_full_disk() {
     mount_in_private();
     on_each_pair(|scene| {
-        let folder = scene.path("/var/lib/postern/state");
-        let (folder, small) = (folder.to_str().unwrap(), scene.path("/rig/small"));
-        let small = small.to_str().unwrap();
-        fs::create_dir_all(small).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=1m,mode=2770", "small", small]);
-        run("cp", &["--archive", "--no-target-directory", folder, small]);
-        run("mount", &["--bind", small, folder]);
+        let mut disk = scene.on_small_disk();
         // Who opens the state alone makes its index anew, which needs room: somebody has it open, as ever on a
-        // busy server. And the next line of the tally begins a file, which needs room for sure.
+        // busy server.
         let open = rusqlite::Connection::open(scene.path(STATE)).unwrap();
         let _: i64 = open.query_row("SELECT count(*) FROM stop", [], |row| row.get(0)).unwrap();
-        let _ = fs::remove_file(scene.path("/var/lib/postern/state/tally/current"));
-        let fill = scene.path("/rig/small/fill");
-        assert!(fs::write(&fill, vec![0; 2 << 20]).is_err(), "the disk is full");
+        disk.fill();
         mail_goes_on_and_the_policy_holds(scene, "state-full", true);
         says(scene, "tally");
-        fs::remove_file(&fill).unwrap();
+        disk.make_room();
         is_as_before(scene);
         drop(open);
-        eventually("what was held open has ended", || {
-            Command::new("umount").args([folder, small]).status().unwrap().success()
-        });
+        disk.take_away();
     });
 }
 

@@ -7,15 +7,18 @@
 
 mod blocks;
 mod clients;
+mod combinations;
 mod crowd;
 mod doing;
 mod every_rule;
+mod faults_disk;
 mod faults_files;
 mod faults_hooks;
 mod faults_postfix;
 mod faults_state;
 mod keeper;
 mod local;
+mod logins;
 mod notices;
 mod outcomes;
 mod passwords;

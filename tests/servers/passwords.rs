@@ -81,25 +81,32 @@ fn no_answer_of_the_gate_lets_a_wrong_password_in() {
 }
 
 #[test]
-fn the_gate_stays_until_dovecot_has_written_name_and_password() {
+fn the_gate_and_the_failed_stage_stay_until_dovecot_has_written_name_and_password() {
     let scene = Scene::on(Pair::Bookworm).doors(Doors::DOVECOT).start();
     allow_germany_alone(&scene);
-    for (address, lookup, status, reply) in [
-        (GERMAN, "", 0, "noauthenticate=y\t"),
-        (GERMAN, "AUTHORIZED=1", 2, "noauthenticate=y\t"),
-        (BRAZILIAN, "", 1, ""),
-        (BRAZILIAN, "AUTHORIZED=1", 3, ""),
+    for (address, lookup, words, status, reply) in [
+        (GERMAN, "", "gate", 0, "noauthenticate=y\t"),
+        (GERMAN, "AUTHORIZED=1", "gate", 2, "noauthenticate=y\t"),
+        (BRAZILIAN, "", "gate", 1, ""),
+        (BRAZILIAN, "AUTHORIZED=1", "gate", 3, ""),
+        (GERMAN, "", "failed", 1, ""),
+        // A fault is met no earlier, either: the way out would break the pipe.
+        (GERMAN, "", "--fault=panic gate", 0, "noauthenticate=y\t"),
+        (BRAZILIAN, "", "--fault=11 gate", 0, "noauthenticate=y\t"),
+        (GERMAN, "AUTHORIZED=1", "--fault=11 gate", 2, "noauthenticate=y\t"),
+        (GERMAN, "", "--fault=panic failed", 1, ""),
+        (GERMAN, "AUTHORIZED=1", "--fault=11 failed", 3, ""),
     ] {
         // The first command of the pipe is a Dovecot that is late. Its write fails where nobody holds the
         // other end any more.
         let script = format!(
             "{{ sleep 0.4; printf 'alice\\0secret\\0' || echo broken >&5; }} 5>&2 | {{
-             env {lookup} SERVICE=imap AUTH_USER={} TCPREMOTEIP={address} {GATE} gate 3<&0 4>&1; echo \"exit $?\"; }}",
+             env {lookup} SERVICE=imap AUTH_USER={} TCPREMOTEIP={address} {GATE} {words} 3<&0 4>&1; echo \"exit $?\"; }}",
             ALICE.name
         );
         let ran = scene.run_as("dovecot", &["sh", "-c", &script], "");
-        assert_eq!(ran.stderr, "", "{address} {lookup}");
-        assert_eq!(ran.succeeded(), format!("{reply}exit {status}\n"), "{address} {lookup}");
+        assert_eq!(ran.stderr, "", "{words} {address} {lookup}");
+        assert_eq!(ran.succeeded(), format!("{reply}exit {status}\n"), "{words} {address} {lookup}");
     }
 }
 

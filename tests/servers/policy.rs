@@ -260,26 +260,6 @@ fn an_ordinary_user_reads_dovecots_configuration_and_no_secret() {
     }
 }
 
-#[test]
-fn a_password_stage_of_2_3_in_2_4_breaks_every_login_and_doveconf_is_content() {
-    let mut scene = Scene::on(Pair::Trixie).doors(Doors::EXIM).start();
-    assert!(scene.login(Way::Imap, GERMAN, &ALICE).yes);
-    // gate-2.3.conf as far as 2.4 can read it: it has no word for the program.
-    let stage = "passdb checkpassword {
-        result_success = return-ok
-        result_failure = return-fail
-        result_internalfail = continue
-    }\n";
-    fs::write(scene.path("/rig/policy.conf"), stage).unwrap();
-    let content = scene.run_as("root", &["/usr/bin/doveconf", "-n", "-c", "/rig/dovecot.conf"], "");
-    assert_eq!((content.code(), content.stderr.as_str()), (Some(0), ""));
-    scene.restart_servers();
-    for way in [Way::Imap, Way::Pop3, Way::ImapCramMd5] {
-        assert!(!scene.login(way, GERMAN, &ALICE).yes, "{way:?}");
-    }
-    assert!(scene.dovecot_log().contains("checkpassword"), "{}", scene.dovecot_log());
-}
-
 /// Logins one after the other, each with its report, so that the other server's memory is in order.
 fn some_logins(scene: &Scene) {
     for way in [Way::Imap, Way::ImapCramMd5, Way::Pop3, Way::SmtpPlain, Way::SmtpCramMd5] {

@@ -3,9 +3,10 @@
 use crate::clients::{Reply, Tls};
 use crate::doing::{
     BRAZILIAN, GERMAN, OUTSIDE, allow_germany_alone, limit, logged_in, on_each_postfix, send_many, send_one,
-    with_postfix_doors,
 };
-use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, ERIN, Mailbox, Pair, Scene, at_once, eventually};
+use crate::rig::{
+    ALICE, BOB, CAROL, DAVE, Doors, DovecotDoor, ERIN, Mailbox, Pair, Scene, at_once, eventually,
+};
 use crate::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -273,7 +274,7 @@ fn status_says_what_postfix_guards() {
 #[test]
 fn postfix_that_begins_anew_or_ends_marks_no_trouble() {
     for pair in Pair::POSTFIX {
-        let scene = with_postfix_doors(pair).start();
+        let scene = Scene::on(pair).doors(Doors::POSTFIX).start();
         send_many(&scene, &ALICE, 2);
         scene.run_as("root", &["/usr/sbin/postfix", "reload"], "").succeeded();
         eventually("it began anew", || scene.postfix_log().contains("reload -- version"));
@@ -285,7 +286,9 @@ fn postfix_that_begins_anew_or_ends_marks_no_trouble() {
 
 #[test]
 fn with_dovecots_gate_a_login_is_refused_at_auth_and_counts_once() {
-    let scene = Scene::on(Pair::BookwormPostfix).doors(Doors { postfix: true, ..Doors::DOVECOT }).start();
+    let scene = Scene::on(Pair::BookwormPostfix)
+        .doors(Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::POSTFIX })
+        .start();
     allow_germany_alone(&scene);
     let refused = scene.smtp(BRAZILIAN).auth_plain(ALICE.name, ALICE.password);
     assert!(refused.text.starts_with("535 5.7.8 Error: authentication failed"), "{refused}");
@@ -316,7 +319,7 @@ fn put_cyrus_passwords(scene: &Scene) {
 #[test]
 fn with_cyrus_sasl_a_login_is_judged_by_address_before_auth_and_by_account_at_mail() {
     at_once(&Pair::POSTFIX, |pair| {
-        let scene = with_postfix_doors(*pair).postfix(BY_CYRUS).start();
+        let scene = Scene::on(*pair).doors(Doors::POSTFIX).postfix(BY_CYRUS).start();
         put_cyrus_passwords(&scene);
         scene.api(&["set_setting", "key=smtp_logins_from", "value=postfix"]);
         allow_germany_alone(&scene);

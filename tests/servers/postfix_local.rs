@@ -1,8 +1,8 @@
 //! Messages of local programs through Postfix. Their sender is the local user, whatever he writes; sendmail has
 //! always succeeded by the time that Postfix decides, so over the limit they are held, or come back.
 
-use crate::doing::{OUTSIDE, limit, on_each_postfix, sendmail, with_postfix_doors};
-use crate::rig::{ADMIN, Pair, Scene, at_once, eventually};
+use crate::doing::{OUTSIDE, limit, on_each_postfix, sendmail};
+use crate::rig::{ADMIN, Doors, Pair, Scene, at_once, eventually};
 use crate::told;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ fn forty_local_processes_at_once_send_exactly_150_of_400() {
 #[test]
 fn without_the_proof_of_its_user_a_message_goes_on_and_status_says_so() {
     for pair in Pair::POSTFIX {
-        let scene = with_postfix_doors(pair).postfix("header_checks =").start();
+        let scene = Scene::on(pair).doors(Doors::POSTFIX).postfix("header_checks =").start();
         limit(&scene, 1);
         for number in 1..=3 {
             script(&scene, "webuser");

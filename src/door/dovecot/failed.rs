@@ -23,6 +23,7 @@ use nix::libc::c_int;
 pub(super) fn failed(command: &CommandLine) -> c_int {
     let call = command.call(PROGRAM);
     wayout::register(&call, WayOut::Say(4, Vec::new(), refusal()));
+    wait_for_input();
     hook::drop_root(&call.paths);
     hook::have_fault(command.fault);
     if !is_lookup() {
@@ -34,6 +35,5 @@ pub(super) fn failed(command: &CommandLine) -> c_int {
             Err(error) => trouble::mark(&call, Trouble::Call, &error.to_string()),
         }
     }
-    wait_for_input();
     refusal()
 }

@@ -11,7 +11,7 @@ mod syslog;
 
 pub(crate) use dovecot::Call;
 pub(crate) use files::{Mounted, mode_of, owner_of};
-pub(crate) use keeper::{as_user, ask, eventually};
+pub(crate) use keeper::{Keeper, as_user, ask, eventually};
 pub(crate) use process::{FOREVER, Ran, run};
 
 use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};

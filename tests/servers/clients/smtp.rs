@@ -17,7 +17,8 @@ impl Smtp {
             Smtp { line: Line::connect(route), greeting: Reply { yes: false, text: String::new() } };
         let banner = smtp.reply();
         let mut hello = smtp.ask("EHLO client.test");
-        if route.tls == Tls::Starttls {
+        // A server that refuses with its greeting says no to all that follows.
+        if route.tls == Tls::Starttls && banner.yes {
             let reply = smtp.ask("STARTTLS");
             assert!(reply.yes, "STARTTLS: {reply}");
             smtp.line.start_tls();
@@ -74,6 +75,12 @@ impl Smtp {
         self.ask(&format!(
             "From: <{from}>\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nA message of the rig.\r\n."
         ))
+    }
+
+    /// As far as the message itself: the answer to RCPT, or to the MAIL that was refused.
+    pub(crate) fn begin(&mut self, from: &str, to: &str) -> Reply {
+        let mail = self.ask(&format!("MAIL FROM:<{from}>"));
+        if mail.yes { self.ask(&format!("RCPT TO:<{to}>")) } else { mail }
     }
 
     fn reply(&mut self) -> Reply {

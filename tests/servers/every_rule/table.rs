@@ -1,36 +1,11 @@
 //! The table: what the administrator says, part by part, and who gets in then.
 
-use crate::rig::{ADMIN, ALICE, BOB, CAROL, DAVE, ERIN, Mailbox};
+use crate::logins::End::{In, OutByAccount, OutByAddress};
+use crate::logins::{AMERICAN, GERMAN, GERMAN_V6, JAPANESE, NOWHERE, Part};
+use crate::rig::{ADMIN, ALICE, BOB, CAROL, DAVE, ERIN};
 
-pub(super) const GERMAN: &str = "5.9.0.1";
-pub(super) const GERMAN_V6: &str = "2a01:4f8::1";
-pub(super) const BRAZILIAN: &str = "200.160.2.3";
-pub(super) const BRAZILIAN_V6: &str = "2001:12ff::1";
-pub(super) const AMERICAN: &str = "8.8.8.8";
-pub(super) const JAPANESE: &str = "133.11.0.1";
-/// The try-out data have no country for this network, which is set aside for documentation.
-pub(super) const NOWHERE: &str = "192.0.2.1";
-
-/// What becomes of a login with the right password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    In,
-    /// Whoever it is: a door that knows the address alone refuses too. With country and reason.
-    OutByAddress(&'static str, &'static str),
-    /// Somebody else might be let in from there: a door that knows the address alone cannot tell.
-    OutByAccount(&'static str, &'static str),
-}
-use End::{In, OutByAccount, OutByAddress};
-
-pub(super) type Case = (&'static str, &'static str, &'static Mailbox, End);
-
-/// What the administrator says, and who gets in then.
-pub(super) struct Part {
-    pub(super) says: &'static [&'static [&'static str]],
-    pub(super) clock: &'static str,
-    pub(super) cases: &'static [Case],
-}
-
+const BRAZILIAN: &str = "200.160.2.3";
+const BRAZILIAN_V6: &str = "2001:12ff::1";
 const NOT_ALLOWED: &str = "country_not_allowed";
 
 pub(super) const PARTS: [Part; 5] = [

@@ -13,6 +13,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod answers;
+mod disk;
 mod inside;
 mod mail;
 mod policy;
@@ -23,6 +24,7 @@ mod servers;
 mod socket;
 mod syslog;
 
+pub(crate) use disk::{SmallDisk, mount_in_private, run};
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use policy::OnPort;
 pub(crate) use root::{MailServer, Pair};
@@ -67,12 +69,25 @@ pub(crate) enum DovecotDoor {
     Policy,
 }
 
+/// Whom Postfix asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostfixDoor {
+    /// Programs that it starts itself, by spawn(8).
+    Programs,
+    /// The keeper, by its sockets.
+    Keeper,
+}
+
 /// Which servers ask Postern. To be written as a change to another one: `Doors { exim: true, ..Doors::NONE }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Doors {
     pub(crate) exim: bool,
-    pub(crate) postfix: bool,
+    pub(crate) postfix: Option<PostfixDoor>,
+    /// Postfix asks before AUTH, too, on the ports for submission.
+    pub(crate) before_auth: bool,
     pub(crate) dovecot: Option<DovecotDoor>,
+    /// Postern asks the policy server that was there before, in its turn.
+    pub(crate) other_policy: bool,
     /// The standing process, which the servers ask first.
     pub(crate) keeper: bool,
     /// Dovecot 2.3's failed stage behind the real password stage.
@@ -82,10 +97,22 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) const NONE: Doors =
-        Doors { exim: false, postfix: false, dovecot: None, keeper: false, failed: false, postlogin: false };
+    pub(crate) const NONE: Doors = Doors {
+        exim: false,
+        postfix: None,
+        before_auth: false,
+        dovecot: None,
+        other_policy: false,
+        keeper: false,
+        failed: false,
+        postlogin: false,
+    };
     pub(crate) const EXIM: Doors = Doors { exim: true, ..Doors::NONE };
-    pub(crate) const POSTFIX: Doors = Doors { postfix: true, ..Doors::NONE };
+    /// All of Postfix's.
+    pub(crate) const POSTFIX: Doors =
+        Doors { postfix: Some(PostfixDoor::Programs), before_auth: true, ..Doors::NONE };
+    pub(crate) const POSTFIX_BY_KEEPER: Doors =
+        Doors { postfix: Some(PostfixDoor::Keeper), keeper: true, ..Doors::POSTFIX };
     pub(crate) const DOVECOT: Doors = Doors { dovecot: Some(DovecotDoor::Gate), ..Doors::NONE };
     pub(crate) const BOTH: Doors = Doors { exim: true, ..Doors::DOVECOT };
     pub(crate) const POLICY: Doors = Doors { dovecot: Some(DovecotDoor::Policy), ..Doors::NONE };
@@ -97,16 +124,34 @@ impl Doors {
         Doors { keeper: true, ..self }
     }
 
-    /// Insists that this pair has a server for each door.
-    fn fit(self, pair: Pair) {
+    /// These and those.
+    pub(crate) const fn and(self, more: Doors) -> Doors {
+        Doors {
+            exim: self.exim || more.exim,
+            postfix: if more.postfix.is_some() { more.postfix } else { self.postfix },
+            before_auth: self.before_auth || more.before_auth,
+            dovecot: if more.dovecot.is_some() { more.dovecot } else { self.dovecot },
+            other_policy: self.other_policy || more.other_policy,
+            keeper: self.keeper || more.keeper,
+            failed: self.failed || more.failed,
+            postlogin: self.postlogin || more.postlogin,
+        }
+    }
+
+    /// Why this pair cannot have these doors; nothing where it can.
+    pub(crate) fn unfit(self, pair: Pair) -> Option<&'static str> {
         let by_password = (self.dovecot.is_some() && !self.has_policy()) || self.failed;
-        assert!(
-            !pair.has_dovecot_2_4() || !by_password,
-            "Dovecot 2.4 has no checkpassword stage: no such door in {pair:?}"
-        );
-        let has = pair.mail_server();
-        assert!(!self.exim || has == MailServer::Exim, "no Exim in {pair:?}");
-        assert!(!self.postfix || has == MailServer::Postfix, "no Postfix in {pair:?}");
+        match pair.mail_server() {
+            MailServer::Postfix if self.exim => Some("There is no Exim."),
+            MailServer::Exim if self.postfix.is_some() || self.before_auth => Some("There is no Postfix."),
+            _ if by_password && pair.has_dovecot_2_4() => Some("Dovecot 2.4 has no checkpassword stage."),
+            _ => None,
+        }
+    }
+
+    /// Does the mail server ask Postern?
+    pub(crate) fn has_mail_server(self) -> bool {
+        self.exim || self.postfix.is_some()
     }
 
     fn any(self) -> bool {
@@ -176,13 +221,13 @@ impl Setting {
     /// Starts the servers; with a door, Postern's programs are installed and initialised first.
     pub(crate) fn start(self) -> Scene {
         let Setting { pair, doors, data, answers, other_policy, postfix } = self;
-        doors.fit(pair);
+        assert_eq!(doors.unfit(pair), None, "{pair:?} {doors:?}");
         let root = Root::take(pair);
         root.sweep();
         root.wipe();
         let syslog = Syslog::listen(&root.path("/dev/log"));
         servers::configure(&root, doors, &postfix);
-        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy);
+        let asks_policy = policy::configure(&root, doors.has_policy(), other_policy || doors.other_policy);
         if answers {
             answers::install(&root);
         } else if doors.any() {

@@ -1,7 +1,7 @@
 //! Postfix's configuration: the rig's, then the snippets, then what a test wants beside or against it.
 
 use super::root::{Root, project};
-use super::{Doors, MAILBOXES, inside};
+use super::{Doors, MAILBOXES, PostfixDoor, inside};
 use std::fs::{self, File};
 use std::slice;
 use std::time::{Duration, SystemTime};
@@ -28,8 +28,9 @@ pub(super) fn configure(root: &Root, doors: Doors, settings: &Settings) {
     super::servers::put(root, "/etc/postfix/main.cf", &template("postfix-main.cf"));
     super::servers::put(root, "/etc/postfix/master.cf", &template("postfix-master.cf"));
     put_tables(root);
-    if doors.postfix {
-        set(root, &Settings { main: snippet("main.cf"), master: snippet("master.cf"), on_port: Vec::new() });
+    if let Some(door) = doors.postfix {
+        let on_port = if doors.before_auth { before_auth(door) } else { Vec::new() };
+        set(root, &Settings { main: snippet("main.cf", door), master: snippet("master.cf", door), on_port });
     }
     set(root, settings);
     // The queue's folders are those that build-roots made. Local users get their mail with their own rights.
@@ -53,12 +54,25 @@ fn cool_down(root: &Root) {
     }
 }
 
-/// A snippet that administrators paste, with one change: the program is told the test's time.
-fn snippet(name: &str) -> String {
+/// A snippet that administrators paste, with one change: the program is told the test's time. Where the keeper is to
+/// answer, with the change that its head comment names.
+fn snippet(name: &str, door: PostfixDoor) -> String {
     let file = project().join("hooks/postfix").join(name);
-    fs::read_to_string(&file)
+    let text = fs::read_to_string(&file)
         .unwrap_or_else(|error| panic!("no snippet {}: {error}", file.display()))
-        .replace(PROGRAM, &format!("/rig/at-clock {PROGRAM}"))
+        .replace(PROGRAM, &format!("/rig/at-clock {PROGRAM}"));
+    match door {
+        PostfixDoor::Programs => text,
+        PostfixDoor::Keeper => text
+            .replace("unix:private/postern-milter", "unix:/run/postern/sockets/milter")
+            .replace("unix:private/postern,", "unix:/run/postern/sockets/postfix,"),
+    }
+}
+
+/// The lines for the ports for submission.
+fn before_auth(door: PostfixDoor) -> Vec<(u16, String)> {
+    let lines = logical_lines(&snippet("submission.cf", door));
+    [10587, 10465].into_iter().flat_map(|port| lines.iter().map(move |line| (port, line.clone()))).collect()
 }
 
 /// Sets these by Postfix's own program: a setting or service that is there already is replaced.
