@@ -45,6 +45,9 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// Says nothing in words; the exit status tells. For what a timer runs each minute.
     pub quiet: bool,
+    /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
+    /// Prometheus). In the API it is the data.
+    pub text: Option<String>,
 }
 
 impl From<Value> for Outcome {
@@ -57,6 +60,11 @@ impl Outcome {
     /// An outcome that is told in a sentence.
     pub fn said(sentence: impl Into<String>) -> Outcome {
         Outcome { messages: vec![sentence.into()], ..Outcome::default() }
+    }
+
+    /// A whole text for another program.
+    pub fn whole(text: String) -> Outcome {
+        Outcome { data: Value::String(text.clone()), text: Some(text), ..Outcome::default() }
     }
 
     /// Adds a warning.
