@@ -5,8 +5,14 @@ use crate::address::{Address, Network};
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::verdict::Reference;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+/// Largest JSON object that is read, in bytes.
+pub const MOST_INPUT: usize = 4 * 1024 * 1024;
 
 /// Longest note that is kept, in characters.
 const LONGEST_NOTE: usize = 500;
@@ -47,8 +53,11 @@ pub enum Kind {
 impl Kind {
     /// Refuses a value that is not of this kind. What was not given is of every kind.
     pub fn check(self, name: &str, given: &Arguments) -> Result<()> {
-        let Some(text) = given.given(name) else { return Ok(()) };
         let what = || format!("The argument {name}");
+        if let Some(shape) = given.shapes.get(name).filter(|shape| !self.takes(**shape)) {
+            return Err(Error::bad_value(what(), shape.words(), self.json_words()));
+        }
+        let Some(text) = given.given(name) else { return Ok(()) };
         if let Some(long) = Some(text.chars().count()).filter(|n| *n > self.longest()) {
             let accepted = format!("at most {} characters", self.longest());
             return Err(Error::bad_value(what(), &format!("of {long} characters"), accepted));
@@ -78,11 +87,36 @@ impl Kind {
         }
     }
 
+    /// Whether a JSON value of this shape can be one.
+    fn takes(self, shape: Shape) -> bool {
+        match shape {
+            Shape::Number => matches!(self, Kind::Number(..) | Kind::Text),
+            Shape::Switch => matches!(self, Kind::Switch | Kind::Text),
+            Shape::List => self.takes_several(),
+        }
+    }
+
+    /// Whether several values can stand in it, in JSON as a list.
+    pub fn takes_several(self) -> bool {
+        matches!(self, Kind::Countries | Kind::Text)
+    }
+
+    /// What JSON values it takes, in words.
+    fn json_words(self) -> &'static str {
+        match self {
+            Kind::Number(..) => "a number or a text",
+            Kind::Switch => "true, false or a text",
+            Kind::Countries => "a text or a list of texts",
+            Kind::Text => "a text, a number, a switch or a list of them",
+            _ => "a text",
+        }
+    }
+
     /// Longest value, in characters.
-    fn longest(self) -> usize {
+    pub fn longest(self) -> usize {
         match self {
             Kind::Note => LONGEST_NOTE,
-            Kind::Text => 4 * 1024 * 1024,
+            Kind::Text => MOST_INPUT,
             Kind::File => 4096,
             _ => 1024,
         }
@@ -95,52 +129,136 @@ pub fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What a value was in JSON, where it was no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Number,
+    Switch,
+    List,
+}
+
+impl Shape {
+    fn words(self) -> &'static str {
+        match self {
+            Shape::Number => "a number",
+            Shape::Switch => "true or false",
+            Shape::List => "a list",
+        }
+    }
+}
+
 /// Named values as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Arguments(BTreeMap<String, String>);
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    values: BTreeMap<String, String>,
+    shapes: BTreeMap<String, Shape>,
+}
+
+/// What a value was written as is no part of what it says.
+impl PartialEq for Arguments {
+    fn eq(&self, other: &Arguments) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Eq for Arguments {}
+
+/// A JSON object in which no key stands twice: of two values, another reader might take the other one.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Pairs, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Pairs, M::Error> {
+                let (mut pairs, mut seen) = (Vec::new(), BTreeSet::new());
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(M::Error::custom(format!("the key {key:?} stands twice")));
+                    }
+                    pairs.push((key, value));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+fn bad_json(what: &str) -> Error {
+    let accepted = "one object with texts, numbers, switches or lists of them, each key once";
+    Error::bad_value("The JSON input", what, accepted)
+}
 
 impl Arguments {
     /// Reads `key=value` words.
     pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Arguments> {
-        let pair = |word: &str| match word.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
-            _ => Err(Error::bad_value("The argument", word, "give it as key=value")),
-        };
-        words.into_iter().map(pair).collect::<Result<_>>().map(Arguments)
+        let mut all = Arguments::default();
+        for word in words {
+            match word.split_once('=') {
+                Some((key, _)) if all.values.contains_key(key) => {
+                    return Err(Error::bad_value("The argument", word, format!("give {key} once")));
+                }
+                Some((key, value)) if !key.is_empty() => all.set(key, value),
+                _ => return Err(Error::bad_value("The argument", word, "give it as key=value")),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads one JSON object from a stream, to its end or to [`MOST_INPUT`].
+    pub fn from_reader(input: impl Read) -> Result<Arguments> {
+        let mut bytes = Vec::new();
+        let most = u64::try_from(MOST_INPUT).unwrap_or(u64::MAX);
+        input.take(most + 1).read_to_end(&mut bytes).map_err(Error::system("read the JSON input"))?;
+        if bytes.len() > MOST_INPUT {
+            let accepted = format!("at most {MOST_INPUT} bytes; send it in parts");
+            return Err(Error::bad_value("The size of the JSON input", "more than 4 MiB", accepted));
+        }
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|e| bad_json(&format!("no UTF-8 from byte {} on", e.valid_up_to())))?;
+        Arguments::from_json(text)
     }
 
     /// Reads one JSON object; lists become text with commas.
     pub fn from_json(text: &str) -> Result<Arguments> {
-        let bad = |what: String| {
-            Error::bad_value(
-                "The JSON input",
-                &what,
-                "one object with texts, numbers, switches or lists of them",
-            )
-        };
-        let object: serde_json::Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-        let mut all = BTreeMap::new();
-        for (key, value) in object {
-            let text = plain(&value).ok_or_else(|| bad(format!("{key}={value}")))?;
-            all.insert(key, text);
+        let Pairs(pairs) = serde_json::from_str(text).map_err(|e| bad_json(&e.to_string()))?;
+        let mut all = Arguments::default();
+        for (key, value) in pairs {
+            let bad = || bad_json(&format!("{key}={value}"));
+            let shape = match &value {
+                Value::Object(_) => return Err(bad()),
+                Value::Array(items) if items.iter().any(|i| !is_item(i)) => return Err(bad()),
+                Value::Array(_) => Some(Shape::List),
+                Value::Number(_) => Some(Shape::Number),
+                Value::Bool(_) => Some(Shape::Switch),
+                Value::Null | Value::String(_) => None,
+            };
+            all.shapes.extend(shape.map(|shape| (key.clone(), shape)));
+            all.values.insert(key, plain(&value));
         }
-        Ok(Arguments(all))
+        Ok(all)
     }
 
     /// Adds one value.
     pub fn set(&mut self, key: &str, value: &str) {
-        self.0.insert(key.into(), value.into());
+        self.values.insert(key.into(), value.into());
     }
 
     /// The names that were given.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.values.keys().map(String::as_str)
     }
 
     /// The value of this name; empty where it was not given.
     pub fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", |v| v.trim())
+        self.values.get(name).map_or("", |v| v.trim())
     }
 
     /// The value where it was given and is not empty.
@@ -187,14 +305,22 @@ impl Arguments {
     }
 }
 
-fn plain(value: &Value) -> Option<String> {
+/// What can stand in a list; a comma within would make two of it.
+fn is_item(value: &Value) -> bool {
     match value {
-        Value::Null => Some(String::new()),
-        Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        Value::Array(items) => items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
-        Value::Object(_) => None,
+        Value::String(text) => !text.contains(','),
+        Value::Number(_) | Value::Bool(_) => true,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Object(_) => String::new(),
+        Value::Bool(on) => if *on { "on" } else { "off" }.into(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
     }
 }
 
@@ -262,7 +388,53 @@ mod tests {
         let json = Arguments::from_json(r#"{"codes":["DE","AT"],"confirm":true,"n":5}"#).unwrap();
         assert_eq!(json, Arguments::from_words(["codes=DE,AT", "confirm=on", "n=5"]).unwrap());
         assert!(Arguments::from_json("[]").is_err() && Arguments::from_json(r#"{"a":{}}"#).is_err());
-        assert!(Arguments::from_words(["nothing"]).is_err());
+        assert!(
+            Arguments::from_words(["nothing"]).is_err() && Arguments::from_words(["a=1", "a=1"]).is_err()
+        );
+    }
+
+    #[test]
+    fn json_that_two_readers_might_read_in_two_ways_is_refused() {
+        for bad in [
+            r#"{"a":"1","a":"2"}"#,
+            r#"{"a":"1"} {"a":"2"}"#,
+            r#"{"a":["x,y"]}"#,
+            r#"{"a":[["x"]]}"#,
+            r#"{"a":[null]}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"{"a":1e999}"#,
+            "",
+        ] {
+            assert_eq!(Arguments::from_json(bad).unwrap_err().code(), "bad_value", "{bad}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(Arguments::from_json(&deep).unwrap_err().code(), "bad_value");
+    }
+
+    #[test]
+    fn a_shape_that_a_kind_does_not_have_is_refused() {
+        let given = Arguments::from_json(r#"{"list":["a"],"number":5,"switch":true,"text":"x"}"#).unwrap();
+        for (kind, taken) in [
+            (Kind::Note, vec!["text"]),
+            (Kind::Number(1, 9), vec!["number"]),
+            (Kind::Switch, vec!["switch"]),
+            (Kind::Text, vec!["list", "number", "switch", "text"]),
+            (Kind::Countries, vec!["list", "text"]),
+        ] {
+            let names = ["list", "number", "switch", "text"];
+            let found: Vec<_> = names.into_iter().filter(|n| kind.check(n, &given).is_ok()).collect();
+            assert_eq!(found, taken, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn input_that_is_too_large_says_so_and_what_is_no_text_says_where() {
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MOST_INPUT));
+        assert!(Arguments::from_reader(large.as_bytes()).unwrap_err().to_string().contains("4 MiB"));
+        let said = Arguments::from_reader(&b"{\"a\":\"\xff\"}"[..]).unwrap_err().to_string();
+        assert!(said.contains("no UTF-8 from byte 6"), "{said}");
+        let full = format!("{{\"a\":\"{}\"}}", "x".repeat(MOST_INPUT - 8));
+        assert_eq!(Arguments::from_reader(full.as_bytes()).unwrap().text("a").len(), MOST_INPUT - 8);
     }
 
     proptest! {

@@ -10,11 +10,8 @@ use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
 use crate::keeper;
 use crate::paths::Paths;
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Read;
-
-/// Largest JSON object that is read from standard input.
-const MOST_INPUT: u64 = 4 * 1024 * 1024;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::ffi::{OsStr, OsString};
 
 /// What `main` prints, and with which status it exits.
 #[derive(Debug, Default)]
@@ -104,8 +101,25 @@ fn api_command() -> Command {
     Command::new("api")
         .about("Call a function of the API and answer in JSON, for panels and scripts")
         .long_about("Call a function of the API and answer in JSON.\n\nArguments are key=value words, or one JSON object on standard input where the only argument is -.\n`postern api list_functions` lists what there is.")
-        .arg(Arg::new("function").required(true).value_name("FUNCTION"))
-        .arg(Arg::new("arguments").action(ArgAction::Append).value_name("KEY=VALUE").allow_hyphen_values(true))
+        .arg(
+            Arg::new("function")
+                .value_name("FUNCTION")
+                .value_parser(value_parser!(OsString))
+                .required_unless_present_any(["list", "openapi"]),
+        )
+        .arg(
+            Arg::new("arguments")
+                .action(ArgAction::Append)
+                .value_name("KEY=VALUE")
+                .value_parser(value_parser!(OsString))
+                .allow_hyphen_values(true),
+        )
+        .arg(flag("list", "list the functions with their arguments"))
+        .arg(flag("openapi", "describe the functions as an OpenAPI 3.1 document"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn keeper_command() -> Command {
@@ -194,18 +208,18 @@ fn keep(admin: &Admin, words: &ArgMatches) -> Result<Outcome> {
 }
 
 fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
-    let function = matches.get_one::<String>("function").map_or("", String::as_str);
-    let words: Vec<&str> =
-        matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
-    let given = if words == ["-"] { from_input()? } else { Arguments::from_words(words)? };
+    let function = matches.get_one::<OsString>("function").map_or(Ok(""), |name| text(name))?;
+    let words = matches.get_many::<OsString>("arguments").into_iter().flatten();
+    let words: Vec<&str> = words.map(|word| text(word)).collect::<Result<_>>()?;
+    let given = match words.as_slice() {
+        ["-"] => Arguments::from_reader(std::io::stdin())?,
+        words => Arguments::from_words(words.iter().copied())?,
+    };
     table::call(admin, function, &given)
 }
 
-fn from_input() -> Result<Arguments> {
-    let mut text = String::new();
-    let mut input = std::io::stdin().take(MOST_INPUT);
-    input.read_to_string(&mut text).map_err(Error::system("read the JSON object from standard input"))?;
-    Arguments::from_json(&text)
+fn text(word: &OsStr) -> Result<&str> {
+    word.to_str().ok_or_else(|| Error::bad_value("The argument", &word.to_string_lossy(), "text in UTF-8"))
 }
 
 fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {

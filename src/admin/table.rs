@@ -66,7 +66,9 @@ impl Function {
     /// Refuses arguments that the function does not know, missing ones that it needs, and values that are not of
     /// their kind.
     fn check(&self, given: &Arguments) -> Result<()> {
-        let known = |name: &str| self.arguments.iter().any(|a| a.name == name) || name == "generation";
+        let known = |name: &str| {
+            self.arguments.iter().any(|a| a.name == name) || (self.changes && name == "generation")
+        };
         if let Some(unknown) = given.names().find(|name| !known(name)) {
             let names: Vec<_> = self.arguments.iter().map(|a| a.name).collect();
             let takes = if names.is_empty() { "no argument".into() } else { names.join(", ") };
@@ -76,15 +78,17 @@ impl Function {
             true => !given.names().any(|name| name == a.name),
             false => given.text(a.name).is_empty(),
         };
-        match self.arguments.iter().find(|a| a.required && lacks(a)) {
-            Some(missing) => {
-                let what = format!("The argument {} of {}", missing.name, self.name);
-                Err(Error::bad_value(what, "", missing.meaning))
-            }
-            None => self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given)),
+        if let Some(missing) = self.arguments.iter().find(|a| a.required && lacks(a)) {
+            let what = format!("The argument {} of {}", missing.name, self.name);
+            return Err(Error::bad_value(what, "", missing.meaning));
         }
+        GENERATION.check("generation", given)?;
+        self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given))
     }
 }
+
+/// What a caller read before: every function that changes something takes it.
+pub const GENERATION: Kind = Kind::Number(0, i64::MAX);
 
 /// Calls a function of the table.
 pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {

@@ -12,7 +12,7 @@ mod syslog;
 pub(crate) use dovecot::Call;
 pub(crate) use files::{Mounted, mode_of, owner_of};
 pub(crate) use keeper::{as_user, ask, eventually};
-pub(crate) use process::{FOREVER, Ran, run};
+pub(crate) use process::{FOREVER, Ran, finish_with_input, run};
 
 use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
 use serde_json::Value;
