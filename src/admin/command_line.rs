@@ -2,8 +2,9 @@
 
 use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
+use super::render::{self, Look};
 use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
-use super::{Admin, Outcome, render};
+use super::{Admin, Outcome};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -132,38 +133,48 @@ fn keeper_command() -> Command {
         .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
 }
 
-/// Runs what the command line says.
-pub fn run(matches: &ArgMatches) -> Spoken {
-    let spoken = speak(matches);
-    Spoken { out: clean(&spoken.out), err: clean(&spoken.err), ..spoken }
-}
-
 /// Names come from outside: nothing in them may steer the administrator's terminal.
 fn clean(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n', "\u{FFFD}")
 }
 
-fn speak(matches: &ArgMatches) -> Spoken {
+/// Runs what the command line says.
+pub fn run(matches: &ArgMatches) -> Spoken {
     let admin = match surroundings(matches) {
         Ok(admin) => admin,
-        Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+        Err(error) => return in_words(Err(error), None),
     };
     match matches.subcommand() {
         Some(("api", api)) => return in_json(&api_call(&admin, api)),
-        Some(("keeper", words)) => return in_words(keep(&admin, words)),
+        Some(("keeper", words)) => return in_words(keep(&admin, words), None),
         _ => {}
     }
-    let outcome = function_call(&admin, matches);
-    if is_json(matches) { in_json(&outcome) } else { in_words(outcome) }
+    let function = function_of(matches);
+    let outcome = function_call(&admin, function, matches);
+    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function) }
 }
 
-/// A global flag is found in the innermost matches.
-fn is_json(matches: &ArgMatches) -> bool {
+/// The function that the words name. None: a command that is no function.
+fn function_of(matches: &ArgMatches) -> Option<&'static Function> {
+    let (mut words, mut inner) = (Vec::new(), matches);
+    while let Some((word, next)) = inner.subcommand() {
+        words.push(word);
+        inner = next;
+    }
+    FUNCTIONS.iter().find(|f| f.words == words)
+}
+
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
     let mut inner = matches;
     while let Some((_, next)) = inner.subcommand() {
         inner = next;
     }
-    inner.get_flag("json")
+    inner
+}
+
+/// A global flag is found in the innermost matches.
+fn is_json(matches: &ArgMatches) -> bool {
+    innermost(matches).get_flag("json")
 }
 
 fn surroundings(matches: &ArgMatches) -> Result<Admin> {
@@ -222,15 +233,10 @@ fn text(word: &OsStr) -> Result<&str> {
     word.to_str().ok_or_else(|| Error::bad_value("The argument", &word.to_string_lossy(), "text in UTF-8"))
 }
 
-fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
-    let (mut words, mut inner) = (Vec::new(), matches);
-    while let Some((word, next)) = inner.subcommand() {
-        words.push(word);
-        inner = next;
-    }
-    let function = FUNCTIONS.iter().find(|f| f.words == words).ok_or_else(|| {
-        Error::bad_value("The command", &words.join(" "), "a command from `postern --help`")
-    })?;
+fn function_call(admin: &Admin, function: Option<&Function>, matches: &ArgMatches) -> Result<Outcome> {
+    let inner = innermost(matches);
+    let function =
+        function.ok_or_else(|| Error::bad_value("The command", "", "a command from `postern --help`"))?;
     let mut given = Arguments::default();
     for argument in function.arguments {
         if argument.is_switch() {
@@ -248,12 +254,12 @@ fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
 }
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {
-    let status = outcome.as_ref().map_or(1, status_of);
-    Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
+    let status = outcome.as_ref().map_or(1, |done| u8::from(!done.failures.is_empty()));
+    Spoken { out: clean(&format!("{}\n", envelope(outcome))), status, ..Spoken::default() }
 }
 
 /// Sentences may hold names from the state, which mail users can write: each stays one line.
-fn in_words(outcome: Result<Outcome>) -> Spoken {
+fn in_words(outcome: Result<Outcome>, function: Option<&Function>) -> Spoken {
     match outcome {
         Ok(outcome) if outcome.quiet => Spoken { status: status_of(&outcome), ..Spoken::default() },
         Ok(outcome) => {
@@ -262,22 +268,53 @@ fn in_words(outcome: Result<Outcome>) -> Spoken {
             let err = warnings.chain(outcome.failures.iter().map(|f| line(f))).collect();
             let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
             let out = match &outcome.text {
-                Some(text) => text.clone(),
-                None => messages + &if shown { render::text(&outcome.data) } else { String::new() },
+                Some(text) => clean(text),
+                None if shown => messages + &render::text(&outcome.data, Look::of_standard_output()),
+                None => messages,
             };
             Spoken { out, err, status: status_of(&outcome) }
         }
-        Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },
+        Err(error) => {
+            let next = function.and_then(|f| next_step(f, &error)).map(|next| line(&next));
+            Spoken {
+                err: line(&error.to_string()) + &next.unwrap_or_default(),
+                status: 1,
+                ..Spoken::default()
+            }
+        }
     }
 }
 
+/// What to do next after an error, where its sentence names no command itself.
+fn next_step(function: &Function, error: &Error) -> Option<String> {
+    if error.to_string().contains("`postern ") {
+        return None;
+    }
+    let (_, group) = function.words.split_last()?;
+    let list = FUNCTIONS.iter().find(|f| f.words.split_last() == Some((&"list", group)));
+    let command = |words: &[&str]| format!("`postern {}`", words.join(" "));
+    Some(match error.code() {
+        "bad_value" => format!("{} says what it takes.", command(&[function.words, &["--help"]].concat())),
+        "not_found" => format!("{} shows what there is.", command(list?.words)),
+        "conflict" => "`postern audit` shows who changed what.".into(),
+        "needs_confirmation" if function.arguments.iter().any(|a| a.name == "confirm") => {
+            format!("{} does it all the same.", command(&[function.words, &["…", "--confirm"]].concat()))
+        }
+        _ if !nix::unistd::geteuid().is_root() => "Run it as root, as by `sudo postern …`.".into(),
+        "file" | "database" | "data" | "state" | "system" => {
+            "`postern status` shows what is in trouble.".into()
+        }
+        _ => return None,
+    })
+}
+
 fn status_of(outcome: &Outcome) -> u8 {
-    u8::from(!outcome.failures.is_empty())
+    outcome.exit.unwrap_or_else(|| u8::from(!outcome.failures.is_empty()))
 }
 
 /// A sentence as one line: a name in it cannot begin another.
 fn line(sentence: &str) -> String {
-    format!("{}\n", sentence.replace(['\n', '\r'], " "))
+    format!("{}\n", clean(&sentence.replace(['\n', '\r'], " ")))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod held;
 pub mod init;
 pub mod lists;
+pub(crate) mod monitoring;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
@@ -48,6 +49,8 @@ pub struct Outcome {
     /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
     /// Prometheus). In the API it is the data.
     pub text: Option<String>,
+    /// The command line's exit status where the caller expects one of its own.
+    pub exit: Option<u8>,
 }
 
 impl From<Value> for Outcome {

@@ -175,7 +175,11 @@ pub const FUNCTIONS: &[Function] = &[
         "status",
         &["status"],
         "What is in place, what is not covered, what is in trouble",
-        &[],
+        &[option(
+            "format",
+            Kind::Word(&["text", "json", "nagios", "prometheus"]),
+            "text, json, nagios (one line; exit status 0 to 3) or prometheus; text if not given",
+        )],
         status::status,
     ),
     reads(

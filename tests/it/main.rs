@@ -14,6 +14,8 @@ mod keeper;
 mod keeper_faults;
 mod limiter;
 mod logins;
+mod monitoring;
+mod people;
 mod policy;
 mod postfix;
 mod postlogin;
