@@ -6,9 +6,9 @@ use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::verdict::Reference;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::io::Read;
 
 /// Largest JSON object that is read, in bytes.
@@ -46,6 +46,8 @@ pub enum Kind {
     Note,
     /// The path of a file.
     File,
+    /// Entries of a list: lines, CSV, or in JSON a list of texts and objects.
+    Entries,
     /// Any text that the function itself makes sense of.
     Text,
 }
@@ -54,7 +56,7 @@ impl Kind {
     /// Refuses a value that is not of this kind. What was not given is of every kind.
     pub fn check(self, name: &str, given: &Arguments) -> Result<()> {
         let what = || format!("The argument {name}");
-        if let Some(shape) = given.shapes.get(name).filter(|shape| !self.takes(**shape)) {
+        if let Some(shape) = given.shapes.get(name).filter(|shape| !self.takes(shape)) {
             return Err(Error::bad_value(what(), shape.words(), self.json_words()));
         }
         let Some(text) = given.given(name) else { return Ok(()) };
@@ -62,7 +64,9 @@ impl Kind {
             let accepted = format!("at most {} characters", self.longest());
             return Err(Error::bad_value(what(), &format!("of {long} characters"), accepted));
         }
-        if let Some(bad) = text.chars().find(|c| steers(*c) && !(self == Kind::Text && *c == '\n')) {
+        if let Some(bad) = text.chars().find(|c| {
+            steers(*c) && !(matches!(self, Kind::Text | Kind::Entries) && matches!(c, '\n' | '\r' | '\t'))
+        }) {
             let accepted = "text without control characters";
             return Err(Error::bad_value(what(), &bad.escape_unicode().to_string(), accepted));
         }
@@ -82,23 +86,25 @@ impl Kind {
             | Kind::Until
             | Kind::Word(_)
             | Kind::Note
+            | Kind::Entries
             | Kind::File
             | Kind::Text => Ok(()),
         }
     }
 
     /// Whether a JSON value of this shape can be one.
-    fn takes(self, shape: Shape) -> bool {
+    fn takes(self, shape: &Shape) -> bool {
         match shape {
             Shape::Number => matches!(self, Kind::Number(..) | Kind::Text),
             Shape::Switch => matches!(self, Kind::Switch | Kind::Text),
-            Shape::List => self.takes_several(),
+            Shape::List(_) => self.takes_several(),
+            Shape::Entries => self == Kind::Entries,
         }
     }
 
     /// Whether several values can stand in it, in JSON as a list.
     pub fn takes_several(self) -> bool {
-        matches!(self, Kind::Countries | Kind::Text)
+        matches!(self, Kind::Countries | Kind::Entries | Kind::Text)
     }
 
     /// What JSON values it takes, in words.
@@ -107,6 +113,7 @@ impl Kind {
             Kind::Number(..) => "a number or a text",
             Kind::Switch => "true, false or a text",
             Kind::Countries => "a text or a list of texts",
+            Kind::Entries => "a text, or a list of texts and objects",
             Kind::Text => "a text, a number, a switch or a list of them",
             _ => "a text",
         }
@@ -116,7 +123,7 @@ impl Kind {
     pub fn longest(self) -> usize {
         match self {
             Kind::Note => LONGEST_NOTE,
-            Kind::Text => MOST_INPUT,
+            Kind::Entries | Kind::Text => MOST_INPUT,
             Kind::File => 4096,
             _ => 1024,
         }
@@ -130,19 +137,23 @@ pub fn steers(c: char) -> bool {
 }
 
 /// What a value was in JSON, where it was no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Shape {
     Number,
     Switch,
-    List,
+    /// With its JSON.
+    List(String),
+    /// A list with objects in it.
+    Entries,
 }
 
 impl Shape {
-    fn words(self) -> &'static str {
+    fn words(&self) -> &'static str {
         match self {
             Shape::Number => "a number",
             Shape::Switch => "true or false",
-            Shape::List => "a list",
+            Shape::List(_) => "a list",
+            Shape::Entries => "a list of objects",
         }
     }
 }
@@ -163,31 +174,69 @@ impl PartialEq for Arguments {
 
 impl Eq for Arguments {}
 
-/// A JSON object in which no key stands twice: of two values, another reader might take the other one.
-struct Pairs(Vec<(String, Value)>);
+/// Reads JSON in which no key of an object stands twice: of two values, another reader might take the other one.
+pub(super) fn strict_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str::<Strict>(text).map(|Strict(value)| value)
+}
 
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Pairs, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Pairs;
+struct Strict(Value);
 
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Strict, D::Error> {
+        deserializer.deserialize_any(EachOnce).map(Strict)
+    }
+}
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Pairs, M::Error> {
-                let (mut pairs, mut seen) = (Vec::new(), BTreeSet::new());
-                while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                    if !seen.insert(key.clone()) {
-                        return Err(M::Error::custom(format!("the key {key:?} stands twice")));
-                    }
-                    pairs.push((key, value));
-                }
-                Ok(Pairs(pairs))
-            }
+struct EachOnce;
+
+impl<'de> Visitor<'de> for EachOnce {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, on: bool) -> std::result::Result<Value, E> {
+        Ok(on.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> std::result::Result<Value, S::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = list.next_element()? {
+            items.push(item);
         }
-        deserializer.deserialize_map(Each)
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Value, M::Error> {
+        let mut object = Map::new();
+        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+            if object.contains_key(&key) {
+                return Err(M::Error::custom(format!("the key {key:?} stands twice")));
+            }
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
     }
 }
 
@@ -226,24 +275,33 @@ impl Arguments {
         Arguments::from_json(text)
     }
 
-    /// Reads one JSON object; lists become text with commas.
+    /// Reads one JSON object; lists become text with commas, lists of entries stay JSON.
     pub fn from_json(text: &str) -> Result<Arguments> {
-        let Pairs(pairs) = serde_json::from_str(text).map_err(|e| bad_json(&e.to_string()))?;
+        let Value::Object(object) = strict_json(text).map_err(|e| bad_json(&e.to_string()))? else {
+            return Err(bad_json(text));
+        };
         let mut all = Arguments::default();
-        for (key, value) in pairs {
-            let bad = || bad_json(&format!("{key}={value}"));
+        for (key, value) in object {
+            let text = plain(&value).ok_or_else(|| bad_json(&format!("{key}={value}")))?;
             let shape = match &value {
-                Value::Object(_) => return Err(bad()),
-                Value::Array(items) if items.iter().any(|i| !is_item(i)) => return Err(bad()),
-                Value::Array(_) => Some(Shape::List),
+                Value::Array(items) if items.iter().all(is_item) => Some(Shape::List(value.to_string())),
+                Value::Array(_) => Some(Shape::Entries),
                 Value::Number(_) => Some(Shape::Number),
                 Value::Bool(_) => Some(Shape::Switch),
-                Value::Null | Value::String(_) => None,
+                Value::Null | Value::String(_) | Value::Object(_) => None,
             };
             all.shapes.extend(shape.map(|shape| (key.clone(), shape)));
-            all.values.insert(key, plain(&value));
+            all.values.insert(key, text);
         }
         Ok(all)
+    }
+
+    /// The value where it was given and is not empty; a list as it was written in JSON.
+    pub fn given_whole(&self, name: &str) -> Option<&str> {
+        match self.shapes.get(name) {
+            Some(Shape::List(json)) => Some(json),
+            _ => self.given(name),
+        }
     }
 
     /// Adds one value.
@@ -314,13 +372,21 @@ fn is_item(value: &Value) -> bool {
     }
 }
 
-fn plain(value: &Value) -> String {
+/// A value as text; none for what no argument holds.
+pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
-        Value::Null | Value::Object(_) => String::new(),
-        Value::Bool(on) => if *on { "on" } else { "off" }.into(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Null => Some(String::new()),
+        Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) if items.iter().all(is_item) => {
+            items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(","))
+        }
+        // A list of entries with fields of their own is for whoever takes such a list.
+        Value::Array(items) if items.iter().all(|i| i.is_string() || i.is_object()) => {
+            Some(value.to_string())
+        }
+        Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -333,6 +399,12 @@ fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
         Some(_) => Err(bad("a time in the future")),
         None => Err(bad("a date as 2026-12-01 or 2026-12-01 18:00 (UTC), or a span as 90m, 6h, 7d")),
     }
+}
+
+/// Reads a time as [`written`](crate::clock::written) writes it, or as people do.
+pub(super) fn moment(text: &str) -> Result<Seconds> {
+    let accepted = "a time as 2026-12-01 or 2026-12-01 18:00 (UTC)";
+    date(text).ok_or_else(|| Error::bad_value("The time", text, accepted))
 }
 
 fn span(text: &str) -> Option<i64> {
@@ -400,6 +472,8 @@ mod tests {
             r#"{"a":"1"} {"a":"2"}"#,
             r#"{"a":["x,y"]}"#,
             r#"{"a":[["x"]]}"#,
+            r#"{"a":[{"b":"1","b":"2"}]}"#,
+            "[]",
             r#"{"a":[null]}"#,
             r#"{"a":{"b":1}}"#,
             r#"{"a":1e999}"#,

@@ -94,14 +94,17 @@ fn a_field_that_a_function_does_not_know_is_refused_by_name() {
 fn a_value_of_the_wrong_type_is_refused_by_the_name_of_its_argument() {
     each(|sandbox, function, needed| {
         for argument in function.arguments {
-            let mut wrong = vec![json!({ "a": 1 }), json!([["DE"]]), json!([{ "a": 1 }])];
+            let mut wrong = vec![json!({ "a": 1 }), json!([["DE"]]), json!([null])];
+            if argument.kind != Kind::Entries {
+                wrong.push(json!([{ "a": 1 }]));
+            }
             if !argument.kind.takes_several() {
                 wrong.push(json!(["DE", "AT"]));
             }
             match argument.kind {
                 Kind::Number(..) => wrong.extend([json!(true), json!("many"), json!(1.5), json!(1e300)]),
                 Kind::Switch => wrong.extend([json!(7), json!("perhaps")]),
-                Kind::Text => {}
+                Kind::Text | Kind::Entries => {}
                 _ => wrong.extend([json!(7), json!(true)]),
             }
             for value in wrong {
@@ -131,7 +134,7 @@ fn what_steers_a_terminal_turns_text_around_or_marks_it_up_is_refused() {
             let mut wrong = vec!["a\u{1b}[2Jb", "a\u{202e}b", "a\u{2066}b", "a\0b", "a\u{9b}b", "a\u{7f}b"];
             match argument.kind {
                 Kind::Note => wrong.extend(["<script>alert(1)</script>", "one\nline"]),
-                Kind::Text | Kind::File => {}
+                Kind::Text | Kind::Entries | Kind::File => {}
                 _ => wrong.extend(["<script>alert(1)</script>", "\"><img src=x>", "one\nline"]),
             }
             for text in wrong {

@@ -13,6 +13,7 @@ mod hostile;
 mod keeper;
 mod keeper_faults;
 mod limiter;
+mod lists;
 mod logins;
 mod monitoring;
 mod people;
