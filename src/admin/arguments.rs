@@ -383,7 +383,7 @@ pub(super) fn plain(value: &Value) -> Option<String> {
             items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(","))
         }
         // A list of entries with fields of their own is for whoever takes such a list.
-        Value::Array(items) if items.iter().all(|i| i.is_string() || i.is_object()) => {
+        Value::Array(items) if items.iter().any(Value::is_object) && !items.iter().any(Value::is_array) => {
             Some(value.to_string())
         }
         Value::Array(_) | Value::Object(_) => None,
