@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, blocks, config, countries, explain, held, init, lists, settings,
-    status, undo,
+    Admin, Outcome, activity, allowances, backup, blocks, config, countries, explain, held, init, lists,
+    settings, status, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -553,6 +553,27 @@ pub const FUNCTIONS: &[Function] = &[
             option("without_mail_users", Kind::Text, "users that are not to be among them any more"),
         ],
         init::init,
+    ),
+    changes(
+        "backup",
+        &["backup"],
+        "Copy settings and state into a new file, while everything goes on",
+        &[
+            needed("file", Kind::File, "the file; it must not be there yet"),
+            switch("settings_only", "leave the state out: counters, stops, activity, figures"),
+        ],
+        backup::backup,
+    ),
+    changes(
+        "restore",
+        &["restore"],
+        "Put the settings of a backup in the place of those that are there",
+        &[
+            needed("file", Kind::File, "a file that `postern backup` wrote"),
+            switch("state", "the state too: counters, stops, activity, figures"),
+            switch("confirm", "do it; without this, only look whether the backup is good"),
+        ],
+        backup::restore,
     ),
     changes("publish", &["publish"], "Publish the policy for the hooks anew", &[], |a, _| {
         let generation = a.publish()?;

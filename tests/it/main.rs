@@ -4,6 +4,7 @@
 
 mod sandbox;
 
+mod backups;
 mod bad_input;
 mod broken;
 mod chain;
