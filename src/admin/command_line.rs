@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
 use crate::keeper;
 use crate::paths::Paths;
+use crate::progress;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::{OsStr, OsString};
 
@@ -150,6 +151,9 @@ pub fn run(matches: &ArgMatches) -> Spoken {
         _ => {}
     }
     let function = function_of(matches);
+    if let Some(function) = function.filter(|_| !is_json(matches)) {
+        progress::doing(&format!("postern {}", function.words.join(" ")));
+    }
     let outcome = function_call(&admin, function, matches);
     if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function) }
 }

@@ -14,6 +14,7 @@ use super::arguments::{Arguments, Kind, strict_json};
 use super::{Admin, Outcome};
 use crate::clock::{Seconds, written};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::store::settings::Change;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -160,7 +161,9 @@ fn one_of_json(value: &Value, known: &[&str]) -> std::result::Result<Arguments, 
 /// Reads each row; those that are not accepted, with their sentences.
 pub(super) fn sorted<T>(rows: Vec<Row>, mut read: impl FnMut(&Arguments) -> Result<T>) -> (Vec<T>, Vec<Bad>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let mut progress = Progress::default();
     for row in rows {
+        progress.tick();
         let entry = row.fields.and_then(|fields| read(&fields).map_err(|e| e.to_string()));
         match entry {
             Ok(entry) => good.push(entry),

@@ -1,6 +1,7 @@
 //! What people see: on a terminal, and where it is none.
 
-use crate::sandbox::{Ran, Sandbox, on_terminal};
+use crate::sandbox::{Ran, Sandbox, on_terminal, on_watched_terminal, run};
+use std::process::Command;
 
 const LONG_NOTE: &str = "a note of one hundred letters, or of rather more than that, so that no screen of eighty columns holds it in a line";
 
@@ -39,7 +40,7 @@ fn a_table_fits_the_terminal_and_is_whole_elsewhere() {
     // The environment's word goes before the terminal's, and counts on a terminal alone.
     fits(&shown(&sandbox, 200, &[("COLUMNS", "70")], &words).succeeded(), 70);
     let mut command = sandbox.program("postern", 0, &[]);
-    let piped = crate::sandbox::run(command.env("COLUMNS", "40").args(words)).succeeded();
+    let piped = run(command.env("COLUMNS", "40").args(words)).succeeded();
     assert_eq!(piped, whole);
 }
 
@@ -111,4 +112,47 @@ fn an_error_names_the_next_command() {
     assert!(said.err.contains("as root"), "{said:?}");
     let said = Sandbox::bare().postern(&["settings", "list"]);
     assert!(said.err.contains("`postern init`"), "{said:?}");
+}
+
+/// A restore that waits for somebody who works with the state: the file that is held open for that, to be dropped.
+fn slow_restore(sandbox: &Sandbox) -> (Command, std::fs::File) {
+    let file = sandbox.path("backup.tar");
+    sandbox.postern(&["backup", file.to_str().unwrap()]).succeeded();
+    let working = std::fs::File::open(sandbox.path("var/lib/postern/state/state.lock")).unwrap();
+    working.lock_shared().unwrap();
+    let mut command = sandbox.program("postern", 0, &[]);
+    command.env("TERM", "xterm").args(["restore", file.to_str().unwrap(), "--state", "--confirm"]);
+    (command, working)
+}
+
+#[test]
+fn what_goes_on_for_longer_than_a_second_says_so_on_a_terminal() {
+    let sandbox = Sandbox::new();
+    let (command, working) = slow_restore(&sandbox);
+    let mut working = Some(working);
+    let seen = on_watched_terminal(command, 100, move |shown| {
+        if shown.contains("at work for 2 s") {
+            working.take();
+        }
+    });
+    let shown = seen.succeeded();
+    assert!(
+        shown.contains("\rpostern restore: at work for 1 s …\rpostern restore: at work for 2 s …"),
+        "{shown:?}"
+    );
+    let (_, after) = shown.rsplit_once("\r\u{1b}[K").expect("the line goes away");
+    assert!(after.starts_with("The settings are those of"), "{shown:?}");
+}
+
+#[test]
+fn nothing_of_that_is_told_to_who_is_no_terminal() {
+    let sandbox = Sandbox::new();
+    let (mut command, working) = slow_restore(&sandbox);
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        drop(working);
+    });
+    let ran = run(&mut command);
+    holder.join().unwrap();
+    assert_eq!((ran.err.as_str(), ran.status), ("", Some(0)), "{ran:?}");
 }

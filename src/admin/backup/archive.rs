@@ -10,6 +10,7 @@
 
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -66,11 +67,12 @@ pub(super) struct Part {
 struct Summed<T> {
     inner: T,
     sum: Sha256,
+    progress: Progress,
 }
 
 impl<T> Summed<T> {
     fn new(inner: T) -> Summed<T> {
-        Summed { inner, sum: Sha256::new() }
+        Summed { inner, sum: Sha256::new(), progress: Progress::default() }
     }
 
     fn digits(self) -> String {
@@ -82,6 +84,7 @@ impl<T: Write> Write for Summed<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
         self.sum.update(&bytes[..n]);
+        self.progress.tick();
         Ok(n)
     }
 

@@ -12,6 +12,7 @@ use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::policy::SERVER;
+use crate::progress::Progress;
 use crate::settings::{Settings, TABLE};
 use crate::store::{copy, schema};
 use rusqlite::types::Value;
@@ -189,7 +190,9 @@ fn copy_rows(to: &Connection, from: &Connection, table: &str) -> rusqlite::Resul
     let places = vec!["?"; width].join(",");
     let mut write = to.prepare(&format!("INSERT INTO {table} VALUES ({places})"))?;
     let mut rows = read.query([])?;
+    let mut progress = Progress::default();
     while let Some(row) = rows.next()? {
+        progress.tick();
         let values = (0..width).map(|i| row.get(i)).collect::<rusqlite::Result<Vec<Value>>>()?;
         write.execute(params_from_iter(values))?;
     }

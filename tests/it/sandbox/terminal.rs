@@ -10,7 +10,17 @@ use std::time::Instant;
 /// Runs a program whose standard output and standard error are a terminal of so many columns; what it showed, without
 /// the carriage returns that terminals put before line ends.
 #[track_caller]
-pub(crate) fn on_terminal(mut command: Command, columns: u16) -> Ran {
+pub(crate) fn on_terminal(command: Command, columns: u16) -> Ran {
+    on_watched_terminal(command, columns, |_| {})
+}
+
+/// The same; `watch` sees what was shown so far each time that there is more.
+#[track_caller]
+pub(crate) fn on_watched_terminal(
+    mut command: Command,
+    columns: u16,
+    mut watch: impl FnMut(&str) + Send + 'static,
+) -> Ran {
     let size = Winsize { ws_row: 25, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(Some(&size), None).unwrap();
     let (out, err) = (terminal.slave.try_clone().unwrap(), terminal.slave.try_clone().unwrap());
@@ -23,6 +33,7 @@ pub(crate) fn on_terminal(mut command: Command, columns: u16) -> Ran {
         // The end is an error here: nobody holds the other side any more.
         while let Ok(n @ 1..) = screen.read(&mut piece) {
             shown.extend_from_slice(&piece[..n]);
+            watch(&String::from_utf8_lossy(&shown));
         }
         String::from_utf8_lossy(&shown).replace("\r\n", "\n")
     });
