@@ -4,7 +4,7 @@ use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
 use super::render::{self, Look};
 use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, manual, openapi};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -13,7 +13,9 @@ use crate::keeper;
 use crate::paths::Paths;
 use crate::progress;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// What `main` prints, and with which status it exits.
 #[derive(Debug, Default)]
@@ -28,6 +30,13 @@ pub struct Spoken {
 
 /// The command as clap knows it.
 pub fn command() -> Command {
+    let folder = Arg::new("folder").required(true).value_name("DIR").value_parser(value_parser!(PathBuf));
+    shown()
+        .subcommand(Command::new("man").about("Write the manual pages into a folder").hide(true).arg(folder))
+}
+
+/// What manual pages and completions tell of.
+fn shown() -> Command {
     let mut root = Command::new("postern")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Guards the mail logins and the outgoing mail of this server")
@@ -49,7 +58,12 @@ pub fn command() -> Command {
     for function in FUNCTIONS.iter().filter(|f| f.words.len() == 1) {
         root = root.subcommand(function_command(function));
     }
-    root.subcommand(api_command()).subcommand(keeper_command())
+    let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell));
+    let completions = Command::new("completions")
+        .about("Print completions for a shell")
+        .long_about("Print completions for a shell, as for: postern completions bash > /usr/share/bash-completion/completions/postern")
+        .arg(shell.value_name("SHELL"));
+    root.subcommand(api_command()).subcommand(keeper_command()).subcommand(completions)
 }
 
 fn last_word(words: &'static str) -> &'static str {
@@ -146,7 +160,24 @@ pub fn run(matches: &ArgMatches) -> Spoken {
         Err(error) => return in_words(Err(error), None),
     };
     match matches.subcommand() {
+        Some(("api", api)) if api.get_flag("openapi") => {
+            return in_words(Ok(Outcome::whole(format!("{:#}\n", openapi::document()))), None);
+        }
+        Some(("api", api)) if api.get_flag("list") && is_json(matches) => {
+            return in_json(&table::call(&admin, "list_functions", &Arguments::default()));
+        }
+        Some(("api", api)) if api.get_flag("list") => return in_words(Ok(table::overview().into()), None),
         Some(("api", api)) => return in_json(&api_call(&admin, api)),
+        Some(("completions", words)) => {
+            let shell = words.get_one::<Shell>("shell").copied().unwrap_or(Shell::Bash);
+            return Spoken { out: manual::completions(shown(), shell), ..Spoken::default() };
+        }
+        Some(("man", words)) => {
+            let folder = words.get_one::<PathBuf>("folder").cloned().unwrap_or_default();
+            let told =
+                |names: Vec<String>| Outcome::said(format!("{} manual pages were written.", names.len()));
+            return in_words(manual::write(shown(), &folder).map(told), None);
+        }
         Some(("keeper", words)) => return in_words(keep(&admin, words), None),
         _ => {}
     }

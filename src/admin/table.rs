@@ -633,6 +633,14 @@ fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
     Ok(json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>()).into())
 }
 
+/// The functions as a table for people: what need not be given stands in brackets.
+pub fn overview() -> Value {
+    let word = |a: &Argument| if a.required { a.name.to_string() } else { format!("[{}]", a.name) };
+    let words = |f: &Function| f.arguments.iter().map(word).collect::<Vec<_>>().join(" ");
+    let row = |f: &Function| json!({ "function": f.name, "arguments": words(f), "about": f.about });
+    json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

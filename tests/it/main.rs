@@ -16,6 +16,7 @@ mod keeper_faults;
 mod limiter;
 mod lists;
 mod logins;
+mod manual;
 mod monitoring;
 mod people;
 mod policy;
