@@ -51,9 +51,12 @@ fn policy(sandbox: &Sandbox) -> Vec<(String, Vec<u8>, String)> {
     rows.map(|row| without_numbers(row.unwrap())).collect()
 }
 
-/// Every file below the folder of what is kept, with its bytes, owner and mode.
-fn everything(sandbox: &Sandbox) -> BTreeMap<PathBuf, (Vec<u8>, (u32, u32), u32)> {
-    fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, (Vec<u8>, (u32, u32), u32)>) {
+/// Files with their bytes, owner and mode.
+type Files = BTreeMap<PathBuf, (Vec<u8>, (u32, u32), u32)>;
+
+/// Every file below the folder of what is kept.
+fn everything(sandbox: &Sandbox) -> Files {
+    fn walk(folder: &Path, found: &mut Files) {
         for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
             let bytes = if entry.is_file() { fs::read(&entry).unwrap() } else { Vec::new() };
             found.insert(entry.clone(), (bytes, owner_of(&entry), mode_of(&entry)));

@@ -15,6 +15,7 @@ mod keeper;
 mod keeper_faults;
 mod limiter;
 mod lists;
+mod log_lines;
 mod logins;
 mod manual;
 mod monitoring;

@@ -196,7 +196,7 @@ fn manifest(json: &[u8]) -> Result<Manifest> {
     }
 }
 
-fn member<'a, 'b>(entries: &'b mut Entries<'a, File>, name: &str) -> Result<tar::Entry<'a, File>> {
+fn member<'a>(entries: &mut Entries<'a, File>, name: &str) -> Result<tar::Entry<'a, File>> {
     let found = entries.next().ok_or_else(|| refused(format!("{name} is missing")))?.map_err(cut_off)?;
     let is_it = found.path_bytes().as_ref() == name.as_bytes();
     if !is_it || found.header().entry_type() != EntryType::Regular {
