@@ -95,7 +95,8 @@ fn function_command(function: &'static Function) -> Command {
     }
     if function.changes {
         let generation = Arg::new("generation").long("generation").value_name("NUMBER").hide_short_help(true);
-        command = command.arg(generation.help("refuse if somebody changed anything since this generation"));
+        let help = "refuse if somebody changed anything since this generation";
+        command = command.arg(generation.help(help).long_help(help));
     }
     command
 }

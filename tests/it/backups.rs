@@ -254,6 +254,8 @@ fn a_new_server_takes_over_settings_trail_and_state() {
         new.api(&["list_audit", "limit=1000"]).as_array().unwrap()[1..],
         trail.as_array().unwrap()[..]
     );
+    let generation = |of: &Sandbox| of.api(&["get_settings"])["generation"].as_i64().unwrap();
+    assert!(generation(&new) > generation(&old), "whoever read the old one's is told that it was changed");
     // What belongs to the machine is this one's own.
     let host: String = Connection::open(new.path("var/lib/postern/settings.db"))
         .unwrap()
