@@ -56,4 +56,5 @@ pub mod kept;
 pub mod local_user;
 pub mod log;
 pub mod paths;
+pub mod progress;
 pub mod trouble;

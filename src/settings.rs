@@ -17,6 +17,17 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// The word that stands for it in settings and lists.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Monitor => "monitor",
+            Mode::Enforce => "enforce",
+        }
+    }
+}
+
 /// What becomes of a local submission over the limit. Exim's `acl_not_smtp` knows no temporary refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

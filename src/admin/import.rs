@@ -10,10 +10,11 @@
 //! What [`csv_of`] writes is read again as it was. A field there that a spreadsheet would take for a formula is
 //! written with `'` before it, and read without.
 
-use super::arguments::{Arguments, Kind};
+use super::arguments::{Arguments, Kind, strict_json};
 use super::{Admin, Outcome};
 use crate::clock::{Seconds, written};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::store::settings::Change;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ pub(super) struct Row {
 
 /// What is to be read: the argument `entries`, or the file that `file` names (`-` is standard input).
 pub(super) fn text_of(given: &Arguments) -> Result<String> {
-    match (given.given("entries"), given.given("file")) {
+    match (given.given_whole("entries"), given.given("file")) {
         (Some(text), None) => Ok(text.into()),
         (None, Some("-")) => read(std::io::stdin(), "standard input"),
         (None, Some(path)) => {
@@ -135,9 +136,11 @@ fn without_guard(field: &str) -> &str {
 }
 
 fn from_json(text: &str, known: &[&str]) -> Result<Vec<Row>> {
-    let entries: Vec<Value> = serde_json::from_str(text).map_err(|e| {
-        Error::bad_value("The JSON list", &e.to_string(), "a list of texts or of objects with fields")
-    })?;
+    let bad =
+        |what: &str| Error::bad_value("The JSON list", what, "a list of texts or of objects with fields");
+    let Value::Array(entries) = strict_json(text).map_err(|e| bad(&e.to_string()))? else {
+        return Err(bad(text));
+    };
     let entry =
         |(number, value): (usize, &Value)| Row { line: number + 1, fields: one_of_json(value, known) };
     Ok(entries.iter().enumerate().map(entry).collect())
@@ -158,7 +161,9 @@ fn one_of_json(value: &Value, known: &[&str]) -> std::result::Result<Arguments, 
 /// Reads each row; those that are not accepted, with their sentences.
 pub(super) fn sorted<T>(rows: Vec<Row>, mut read: impl FnMut(&Arguments) -> Result<T>) -> (Vec<T>, Vec<Bad>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let mut progress = Progress::default();
     for row in rows {
+        progress.tick();
         let entry = row.fields.and_then(|fields| read(&fields).map_err(|e| e.to_string()));
         match entry {
             Ok(entry) => good.push(entry),

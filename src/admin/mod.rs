@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod allowances;
 pub mod arguments;
+pub mod backup;
 pub mod blocks;
 pub mod command_line;
 pub mod config;
@@ -18,6 +19,9 @@ pub mod held;
 mod import;
 pub mod init;
 pub mod lists;
+pub mod manual;
+pub(crate) mod monitoring;
+pub mod openapi;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
@@ -54,6 +58,8 @@ pub struct Outcome {
     /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
     /// Prometheus). In the API it is the data.
     pub text: Option<String>,
+    /// The command line's exit status where the caller expects one of its own.
+    pub exit: Option<u8>,
 }
 
 impl From<Value> for Outcome {
@@ -103,14 +109,19 @@ impl Admin {
     pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
         let mut store = self.settings()?;
         let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
-        let published = server_country::publish(&self.call, &store);
+        self.put_in_force(&store)?;
+        Ok(made)
+    }
+
+    /// Publishes what was changed, and logs it.
+    pub(crate) fn put_in_force(&self, store: &SettingsStore) -> Result<()> {
+        let published = server_country::publish(&self.call, store);
         published.map_err(|e| {
             Error::State(format!(
                 "The change is saved, but not in force yet; `postern tick` tries again. {e}"
             ))
         })?;
-        self.log_change(&store)?;
-        Ok(made)
+        self.log_change(store)
     }
 
     /// One line for each row of the latest change, as far as a log is for reading.

@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, blocks, config, countries, explain, held, init, lists, settings,
-    status, undo,
+    Admin, Outcome, activity, allowances, backup, blocks, config, countries, explain, held, init, lists,
+    settings, status, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -67,7 +67,9 @@ impl Function {
     /// Refuses arguments that the function does not know, missing ones that it needs, and values that are not of
     /// their kind.
     fn check(&self, given: &Arguments) -> Result<()> {
-        let known = |name: &str| self.arguments.iter().any(|a| a.name == name) || name == "generation";
+        let known = |name: &str| {
+            self.arguments.iter().any(|a| a.name == name) || (self.changes && name == "generation")
+        };
         if let Some(unknown) = given.names().find(|name| !known(name)) {
             let names: Vec<_> = self.arguments.iter().map(|a| a.name).collect();
             let takes = if names.is_empty() { "no argument".into() } else { names.join(", ") };
@@ -77,15 +79,17 @@ impl Function {
             true => !given.names().any(|name| name == a.name),
             false => given.text(a.name).is_empty(),
         };
-        match self.arguments.iter().find(|a| a.required && lacks(a)) {
-            Some(missing) => {
-                let what = format!("The argument {} of {}", missing.name, self.name);
-                Err(Error::bad_value(what, "", missing.meaning))
-            }
-            None => self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given)),
+        if let Some(missing) = self.arguments.iter().find(|a| a.required && lacks(a)) {
+            let what = format!("The argument {} of {}", missing.name, self.name);
+            return Err(Error::bad_value(what, "", missing.meaning));
         }
+        GENERATION.check("generation", given)?;
+        self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given))
     }
 }
+
+/// What a caller read before: every function that changes something takes it.
+pub const GENERATION: Kind = Kind::Number(0, i64::MAX);
 
 /// Calls a function of the table.
 pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {
@@ -139,7 +143,7 @@ const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows 
 
 const FILE: Argument =
     Argument { positional: true, ..option("file", Kind::File, "the file; - is standard input") };
-const ENTRIES: Argument = option("entries", Kind::Text, "the same as text, or in JSON as a list");
+const ENTRIES: Argument = option("entries", Kind::Entries, "the same as text, or in JSON as a list");
 const ON_BAD: Argument = option(
     "on_bad",
     Kind::Word(&["refuse", "keep"]),
@@ -185,7 +189,11 @@ pub const FUNCTIONS: &[Function] = &[
         "status",
         &["status"],
         "What is in place, what is not covered, what is in trouble",
-        &[],
+        &[option(
+            "format",
+            Kind::Word(&["text", "json", "nagios", "prometheus"]),
+            "text, json, nagios (one line; exit status 0 to 3) or prometheus; text if not given",
+        )],
         status::status,
     ),
     reads(
@@ -546,6 +554,27 @@ pub const FUNCTIONS: &[Function] = &[
         ],
         init::init,
     ),
+    changes(
+        "backup",
+        &["backup"],
+        "Copy settings and state into a new file, while everything goes on",
+        &[
+            needed("file", Kind::File, "the file; it must not be there yet"),
+            switch("settings_only", "leave the state out: counters, stops, activity, figures"),
+        ],
+        backup::backup,
+    ),
+    changes(
+        "restore",
+        &["restore"],
+        "Put the settings of a backup in the place of those that are there",
+        &[
+            needed("file", Kind::File, "a file that `postern backup` wrote"),
+            switch("state", "the state too: counters, stops, activity, figures"),
+            switch("confirm", "do it; without this, only look whether the backup is good"),
+        ],
+        backup::restore,
+    ),
     changes("publish", &["publish"], "Publish the policy for the hooks anew", &[], |a, _| {
         let generation = a.publish()?;
         Ok(Outcome::said(format!("The policy was published (generation {generation}).")))
@@ -602,6 +631,14 @@ fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
         })
     };
     Ok(json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>()).into())
+}
+
+/// The functions as a table for people: what need not be given stands in brackets.
+pub fn overview() -> Value {
+    let word = |a: &Argument| if a.required { a.name.to_string() } else { format!("[{}]", a.name) };
+    let words = |f: &Function| f.arguments.iter().map(word).collect::<Vec<_>>().join(" ");
+    let row = |f: &Function| json!({ "function": f.name, "arguments": words(f), "about": f.about });
+    json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 mod sandbox;
 
+mod backups;
+mod bad_input;
 mod broken;
 mod chain;
 mod gate;
@@ -14,7 +16,11 @@ mod keeper_faults;
 mod keeper_prepare;
 mod limiter;
 mod lists;
+mod log_lines;
 mod logins;
+mod manual;
+mod monitoring;
+mod people;
 mod policy;
 mod postfix;
 mod postlogin;

@@ -77,6 +77,16 @@ impl<'a> Change<'a> {
         &self.transaction
     }
 
+    /// The generation that the change makes.
+    pub fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    /// Makes the change a generation after this one at least.
+    pub(super) fn go_on_from(&mut self, generation: i64) {
+        self.generation = self.generation.max(generation.saturating_add(1));
+    }
+
     /// How many rows the change has in the trail so far.
     pub fn rows(&self) -> usize {
         self.rows

@@ -13,6 +13,7 @@
 
 mod access;
 pub mod activity;
+pub mod backup;
 pub mod held;
 pub mod known_networks;
 pub mod notices;

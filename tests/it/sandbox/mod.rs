@@ -8,11 +8,13 @@ mod files;
 mod keeper;
 mod process;
 mod syslog;
+mod terminal;
 
 pub(crate) use dovecot::Call;
 pub(crate) use files::{Mounted, mode_of, owner_of};
 pub(crate) use keeper::{Keeper, as_user, ask, eventually};
-pub(crate) use process::{FOREVER, Ran, run};
+pub(crate) use process::{FOREVER, Ran, finish_with_input, run};
+pub(crate) use terminal::{on_terminal, on_watched_terminal};
 
 use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
 use serde_json::Value;
