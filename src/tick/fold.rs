@@ -1,11 +1,12 @@
 //! Folding the tally into the roll-ups. Mail users can lay anything into its folder: one file that cannot be
 //! folded keeps no other from it.
 
-use super::Done;
+use super::{Done, retention};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::shared_folder::out_of_the_way;
-use crate::store::state::{State, rollups};
+use crate::store::state::rollups::{self, Retention};
+use crate::store::state::State;
 use crate::tally;
 use nix::libc;
 use std::fs::{File, OpenOptions};
@@ -35,9 +36,10 @@ pub(super) fn fold_tally(call: &Call) -> Result<Done> {
         Ok(false) => {}
         Err(error) => done.failed.push(error.to_string()),
     }
+    let retention = retention(call);
     let mut state = State::open(&call.paths)?;
     for file in waiting(call)? {
-        done.add(fold_file(call, &mut state, &file).map(Done::telling));
+        done.add(fold_file(call, &retention, &mut state, &file).map(Done::telling));
     }
     Ok(done)
 }
@@ -54,14 +56,19 @@ fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
 
 /// Folds the file and takes it away. What could not be read is taken away too; a folder gets a name at which
 /// nobody looks again, and is told about this once.
-fn fold_file(call: &Call, state: &mut State, file: &Path) -> Result<Option<String>> {
+fn fold_file(
+    call: &Call,
+    retention: &Retention,
+    state: &mut State,
+    file: &Path,
+) -> Result<Option<String>> {
     if let Some(opened) = open_plain(file)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // One that grows meanwhile has no end of its own.
         in_pieces(opened.take(LARGEST), PIECE, |begin, piece| {
             // Each has a name of its own, so that none counts twice where the work was broken off.
             let name = if begin == 0 { name.clone() } else { format!("{name}@{begin}") };
-            state.write(|t| rollups::fold(t, &name, &String::from_utf8_lossy(piece), call.now))
+            state.write(|t| rollups::fold(t, &name, &String::from_utf8_lossy(piece), call.now, retention))
         })
         .map_err(|broken| match broken {
             Broken::Reading(error) => Error::file("read", file)(error),

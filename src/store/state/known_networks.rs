@@ -59,20 +59,18 @@ pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
     .collect()
 }
 
-/// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap.
-pub(super) fn prune(t: &Transaction, now: Seconds) -> Result<()> {
-    prune_to(t, now, MOST)
+/// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap; `piece` of each at once.
+pub(super) fn prune(t: &Transaction, now: Seconds, piece: i64) -> Result<()> {
+    prune_to(t, now, MOST, piece)
 }
 
-fn prune_to(t: &Transaction, now: Seconds, most: i64) -> Result<()> {
-    t.execute("DELETE FROM known_network WHERE last < ?1", [now / 86_400 - DAYS])?;
+fn prune_to(t: &Transaction, now: Seconds, most: i64, piece: i64) -> Result<()> {
+    let forget = "DELETE FROM known_network WHERE (account, network) IN
+         (SELECT account, network FROM known_network WHERE last < ?1 ORDER BY last LIMIT ?2)";
+    t.execute(forget, [now / 86_400 - DAYS, piece])?;
     let over: i64 = t.query_row("SELECT count(*) - ?1 FROM known_network", [most], |row| row.get(0))?;
     if over > 0 {
-        t.execute(
-            "DELETE FROM known_network WHERE (account, network) IN
-             (SELECT account, network FROM known_network ORDER BY last LIMIT ?1)",
-            [over],
-        )?;
+        t.execute(forget, [i64::MAX, over.min(piece)])?;
     }
     Ok(())
 }
@@ -132,9 +130,9 @@ mod tests {
         for n in 0..100 {
             add(&t, n, &network(n), 20_000 + n, 1).unwrap();
         }
-        prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000).unwrap();
+        prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000, 1000).unwrap();
         assert_eq!(count(&t), 90);
-        prune_to(&t, 20_100 * 86_400, 20).unwrap();
+        prune_to(&t, 20_100 * 86_400, 20, 1000).unwrap();
         let oldest: i64 = t.query_row("SELECT min(last) FROM known_network", [], |row| row.get(0)).unwrap();
         assert_eq!((count(&t), oldest), (20, 20_080));
     }

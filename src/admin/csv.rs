@@ -1,0 +1,113 @@
+//! Lists as CSV, for spreadsheets (RFC 4180, with `\n` at the end of a line).
+//!
+//! Names come from outside, and a spreadsheet takes a cell that begins with `=` and its like for a formula: such
+//! text gets a `'` before it, which spreadsheets show as "this is text" (OWASP, CSV Injection).
+
+use super::Outcome;
+use super::arguments::Arguments;
+use crate::error::{Error, Result};
+use serde_json::Value;
+
+/// The rows as they are; or as one text, where CSV was asked for.
+pub fn or_csv(given: &Arguments, rows: Value) -> Result<Outcome> {
+    match (given.text("format"), &rows) {
+        ("csv", Value::Array(list)) => Ok(Value::String(text(list)?).into()),
+        _ => Ok(rows.into()),
+    }
+}
+
+/// The same for an answer that has its rows in this field.
+pub fn rows_or_csv(given: &Arguments, answer: Value, rows: &str) -> Result<Outcome> {
+    match given.text("format") {
+        "csv" => or_csv(given, answer.get(rows).cloned().unwrap_or_default()),
+        _ => Ok(answer.into()),
+    }
+}
+
+/// Columns are those of the first row.
+fn text(rows: &[Value]) -> Result<String> {
+    let failed = |e: csv::Error| Error::State(format!("The rows could not be written as CSV: {e}."));
+    let columns: Vec<&String> = rows.first().and_then(Value::as_object).into_iter().flatten().map(|c| c.0).collect();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    if !columns.is_empty() {
+        writer.write_record(columns.iter().map(|c| c.as_bytes())).map_err(failed)?;
+    }
+    for row in rows {
+        writer.write_record(columns.iter().map(|c| cell(&row[c.as_str()]))).map_err(failed)?;
+    }
+    let bytes = writer.into_inner().map_err(|e| failed(e.into_error().into()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => harmless(text),
+        Value::Array(items) => harmless(&items.iter().map(within).collect::<Vec<_>>().join(" ")),
+        other => other.to_string(),
+    }
+}
+
+/// One of several things in a cell: a country by its code.
+fn within(value: &Value) -> String {
+    match value {
+        Value::Object(map) => map.get("code").and_then(Value::as_str).unwrap_or_default().into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn harmless(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    if text.trim_start().starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn csv_of(rows: Value) -> String {
+        let given = Arguments::from_words(["format=csv"]).unwrap();
+        or_csv(&given, rows).unwrap().data.as_str().unwrap().to_string()
+    }
+
+    #[test]
+    fn rows_become_lines_under_the_names_of_their_columns() {
+        let rows = json!([
+            { "code": "DE", "name": "Germany, \"the\"", "n": 3, "share": 60.5, "last": null },
+            { "code": "", "name": "x", "n": -1, "share": 0.0, "last": [{ "code": "BR" }, { "code": "" }] },
+        ]);
+        assert_eq!(
+            csv_of(rows),
+            "code,name,n,share,last\nDE,\"Germany, \"\"the\"\"\",3,60.5,\n,x,-1,0.0,BR \n"
+        );
+        assert_eq!(csv_of(json!([])), "");
+    }
+
+    #[test]
+    fn no_name_becomes_a_formula() {
+        for name in ["=1+1", "+1", "-1@x.test", "@SUM(1)", "\t=1", " =1", "\r\n=1", "\u{a0}=1"] {
+            let text = csv_of(json!([{ "account": name }]));
+            let cell = text.lines().nth(1).unwrap().trim_matches('"');
+            assert!(cell.starts_with('\''), "{name:?}: {text:?}");
+        }
+        assert_eq!(csv_of(json!([{ "account": "alice@example.test" }])), "account\nalice@example.test\n");
+    }
+
+    proptest! {
+        #[test]
+        fn any_names_read_back_as_one_cell_each(names in prop::collection::vec("\\PC{0,20}", 1..10)) {
+            let rows: Vec<Value> = names.iter().map(|n| json!({ "n": 1, "name": n })).collect();
+            let text = csv_of(json!(rows));
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            let read: Vec<String> = reader.records().map(|r| r.unwrap()[1].to_string()).collect();
+            prop_assert_eq!(read.len(), names.len());
+            for (read, name) in read.iter().zip(&names) {
+                prop_assert!(!read.trim_start().starts_with(['=', '+', '-', '@']));
+                prop_assert!(read == name || *read == format!("'{name}"));
+            }
+        }
+    }
+}
