@@ -12,6 +12,7 @@ mod hostile;
 mod keeper;
 mod keeper_faults;
 mod limiter;
+mod lists;
 mod logins;
 mod policy;
 mod postfix;

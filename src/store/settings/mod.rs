@@ -7,6 +7,7 @@
 mod changes;
 pub mod entries;
 pub mod publish;
+mod undo;
 
 pub use changes::{Audit, Change};
 
@@ -22,7 +23,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql")];
+pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// The open settings.
 pub struct SettingsStore {
@@ -160,6 +161,11 @@ impl SettingsStore {
         let made = make(&mut change)?;
         change.commit().map_err(failed_too)?;
         Ok(made)
+    }
+
+    /// The rows of one change in the trail, as they were made.
+    pub fn audit_of(&self, generation: i64) -> Result<Vec<Audit>> {
+        changes::audit_of(&self.connection, generation).map_err(self.failed("read"))
     }
 
     /// The trail of changes, newest first.

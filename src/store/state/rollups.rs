@@ -26,11 +26,11 @@
 
 use super::names::{self, Names};
 use super::places::{self, Table};
-use super::{activity, figures, known_networks};
+use super::{activity, figures, held, known_networks};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
-use crate::request::{Door, Service};
+use crate::request::{Door, MessageId, Service};
 use crate::settings::Settings;
 use crate::tally;
 use rusqlite::{Connection, Result, Transaction, params, params_from_iter};
@@ -167,12 +167,26 @@ fn fold_within(
     if fresh == 0 {
         return Ok(());
     }
-    let mut counts = Counts::default();
-    for entry in text.lines().filter_map(tally::parse).filter(known_words) {
-        counts.add(&entry, now, retention);
+    let (mut counts, mut late) = (Counts::default(), Vec::new());
+    for entry in text.lines().filter_map(tally::parse) {
+        if let Some(held) = held_message(&entry, now) {
+            late.push(held);
+        } else if known_words(&entry) {
+            counts.add(&entry, now, retention);
+        }
     }
+    held::keep_late(t, &late)?;
     let names = Names::load(t, caps.names, caps.unproven)?;
     Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
+}
+
+/// A message that was held while the state could not be written.
+fn held_message(entry: &tally::Entry, now: Seconds) -> Option<held::Held> {
+    let message = MessageId::new(entry.verdict).ok().filter(|_| entry.kind == "held")?;
+    let recipients = entry.reason.parse::<u32>().ok()?;
+    let account = Some(entry.account).filter(|account| !account.is_empty())?;
+    let (message, at) = (message.to_string(), entry.at.clamp(now - held::KEPT, now));
+    Some(held::Held { message, account: account.into(), at, recipients: recipients.into() })
 }
 
 /// Only words that this program itself writes become rows.

@@ -46,6 +46,22 @@ fn number(db: &Connection, sql: &str) -> i64 {
     db.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+#[test]
+fn a_message_that_was_held_and_not_recorded_is_listed_and_no_other_word_is_taken_for_one() {
+    let mut db = in_memory();
+    let line = |rest: &str| format!("2 {NOON} held exim-local local - - {rest}\n");
+    let text = line("1xW1Xt-0000gn-1R 3 webuser")
+        + &line("--option 3 webuser")
+        + &line("1xW1Xt-0000go-1R -3 webuser")
+        + &line("1xW1Xt-0000gp-1R 3 -")
+        + &line("1xW1Xt-0000gq-1R 1 webuser").replacen("2 1", "2 9", 1);
+    fold_one(&mut db, "fold-1", &text, CAPS);
+    let held = held::list(&db, "").unwrap();
+    let told: Vec<_> = held.iter().map(|h| (h.message.as_str(), h.recipients, h.at)).collect();
+    assert_eq!(told, [("1xW1Xt-0000gn-1R", 3, NOON), ("1xW1Xt-0000gq-1R", 1, NOON)]);
+    assert_eq!(figures(&db), []);
+}
+
 /// Whom a table of one span counts, in one column.
 fn counted(db: &Connection, table: &str, column: &str) -> Vec<(String, i64)> {
     let sql = format!(
