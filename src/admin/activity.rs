@@ -1,7 +1,7 @@
 //! Activity, the trail of changes, and networks that are known.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, csv};
+use super::{Admin, Outcome, spreadsheet};
 use crate::account::Account;
 use crate::address::Address;
 use crate::country::Country;
@@ -31,7 +31,7 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         limit: given.number_within("limit", 1, 10_000, 100)?,
     };
     let rows = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
-    csv::or_csv(given, json!(rows))
+    spreadsheet::or_csv(given, json!(rows))
 }
 
 /// Who changed what, newest first.

@@ -1,7 +1,7 @@
 //! Dry runs: whom a list of countries, or a mode of a rule, would have refused. From the roll-ups alone.
 
 use super::arguments::Arguments;
-use super::csv::rows_or_csv;
+use super::spreadsheet::rows_or_csv;
 use super::statistics::{days_by_account, name_of, read, second, since};
 use super::{Admin, Outcome};
 use crate::account::Subject;
@@ -187,9 +187,7 @@ fn of_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let whose = whose(admin, given)?;
     let effect = of(admin, &whose, days, limit(given)?)?;
     let refused = &effect.refused;
-    let country = |(code, sum): &(String, Sum)| {
-        json!({ "code": code, "name": name_of(code), "logins": sum.logins, "mailboxes": sum.who })
-    };
+    let country = |(code, sum): &(String, Sum)| json!({ "code": code, "name": name_of(code), "logins": sum.logins, "mailboxes": sum.who });
     let answer = json!({
         "rule": "country_rule",
         "mode": "enforce",
@@ -229,9 +227,7 @@ fn whose(admin: &Admin, given: &Arguments) -> Result<Whose> {
 
 /// Mailboxes that would have been refused, with their countries and last use.
 pub(super) fn mailbox_rows(refused: &Refused) -> Vec<Value> {
-    let place = |(code, n, last): &(String, u64, i64)| {
-        json!({ "code": code, "name": name_of(code), "logins": n, "last": second(*last) })
-    };
+    let place = |(code, n, last): &(String, u64, i64)| json!({ "code": code, "name": name_of(code), "logins": n, "last": second(*last) });
     let row = |(account, n, last, places): &(String, u64, i64, Vec<(String, u64, i64)>)| {
         json!({
             "account": account,
@@ -249,7 +245,13 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
     let now = (rule.mode)(&admin.settings()?.settings()?);
     let verdicts = [rule.did, rule.would].concat();
-    let heads = if mode == "monitor" { &[][..] } else if mode == "off" { rule.did } else { &verdicts };
+    let heads = if mode == "monitor" {
+        &[][..]
+    } else if mode == "off" {
+        rule.did
+    } else {
+        &verdicts
+    };
     let found = read(admin, |db| {
         let mut found = Vec::new();
         for (verdict, reason) in heads.iter().flat_map(|v| rule.reasons.iter().map(move |r| (v, r))) {
@@ -260,7 +262,9 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
     let refused = gathered(&found, limit(given)?);
     let (n, who, about) = (refused.sum.logins, refused.sum.who, rule.about);
     let says = match (mode, now) {
-        ("monitor", _) => "A rule in monitor mode refuses nobody; it records what it would have refused.".into(),
+        ("monitor", _) => {
+            "A rule in monitor mode refuses nobody; it records what it would have refused.".into()
+        }
         ("off", _) => format!(
             "Within the last {days} days this rule refused or held {n} {about} of {who} accounts; switched off, it would have let them go on to the next rule."
         ),
@@ -272,9 +276,7 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
             "Within the last {days} days this rule refused, held or would have refused {n} {about} of {who} accounts."
         ),
     };
-    let country = |(code, sum): &(String, Sum)| {
-        json!({ "code": code, "name": name_of(code), about: sum.logins, "accounts": sum.who })
-    };
+    let country = |(code, sum): &(String, Sum)| json!({ "code": code, "name": name_of(code), about: sum.logins, "accounts": sum.who });
     let answer = json!({
         "rule": rule.key,
         "mode": mode,

@@ -12,6 +12,7 @@ pub mod command_line;
 pub mod config;
 pub mod countries;
 pub mod data;
+pub mod effect;
 pub mod envelope;
 pub mod explain;
 pub mod held;
@@ -21,7 +22,10 @@ pub mod lists;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
+pub mod spreadsheet;
+pub mod statistics;
 pub mod status;
+pub mod story;
 pub mod table;
 pub mod undo;
 

@@ -4,8 +4,8 @@
 //! Days are whole days in UTC, today among them: `days=1` is today.
 
 use super::arguments::Arguments;
-use super::csv::rows_or_csv;
 use super::effect::{self, Whose};
+use super::spreadsheet::rows_or_csv;
 use super::{Admin, Outcome};
 use crate::account::Account;
 use crate::country::Country;
@@ -40,7 +40,8 @@ pub(super) fn days_by_account(admin: &Admin, given: &Arguments) -> Result<i64> {
     if days <= kept {
         return Ok(days);
     }
-    let accepted = format!("at most {kept}: figures by account and day are kept for so long (`keep_login_days`)");
+    let accepted =
+        format!("at most {kept}: figures by account and day are kept for so long (`keep_login_days`)");
     Err(Error::bad_value("The argument days", &days.to_string(), accepted))
 }
 
@@ -138,7 +139,8 @@ fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
 
 fn says(direction: &str) -> String {
     let days = "Days are whole days (UTC), today among them.";
-    let logins = "Shares are of the logins that succeeded; whose word counts for logins is shown by `postern status`.";
+    let logins =
+        "Shares are of the logins that succeeded; whose word counts for logins is shown by `postern status`.";
     let messages = "Shares of messages are of those sent; their country is that of the address from which the sender was logged in, and messages of local programs have none.";
     let inbound = "Inbound messages are not counted: Postern has no hook in their path; they are to be counted from the mail server's log by a later version.";
     match direction {
@@ -225,9 +227,7 @@ pub fn account_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         true => "Figures are by whole months, this one among them: by day they are kept for a shorter time.",
         false => "Days are whole days (UTC), today among them.",
     };
-    let place = |l: &Logins<String>| {
-        json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) })
-    };
+    let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });
     let answer = json!({
         "account": account.to_string(),
         "since": second(since),
@@ -271,9 +271,11 @@ pub fn suggest_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         .filter_map(|(code, n)| Some((code.as_ref()?, n)))
         .filter(|(code, _)| chosen.contains(code))
         .map(|(code, n)| json!({ "code": code, "name": code.name(), "logins": n, "share": share(*n, all) }))
-        .chain(added.filter(|a| !countries.iter().any(|(c, _)| c.as_ref() == Some(a))).map(
-            |code| json!({ "code": code, "name": code.name(), "logins": 0, "share": 0.0 }),
-        ))
+        .chain(
+            added
+                .filter(|a| !countries.iter().any(|(c, _)| c.as_ref() == Some(a)))
+                .map(|code| json!({ "code": code, "name": code.name(), "logins": 0, "share": 0.0 })),
+        )
         .collect();
     let answer = json!({
         "enough": enough,
@@ -301,12 +303,7 @@ pub fn suggest_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     rows_or_csv(given, answer, "mailboxes")
 }
 
-fn said(
-    chosen: &BTreeSet<Country>,
-    added: Option<Country>,
-    effect: &effect::Effect,
-    own: &str,
-) -> String {
+fn said(chosen: &BTreeSet<Country>, added: Option<Country>, effect: &effect::Effect, own: &str) -> String {
     let server = match added {
         Some(own) => format!(" {own} is the server's own country, and on the list for that."),
         None if own.starts_with("not known") => format!(" The server's own country is {own}"),
@@ -349,9 +346,8 @@ fn fewest(countries: &[(Option<Country>, i64)], all: i64, wanted: i64) -> (BTree
 /// A share in thousandths of a hundredth: 99.5 is 99,500.
 fn percent(text: &str) -> Result<i64> {
     let number = text.trim_end_matches('%').trim().parse::<f64>().ok().filter(|p| (50.0..=100.0).contains(p));
-    let number = number.ok_or_else(|| {
-        Error::bad_value("The argument percent", text, "a number from 50 to 100, as 99.5")
-    })?;
+    let number = number
+        .ok_or_else(|| Error::bad_value("The argument percent", text, "a number from 50 to 100, as 99.5"))?;
     Ok((number * 1000.0).round() as i64)
 }
 

@@ -5,8 +5,8 @@ use super::{Done, retention};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::shared_folder::out_of_the_way;
-use crate::store::state::rollups::{self, Retention};
 use crate::store::state::State;
+use crate::store::state::rollups::{self, Retention};
 use crate::tally;
 use nix::libc;
 use std::fs::{File, OpenOptions};
@@ -56,12 +56,7 @@ fn waiting(call: &Call) -> Result<Vec<PathBuf>> {
 
 /// Folds the file and takes it away. What could not be read is taken away too; a folder gets a name at which
 /// nobody looks again, and is told about this once.
-fn fold_file(
-    call: &Call,
-    retention: &Retention,
-    state: &mut State,
-    file: &Path,
-) -> Result<Option<String>> {
+fn fold_file(call: &Call, retention: &Retention, state: &mut State, file: &Path) -> Result<Option<String>> {
     if let Some(opened) = open_plain(file)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // One that grows meanwhile has no end of its own.

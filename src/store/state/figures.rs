@@ -82,7 +82,10 @@ const SUCCESS_DAYS: &str = "SELECT day FROM traffic_day
 
 /// On how many days from this one to today logins succeeded.
 pub fn days_with_logins(db: &Connection, since: i64, today: i64) -> Result<usize> {
-    let days = db.prepare_cached(SUCCESS_DAYS)?.query_map([since, today], |row| row.get(0))?.collect::<Result<Vec<i64>>>()?;
+    let days = db
+        .prepare_cached(SUCCESS_DAYS)?
+        .query_map([since, today], |row| row.get(0))?
+        .collect::<Result<Vec<i64>>>()?;
     Ok(days.len())
 }
 
@@ -98,7 +101,12 @@ pub struct AccountFigure {
 }
 
 /// One account's figures by country and service, from this day to today.
-pub fn of_account_by_day(db: &Connection, account: i64, since: i64, today: i64) -> Result<Vec<AccountFigure>> {
+pub fn of_account_by_day(
+    db: &Connection,
+    account: i64,
+    since: i64,
+    today: i64,
+) -> Result<Vec<AccountFigure>> {
     of_account(db, "day", account, since, today)
 }
 
@@ -122,7 +130,13 @@ fn of_account_sql(span: &str) -> String {
     )
 }
 
-fn of_account(db: &Connection, span: &str, account: i64, first: i64, last: i64) -> Result<Vec<AccountFigure>> {
+fn of_account(
+    db: &Connection,
+    span: &str,
+    account: i64,
+    first: i64,
+    last: i64,
+) -> Result<Vec<AccountFigure>> {
     let mut found: BTreeMap<(String, String), Uses> = BTreeMap::new();
     let mut statement = db.prepare_cached(&of_account_sql(span))?;
     let mut rows = statement.query([first, last, account])?;

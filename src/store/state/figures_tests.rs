@@ -9,7 +9,9 @@ fn months_begin_where_the_calendar_says() {
         let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").unwrap();
         date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp() / 86_400
     };
-    for (text, month) in [("1970-01-01", 1970 * 12), ("2024-02-29", 2024 * 12 + 1), ("2026-12-31", 2026 * 12 + 11)] {
+    for (text, month) in
+        [("1970-01-01", 1970 * 12), ("2024-02-29", 2024 * 12 + 1), ("2026-12-31", 2026 * 12 + 11)]
+    {
         assert_eq!(month_of(day(text)), month, "{text}");
     }
     assert_eq!(first_day(2024 * 12 + 2), day("2024-03-01"));
@@ -22,7 +24,9 @@ fn months_begin_where_the_calendar_says() {
 /// A row of each table for one day, so many times.
 fn lay(db: &Connection, day: i64, country: &str, n: i64) {
     let sql = |table: &str| {
-        format!("INSERT INTO {table} VALUES (?1, 'login', 'imap', ?2, 'succeeded', ?3) ON CONFLICT DO UPDATE SET n = n + ?3")
+        format!(
+            "INSERT INTO {table} VALUES (?1, 'login', 'imap', ?2, 'succeeded', ?3) ON CONFLICT DO UPDATE SET n = n + ?3"
+        )
     };
     db.execute(&sql("traffic_day"), params![day, country, n]).unwrap();
     db.execute(&sql("traffic_month"), params![month_of(day), country, n]).unwrap();
@@ -53,7 +57,8 @@ fn absurd_numbers_in_the_state_make_no_error() {
     assert_eq!(by_country(&db, 19_999, 20_000).unwrap()[0].n, i64::MAX);
     let figures = ["9223372036854775807"; 9].join(",");
     for day in [19_999, 20_000] {
-        db.execute(&format!("INSERT INTO account_day VALUES ({day}, 1, 'DE', 'imap', {figures})"), []).unwrap();
+        db.execute(&format!("INSERT INTO account_day VALUES ({day}, 1, 'DE', 'imap', {figures})"), [])
+            .unwrap();
     }
     assert_eq!(of_account_by_day(&db, 1, 19_999, 20_000).unwrap()[0].uses, [i64::MAX; 9]);
 }
@@ -75,8 +80,10 @@ fn no_statistic_reads_events_and_each_goes_along_a_key() {
     let network = "SELECT network, last, days FROM login_network WHERE country = ?1";
     let of_one = "SELECT country, last, days FROM login_place WHERE account = ?1";
     let next = "SELECT country FROM login_place WHERE country > ?1 ORDER BY country LIMIT 1";
-    let domain = "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
-    for sql in [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, &by_day, &by_month, place, network, of_one, next, domain] {
+    let domain =
+        "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
+    for sql in [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, &by_day, &by_month, place, network, of_one, next, domain]
+    {
         let steps = plan(&db, sql);
         // The span of days that a query makes up itself is no table of ours.
         let scans: Vec<_> = steps

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_network_that_is_used_again_is_one_row_with_its_first_and_last_day() {
         let mut db = in_memory();
-        db.execute("INSERT INTO account VALUES (7, 'alice@example.test')", []).unwrap();
+        db.execute("INSERT INTO account(id, name) VALUES (7, 'alice@example.test')", []).unwrap();
         let t = db.transaction().unwrap();
         for (day, n) in [(20_000, 2), (19_990, 1), (20_001, 1)] {
             add(&t, 7, &network(1), day, n).unwrap();

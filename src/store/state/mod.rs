@@ -56,7 +56,8 @@ const CACHE: u32 = 12 * 1024;
 pub const VERSION: i64 = 1;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+pub const SCHEMA: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// The open state, with the right to work on it.
 pub struct State {

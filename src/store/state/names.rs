@@ -42,7 +42,13 @@ impl Names {
 
     /// The number of this name, which was heard of on this day, and whether the name is proven; 0 where it gets
     /// none.
-    pub(super) fn number(&mut self, t: &Transaction, name: &str, day: i64, proves: bool) -> Result<(i64, bool)> {
+    pub(super) fn number(
+        &mut self,
+        t: &Transaction,
+        name: &str,
+        day: i64,
+        proves: bool,
+    ) -> Result<(i64, bool)> {
         if name.is_empty() {
             return Ok((0, false));
         }

@@ -165,7 +165,8 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, n: u64) {
+    /// One more, with so many logins.
+    pub fn add(&mut self, n: u64) {
         self.who += 1;
         self.logins = self.logins.saturating_add(n);
     }
@@ -327,11 +328,7 @@ fn holds(list: &BTreeSet<Country>, code: &str) -> bool {
     code.parse().is_ok_and(|country: Country| list.contains(&country))
 }
 
-fn summed(
-    db: &Connection,
-    found: HashMap<i64, Vec<(String, u64, i64)>>,
-    limit: usize,
-) -> Result<Refused> {
+fn summed(db: &Connection, found: HashMap<i64, Vec<(String, u64, i64)>>, limit: usize) -> Result<Refused> {
     let (mut refused, mut by_country) = (Refused::default(), HashMap::<String, Sum>::new());
     let mut accounts: Vec<(i64, u64, i64, Vec<(String, u64, i64)>)> = Vec::with_capacity(found.len());
     for (account, mut places) in found {

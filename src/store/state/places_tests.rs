@@ -153,8 +153,7 @@ fn who_has_an_own_list_an_exemption_or_an_allowance_is_not_refused_by_the_server
 #[test]
 fn a_domains_list_refuses_its_own_mailboxes_but_those_that_have_one_themselves() {
     let db = scene(&NAMES, &LOGINS);
-    let mut proposal =
-        Proposal { lists: vec![("@a.test".into(), list("DE"), true)], ..Proposal::default() };
+    let mut proposal = Proposal { lists: vec![("@a.test".into(), list("DE"), true)], ..Proposal::default() };
     assert_eq!(
         refused(&db, &proposal, 30),
         (vec!["bob@a.test BR 5".into(), "alice@a.test BR 2".into()], 2, 7)
@@ -172,8 +171,7 @@ fn the_most_logins_come_first_and_only_so_many_are_named() {
     let told: Vec<_> = found.iter().map(|l| (l.who.as_str(), l.n, l.last)).collect();
     assert_eq!(told, [("web", 50, TODAY), ("alice@a.test", 10, TODAY)]);
     assert_eq!(sum, Sum { who: 3, logins: 61 });
-    let alice: Vec<_> =
-        countries_of(&db, 1, TODAY - 29).unwrap().into_iter().map(|l| (l.who, l.n)).collect();
+    let alice: Vec<_> = countries_of(&db, 1, TODAY - 29).unwrap().into_iter().map(|l| (l.who, l.n)).collect();
     assert_eq!(alice, [("DE".into(), 10), ("BR".into(), 2)]);
     assert_eq!(accounts_in(&db, "FR", TODAY - 29, 2).unwrap(), (vec![], Sum::default()));
 }
