@@ -12,7 +12,7 @@ use crate::settings::{Mode, Settings};
 use crate::store::settings::SettingsStore;
 use crate::store::settings::entries::{self, ListName};
 use crate::store::state::figures::{self, ReasonFigure};
-use crate::store::state::places::{self, Proposal, Refused, Sum};
+use crate::store::state::places::{self, Logins, Proposal, Refusal, Refused, Sum};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -227,13 +227,13 @@ fn whose(admin: &Admin, given: &Arguments) -> Result<Whose> {
 
 /// Mailboxes that would have been refused, with their countries and last use.
 pub(super) fn mailbox_rows(refused: &Refused) -> Vec<Value> {
-    let place = |(code, n, last): &(String, u64, i64)| json!({ "code": code, "name": name_of(code), "logins": n, "last": second(*last) });
-    let row = |(account, n, last, places): &(String, u64, i64, Vec<(String, u64, i64)>)| {
+    let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });
+    let row = |refusal: &Refusal<String>| {
         json!({
-            "account": account,
-            "countries": places.iter().map(place).collect::<Vec<_>>(),
-            "logins": n,
-            "last": second(*last),
+            "account": refusal.who,
+            "countries": refusal.places.iter().map(place).collect::<Vec<_>>(),
+            "logins": refusal.n,
+            "last": second(refusal.last),
         })
     };
     refused.accounts.iter().map(row).collect()
@@ -259,7 +259,7 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
         }
         Ok(found)
     })?;
-    let refused = gathered(&found, limit(given)?);
+    let refused = gathered(&found, limit(given)?)?;
     let (n, who, about) = (refused.sum.logins, refused.sum.who, rule.about);
     let says = match (mode, now) {
         ("monitor", _) => {
@@ -293,26 +293,15 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
 }
 
 /// Rows by reason, put together by account and by country.
-fn gathered(found: &[ReasonFigure], limit: usize) -> Refused {
+fn gathered(found: &[ReasonFigure], limit: usize) -> Result<Refused> {
     let mut accounts: BTreeMap<&str, BTreeMap<&str, (u64, i64)>> = BTreeMap::new();
     for figure in found {
         let place = accounts.entry(&figure.account).or_default().entry(&figure.country).or_default();
         *place = (place.0.saturating_add(figure.n.unsigned_abs()), place.1.max(figure.last));
     }
-    let (mut refused, mut countries) = (Refused::default(), BTreeMap::<&str, Sum>::new());
-    for (account, places) in accounts {
-        let n = places.values().fold(0u64, |sum, (n, _)| sum.saturating_add(*n));
-        let last = places.values().map(|(_, last)| *last).max().unwrap_or(0);
-        for (country, (n, _)) in &places {
-            countries.entry(country).or_default().add(*n);
-        }
-        refused.sum.add(n);
-        let places = places.into_iter().map(|(country, (n, last))| (country.to_string(), n, last));
-        refused.accounts.push((account.to_string(), n, last, places.collect()));
-    }
-    refused.accounts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    refused.accounts.truncate(limit);
-    refused.countries = countries.into_iter().map(|(code, sum)| (code.to_string(), sum)).collect();
-    refused.countries.sort_by(|a, b| b.1.logins.cmp(&a.1.logins).then_with(|| a.0.cmp(&b.0)));
-    refused
+    let place = |(code, (n, last)): (&str, (u64, i64))| Logins { who: code.to_string(), n, last };
+    let all = accounts
+        .into_iter()
+        .map(|(who, places)| Refusal::new(who.to_string(), places.into_iter().map(place).collect()));
+    Refused::of(all.collect(), limit, Ok)
 }

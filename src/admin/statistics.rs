@@ -133,7 +133,7 @@ fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
         let weight = [n("login", "succeeded"), n("outbound", "sent"), n("login", "tried")];
         rows.push((weight, row.into()));
     }
-    rows.sort_by(|a, b| b.0.cmp(&a.0));
+    rows.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     rows.into_iter().map(|(_, row)| row).collect()
 }
 

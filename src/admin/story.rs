@@ -41,9 +41,7 @@ impl Now {
     /// Whether the answer is still the recorded one.
     fn is_as(&self, event: &Event) -> bool {
         match event.verdict.as_str() {
-            "would_refuse" => {
-                self.reason == event.reason || self.would_refuse.iter().any(|key| *key == event.reason)
-            }
+            "would_refuse" => self.reason == event.reason || self.would_refuse.contains(&event.reason),
             verdict => self.verdict == verdict && self.reason == event.reason,
         }
     }
@@ -179,9 +177,13 @@ fn changed(admin: &Admin, event: &Event, now: &Now) -> Result<Vec<String>> {
     Ok(told)
 }
 
+/// What was there and what is, where that is short: an entry of a list is named already.
 fn values(before: &str, after: &str) -> String {
     let value = |text: &str| if text.is_empty() { "nothing".to_string() } else { text.to_string() };
-    format!(" (was {}, is {})", value(before), value(after))
+    match before.starts_with('{') || after.starts_with('{') {
+        true => String::new(),
+        false => format!(" (was {}, is {})", value(before), value(after)),
+    }
 }
 
 fn time_went_by(then: Seconds, now: Seconds) -> String {

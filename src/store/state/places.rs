@@ -235,13 +235,59 @@ pub struct Refused {
     pub sum: Sum,
     /// By country's code, the most logins first.
     pub countries: Vec<(String, Sum)>,
-    /// By account, the most logins first, as many as asked for: name (empty: everybody else together), logins,
-    /// last day, and the same for each country.
-    pub accounts: Vec<(String, u64, i64, Vec<(String, u64, i64)>)>,
+    /// The most logins first, as many as asked for.
+    pub accounts: Vec<Refusal<String>>,
     /// Logins of the same accounts from an unknown, private or local address, which are not told apart.
     pub unknown: u64,
     /// All logins of the accounts whose own or domain's list is asked about.
     pub of_lists: u64,
+}
+
+/// One account that would have been refused.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Refusal<Who> {
+    /// Who; empty for everybody else together.
+    pub who: Who,
+    /// How many logins.
+    pub n: u64,
+    /// The last day.
+    pub last: i64,
+    /// The same for each country, by its code, the most first.
+    pub places: Vec<Logins<String>>,
+}
+
+impl<Who> Refusal<Who> {
+    /// From the countries of one account.
+    pub fn new(who: Who, mut places: Vec<Logins<String>>) -> Refusal<Who> {
+        places.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
+        let n = places.iter().fold(0u64, |sum, place| sum.saturating_add(place.n));
+        let last = places.iter().map(|place| place.last).max().unwrap_or(0);
+        Refusal { who, n, last, places }
+    }
+}
+
+impl Refused {
+    /// Sums these up; `limit` of them keep their names, the others are counted alone.
+    pub fn of<Who: Ord, E>(
+        mut all: Vec<Refusal<Who>>,
+        limit: usize,
+        name: impl Fn(Who) -> std::result::Result<String, E>,
+    ) -> std::result::Result<Refused, E> {
+        let (mut refused, mut countries) = (Refused::default(), HashMap::<&str, Sum>::new());
+        for refusal in &all {
+            refused.sum.add(refusal.n);
+            for place in &refusal.places {
+                countries.entry(&place.who).or_default().add(place.n);
+            }
+        }
+        refused.countries = countries.into_iter().map(|(code, sum)| (code.to_string(), sum)).collect();
+        refused.countries.sort_by(|a, b| b.1.logins.cmp(&a.1.logins).then_with(|| a.0.cmp(&b.0)));
+        all.sort_unstable_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
+        for Refusal { who, n, last, places } in all.into_iter().take(limit) {
+            refused.accounts.push(Refusal { who: name(who)?, n, last, places });
+        }
+        Ok(refused)
+    }
 }
 
 /// Who is meant by the keys of a proposal, by number.
@@ -290,7 +336,7 @@ const DOMAIN: &str =
 /// Whom the proposal would have refused since this day: `limit` of the accounts by name.
 pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize) -> Result<Refused> {
     let meant = Meant::find(db, proposal)?;
-    let mut found: HashMap<i64, Vec<(String, u64, i64)>> = HashMap::new();
+    let mut found: HashMap<i64, Vec<Logins<String>>> = HashMap::new();
     let (mut unknown, mut of_lists) = (0u64, 0u64);
     let mut meet = |account: i64, country: &str, n: u64, last: i64| {
         if meant.exempt.contains(&account) || meant.allowed.contains(&(account, country.to_string())) {
@@ -298,7 +344,7 @@ pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize
         }
         match country {
             "" => unknown = unknown.saturating_add(n),
-            _ => found.entry(account).or_default().push((country.to_string(), n, last)),
+            _ => found.entry(account).or_default().push(Logins { who: country.to_string(), n, last }),
         }
     };
     if let Some(allowed) = &proposal.server {
@@ -320,34 +366,13 @@ pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize
             }
         }
     }
-    let refused = summed(db, found, limit)?;
+    let all = found.into_iter().map(|(account, places)| Refusal::new(account, places)).collect();
+    let refused = Refused::of(all, limit, |account| name_of(db, account))?;
     Ok(Refused { unknown, of_lists, ..refused })
 }
 
 fn holds(list: &BTreeSet<Country>, code: &str) -> bool {
     code.parse().is_ok_and(|country: Country| list.contains(&country))
-}
-
-fn summed(db: &Connection, found: HashMap<i64, Vec<(String, u64, i64)>>, limit: usize) -> Result<Refused> {
-    let (mut refused, mut by_country) = (Refused::default(), HashMap::<String, Sum>::new());
-    let mut accounts: Vec<(i64, u64, i64, Vec<(String, u64, i64)>)> = Vec::with_capacity(found.len());
-    for (account, mut places) in found {
-        places.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let n = places.iter().fold(0u64, |sum, (_, n, _)| sum.saturating_add(*n));
-        for (country, n, _) in &places {
-            by_country.entry(country.clone()).or_default().add(*n);
-        }
-        refused.sum.add(n);
-        let last = places.iter().map(|(.., last)| *last).max().unwrap_or(0);
-        accounts.push((account, n, last, places));
-    }
-    accounts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    for (account, n, last, places) in accounts.into_iter().take(limit) {
-        refused.accounts.push((name_of(db, account)?, n, last, places));
-    }
-    refused.countries = by_country.into_iter().collect();
-    refused.countries.sort_by(|a, b| b.1.logins.cmp(&a.1.logins).then_with(|| a.0.cmp(&b.0)));
-    Ok(refused)
 }
 
 /// The countries that have rows, each found by one step into the key.

@@ -106,9 +106,9 @@ fn server(codes: &str) -> Proposal {
 fn refused(db: &Connection, proposal: &Proposal, days: i64) -> (Vec<String>, u64, u64) {
     let found = refused_by(db, proposal, TODAY - days + 1, 100).unwrap();
     let mut told: Vec<String> = Vec::new();
-    for (name, n, _, places) in &found.accounts {
-        assert_eq!(places.iter().map(|p| p.1).sum::<u64>(), *n);
-        told.extend(places.iter().map(|(country, n, _)| format!("{name} {country} {n}")));
+    for Refusal { who, n, places, .. } in &found.accounts {
+        assert_eq!(places.iter().map(|p| p.n).sum::<u64>(), *n);
+        told.extend(places.iter().map(|place| format!("{who} {} {}", place.who, place.n)));
     }
     assert_eq!(found.countries.iter().map(|(_, sum)| sum.logins).sum::<u64>(), found.sum.logins);
     (told, found.sum.who, found.sum.logins)
@@ -126,7 +126,8 @@ fn a_servers_list_refuses_who_logged_in_from_elsewhere() {
     assert_eq!(refused(&db, &server("DE,BR"), 35), (vec!["carol@b.test FR 9".into()], 1, 9));
     let all = refused_by(&db, &server("BR"), TODAY - 29, 1).unwrap();
     assert_eq!((all.sum, all.accounts.len()), (Sum { who: 3, logins: 61 }, 1));
-    assert_eq!(all.accounts[0], ("web".into(), 50, TODAY, vec![("DE".into(), 50, TODAY)]));
+    let place = Logins { who: "DE".into(), n: 50, last: TODAY };
+    assert_eq!(all.accounts[0], Refusal::new("web".into(), vec![place]));
     assert_eq!(all.unknown, 4, "an unknown or private address is told apart from those that are refused");
 }
 
