@@ -11,10 +11,10 @@ use crate::server_country;
 use crate::settings::{Mode, Settings};
 use crate::store::settings::SettingsStore;
 use crate::store::settings::entries::{self, ListName};
-use crate::store::state::figures::{self, ReasonFigure};
+use crate::store::state::figures;
 use crate::store::state::places::{self, Logins, Proposal, Refusal, Refused, Sum};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What is proposed.
 #[derive(Clone, Debug)]
@@ -228,9 +228,9 @@ fn whose(admin: &Admin, given: &Arguments) -> Result<Whose> {
 /// Mailboxes that would have been refused, with their countries and last use.
 pub(super) fn mailbox_rows(refused: &Refused) -> Vec<Value> {
     let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });
-    let row = |refusal: &Refusal<String>| {
+    let row = |refusal: &Refusal| {
         json!({
-            "account": refusal.who,
+            "account": refusal.account,
             "countries": refusal.places.iter().map(place).collect::<Vec<_>>(),
             "logins": refusal.n,
             "last": second(refusal.last),
@@ -252,14 +252,10 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
     } else {
         &verdicts
     };
-    let found = read(admin, |db| {
-        let mut found = Vec::new();
-        for (verdict, reason) in heads.iter().flat_map(|v| rule.reasons.iter().map(move |r| (v, r))) {
-            found.extend(figures::by_reason(db, verdict, reason, first, today)?);
-        }
-        Ok(found)
-    })?;
-    let refused = gathered(&found, limit(given)?)?;
+    let reasons: Vec<(&str, &str)> =
+        heads.iter().flat_map(|verdict| rule.reasons.iter().map(move |reason| (*verdict, *reason))).collect();
+    let named = limit(given)?;
+    let refused = read(admin, |db| figures::by_reasons(db, &reasons, first, today, named))?;
     let (n, who, about) = (refused.sum.logins, refused.sum.who, rule.about);
     let says = match (mode, now) {
         ("monitor", _) => {
@@ -290,18 +286,4 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
         "says": says,
     });
     rows_or_csv(given, answer, "mailboxes")
-}
-
-/// Rows by reason, put together by account and by country.
-fn gathered(found: &[ReasonFigure], limit: usize) -> Result<Refused> {
-    let mut accounts: BTreeMap<&str, BTreeMap<&str, (u64, i64)>> = BTreeMap::new();
-    for figure in found {
-        let place = accounts.entry(&figure.account).or_default().entry(&figure.country).or_default();
-        *place = (place.0.saturating_add(figure.n.unsigned_abs()), place.1.max(figure.last));
-    }
-    let place = |(code, (n, last)): (&str, (u64, i64))| Logins { who: code.to_string(), n, last };
-    let all = accounts
-        .into_iter()
-        .map(|(who, places)| Refusal::new(who.to_string(), places.into_iter().map(place).collect()));
-    Refused::of(all.collect(), limit, Ok)
 }

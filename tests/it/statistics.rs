@@ -372,12 +372,13 @@ fn a_forged_state_makes_absurd_figures_and_nothing_worse() {
         format!("UPDATE traffic_month SET n = {huge}, verdict = char(27) || verdict"),
         format!("UPDATE account_day SET tried = {huge}, succeeded = {huge}"),
         "UPDATE login_place SET days = zeroblob(100000)".into(),
-        "INSERT INTO login_place SELECT char(27) || value, 1, 20000, x'ff' FROM generate_series(1, 3000)"
+        "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3000)
+         INSERT INTO login_place SELECT char(27) || v, 1, 20782, x'ffffffff' FROM n"
             .into(),
         format!("UPDATE login_network SET last = {huge}, days = randomblob(399)"),
         "UPDATE account SET name = char(27) || '[2J' || name".into(),
     ] {
-        let _ = db.execute(&sql, []);
+        db.execute(&sql, []).unwrap();
     }
     drop(db);
     for words in [

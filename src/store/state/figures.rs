@@ -1,11 +1,12 @@
 //! What the roll-ups say: by country, by account, by reason. No query reads what single events left, and each
 //! goes along a key, so that a year of a large server is answered at once.
 
+use super::places::{self, Met, Refused};
 use super::rollups::{COLUMNS, Uses};
 use chrono::{DateTime, Datelike, NaiveDate};
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The month in which a day lies, counted from year 0.
 pub fn month_of(day: i64) -> i64 {
@@ -149,46 +150,33 @@ fn of_account(
     Ok(found.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
 }
 
-/// What one reason did in one country to one account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReasonFigure {
-    /// The country's code; empty where unknown.
-    pub country: String,
-    /// The account; empty for everybody else together.
-    pub account: String,
-    /// How often.
-    pub n: i64,
-    /// The last day.
-    pub last: i64,
-}
+const BY_REASON: &str = "SELECT account, country, n, day FROM login_day
+     WHERE verdict = ?1 AND reason = ?2 AND day BETWEEN ?3 AND ?4";
 
-const BY_REASON: &str = "SELECT l.country, coalesce(a.name, ''), total(l.n), max(l.day)
-     FROM login_day l LEFT JOIN account a ON a.id = l.account
-     WHERE l.verdict = ?1 AND l.reason = ?2 AND l.day BETWEEN ?3 AND ?4 GROUP BY l.country, l.account";
-
-/// Whom this reason refused (`verdict` says in which way, as one of [`COLUMNS`]) from this day to today.
-pub fn by_reason(
+/// Whom these reasons refused (each with one of [`COLUMNS`], which says in which way) from this day to today;
+/// `limit` of the accounts by name.
+pub fn by_reasons(
     db: &Connection,
-    verdict: &str,
-    reason: &str,
+    reasons: &[(&str, &str)],
     since: i64,
     today: i64,
-) -> Result<Vec<ReasonFigure>> {
-    db.prepare_cached(BY_REASON)?
-        .query_map(params![verdict, reason, since, today], |row| {
-            Ok(ReasonFigure {
-                country: row.get(0)?,
-                account: row.get(1)?,
-                n: whole(row.get(2)?),
-                last: row.get(3)?,
-            })
-        })?
-        .collect()
-}
-
-/// The first day from which there are figures; none where there are none.
-pub fn begun(db: &Connection) -> Result<Option<i64>> {
-    db.query_row("SELECT day FROM traffic_day ORDER BY day LIMIT 1", [], |row| row.get(0)).optional()
+    limit: usize,
+) -> Result<Refused> {
+    let (mut met, mut countries, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut statement = db.prepare_cached(BY_REASON)?;
+    for (verdict, reason) in reasons {
+        let mut rows = statement.query(params![verdict, reason, since, today])?;
+        while let Some(row) = rows.next()? {
+            let code = row.get_ref(1)?.as_str().unwrap_or_default();
+            let country = *known.entry(code.to_string()).or_insert_with_key(|code: &String| {
+                countries.push(code.clone());
+                countries.len() - 1
+            });
+            let n = row.get::<_, i64>(2)?.unsigned_abs();
+            met.push(Met { account: row.get(0)?, country, n, last: row.get(3)? });
+        }
+    }
+    places::sum_up(db, met, &countries, limit)
 }
 
 #[cfg(test)]

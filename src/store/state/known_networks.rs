@@ -33,11 +33,13 @@ pub struct KnownNetwork {
 
 /// Adds so many logins of this day. The account is its number in the roll-ups.
 pub(super) fn add(t: &Transaction, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
-    t.prepare_cached(
-        "INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)
-         ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), n = n + excluded.n",
-    )?
-    .execute(params![account, network.to_string(), day, n])?;
+    let values = params![account, network.to_string(), day, n];
+    let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?3), n = n + ?4
+         WHERE account = ?1 AND network = ?2";
+    if t.prepare_cached(update)?.execute(values)? > 0 {
+        return Ok(());
+    }
+    t.prepare_cached("INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)")?.execute(values)?;
     t.prepare_cached(
         "DELETE FROM known_network WHERE account = ?1 AND network IN
          (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",

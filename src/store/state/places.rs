@@ -7,6 +7,7 @@
 use super::rollups::Retention;
 use crate::clock::Seconds;
 use crate::country::Country;
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Result, ToSql, Transaction, params};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -80,12 +81,13 @@ impl Days {
             self.counts.pop();
         }
     }
+}
 
-    /// How often since this day, the day itself among them.
-    fn since(&self, day: i64) -> u64 {
-        let days = usize::try_from(self.last.saturating_sub(day).saturating_add(1)).unwrap_or(0);
-        self.counts.iter().take(days).map(|n| u64::from(*n)).sum()
-    }
+/// How often since this day, the day itself among them, as [`Days`] are stored.
+fn since_in(last: i64, blob: &[u8], day: i64) -> u64 {
+    let days = usize::try_from(last.saturating_sub(day).saturating_add(1)).unwrap_or(0);
+    let word = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
+    blob.chunks_exact(4).take(days.min(MOST_DAYS)).map(|b| u64::from(word(b))).sum()
 }
 
 /// Adds so many good logins of this day.
@@ -124,28 +126,41 @@ pub struct Logins<Who> {
     pub last: i64,
 }
 
-/// The rows of one country since this day, the most logins first, so many at most; and how many there are.
-/// The second part of the answer counts all: who, and logins.
-fn of_country<Who: Ord + rusqlite::types::FromSql>(
+/// Tells of each row of a country that has logins since this day: who, how many, the last day.
+fn visit<Who: FromSql>(
+    db: &Connection,
+    table: Table,
+    country: &str,
+    since: i64,
+    mut tell: impl FnMut(Who, u64, i64),
+) -> Result<()> {
+    let (name, column) = table.names();
+    let mut statement =
+        db.prepare_cached(&format!("SELECT {column}, last, days FROM {name} WHERE country = ?1"))?;
+    let mut rows = statement.query([country])?;
+    while let Some(row) = rows.next()? {
+        let last = row.get(1)?;
+        let n = since_in(last, row.get_ref(2)?.as_blob().unwrap_or_default(), since);
+        if n > 0 {
+            tell(row.get(0)?, n, last);
+        }
+    }
+    Ok(())
+}
+
+/// The rows of one country since this day, the most logins first, so many at most; and the sum of all.
+fn of_country<Who: Ord + FromSql>(
     db: &Connection,
     table: Table,
     country: &str,
     since: i64,
     limit: usize,
 ) -> Result<(Vec<Logins<Who>>, Sum)> {
-    let (name, column) = table.names();
-    let mut statement =
-        db.prepare_cached(&format!("SELECT {column}, last, days FROM {name} WHERE country = ?1"))?;
-    let mut rows = statement.query([country])?;
     let (mut found, mut sum) = (Vec::new(), Sum::default());
-    while let Some(row) = rows.next()? {
-        let last = row.get(1)?;
-        let n = Days::read(last, row.get_ref(2)?.as_blob().unwrap_or_default()).since(since);
-        if n > 0 {
-            sum.add(n);
-            found.push(Logins { who: row.get(0)?, n, last });
-        }
-    }
+    visit(db, table, country, since, |who: Who, n, last| {
+        sum.add(n);
+        found.push(Logins { who, n, last });
+    })?;
     let by_weight = |a: &Logins<Who>, b: &Logins<Who>| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who));
     if limit < found.len() {
         found.select_nth_unstable_by(limit, by_weight);
@@ -204,12 +219,15 @@ fn name_of(db: &Connection, account: i64) -> Result<String> {
 pub fn countries_of(db: &Connection, account: i64, since: i64) -> Result<Vec<Logins<String>>> {
     let mut statement =
         db.prepare_cached("SELECT country, last, days FROM login_place WHERE account = ?1")?;
-    let rows = statement.query_map([account], |row| {
+    let mut rows = statement.query([account])?;
+    let mut found: Vec<Logins<String>> = Vec::new();
+    while let Some(row) = rows.next()? {
         let last = row.get(1)?;
-        let days = Days::read(last, row.get_ref(2)?.as_blob().unwrap_or_default());
-        Ok(Logins { who: row.get::<_, String>(0)?, n: days.since(since), last })
-    })?;
-    let mut found: Vec<_> = rows.filter(|l| !l.as_ref().is_ok_and(|l| l.n == 0)).collect::<Result<_>>()?;
+        let n = since_in(last, row.get_ref(2)?.as_blob().unwrap_or_default(), since);
+        if n > 0 {
+            found.push(Logins { who: row.get(0)?, n, last });
+        }
+    }
     found.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
     Ok(found)
 }
@@ -236,7 +254,7 @@ pub struct Refused {
     /// By country's code, the most logins first.
     pub countries: Vec<(String, Sum)>,
     /// The most logins first, as many as asked for.
-    pub accounts: Vec<Refusal<String>>,
+    pub accounts: Vec<Refusal>,
     /// Logins of the same accounts from an unknown, private or local address, which are not told apart.
     pub unknown: u64,
     /// All logins of the accounts whose own or domain's list is asked about.
@@ -245,9 +263,9 @@ pub struct Refused {
 
 /// One account that would have been refused.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Refusal<Who> {
+pub struct Refusal {
     /// Who; empty for everybody else together.
-    pub who: Who,
+    pub account: String,
     /// How many logins.
     pub n: u64,
     /// The last day.
@@ -256,38 +274,53 @@ pub struct Refusal<Who> {
     pub places: Vec<Logins<String>>,
 }
 
-impl<Who> Refusal<Who> {
-    /// From the countries of one account.
-    pub fn new(who: Who, mut places: Vec<Logins<String>>) -> Refusal<Who> {
-        places.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
-        let n = places.iter().fold(0u64, |sum, place| sum.saturating_add(place.n));
-        let last = places.iter().map(|place| place.last).max().unwrap_or(0);
-        Refusal { who, n, last, places }
-    }
+/// Logins of an account in a country that would have been refused.
+pub(super) struct Met {
+    pub(super) account: i64,
+    /// Its place in a list of countries.
+    pub(super) country: usize,
+    pub(super) n: u64,
+    pub(super) last: i64,
 }
 
-impl Refused {
-    /// Sums these up; `limit` of them keep their names, the others are counted alone.
-    pub fn of<Who: Ord, E>(
-        mut all: Vec<Refusal<Who>>,
-        limit: usize,
-        name: impl Fn(Who) -> std::result::Result<String, E>,
-    ) -> std::result::Result<Refused, E> {
-        let (mut refused, mut countries) = (Refused::default(), HashMap::<&str, Sum>::new());
-        for refusal in &all {
-            refused.sum.add(refusal.n);
-            for place in &refusal.places {
-                countries.entry(&place.who).or_default().add(place.n);
-            }
+/// Sums up whom they concern; `limit` accounts are named, the others counted alone.
+pub(super) fn sum_up(
+    db: &Connection,
+    mut met: Vec<Met>,
+    countries: &[String],
+    limit: usize,
+) -> Result<Refused> {
+    met.sort_unstable_by_key(|m| (m.account, m.country));
+    met.dedup_by(|again, first| {
+        let same = (again.account, again.country) == (first.account, first.country);
+        if same {
+            first.n = first.n.saturating_add(again.n);
+            first.last = first.last.max(again.last);
         }
-        refused.countries = countries.into_iter().map(|(code, sum)| (code.to_string(), sum)).collect();
-        refused.countries.sort_by(|a, b| b.1.logins.cmp(&a.1.logins).then_with(|| a.0.cmp(&b.0)));
-        all.sort_unstable_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
-        for Refusal { who, n, last, places } in all.into_iter().take(limit) {
-            refused.accounts.push(Refusal { who: name(who)?, n, last, places });
-        }
-        Ok(refused)
+        same
+    });
+    let (mut refused, mut by_country) = (Refused::default(), vec![Sum::default(); countries.len()]);
+    let mut accounts: Vec<(u64, &[Met])> = Vec::new();
+    for of_one in met.chunk_by(|a, b| a.account == b.account) {
+        let n = of_one.iter().fold(0u64, |sum, m| sum.saturating_add(m.n));
+        refused.sum.add(n);
+        of_one.iter().for_each(|m| by_country[m.country].add(m.n));
+        accounts.push((n, of_one));
     }
+    refused.countries = countries.iter().cloned().zip(by_country).filter(|(_, sum)| sum.who > 0).collect();
+    refused.countries.sort_by(|a, b| b.1.logins.cmp(&a.1.logins).then_with(|| a.0.cmp(&b.0)));
+    let by_weight = |a: &(u64, &[Met]), b: &(u64, &[Met])| {
+        b.0.cmp(&a.0).then_with(|| a.1[0].account.cmp(&b.1[0].account))
+    };
+    accounts.sort_unstable_by(by_weight);
+    for (n, of_one) in accounts.into_iter().take(limit) {
+        let place = |m: &Met| Logins { who: countries[m.country].clone(), n: m.n, last: m.last };
+        let mut places: Vec<_> = of_one.iter().map(place).collect();
+        places.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
+        let last = of_one.iter().map(|m| m.last).max().unwrap_or(0);
+        refused.accounts.push(Refusal { account: name_of(db, of_one[0].account)?, n, last, places });
+    }
+    Ok(refused)
 }
 
 /// Who is meant by the keys of a proposal, by number.
@@ -318,6 +351,15 @@ impl Meant {
         }
         Ok(Meant { list, exempt, allowed })
     }
+
+    /// Accounts with the list of their own that is asked about.
+    fn asked<'a>(&'a self, proposal: &'a Proposal) -> impl Iterator<Item = (i64, &'a BTreeSet<Country>)> {
+        let list = |(account, list): (&i64, &usize)| match &proposal.lists[*list] {
+            (_, list, true) => Some((*account, list)),
+            _ => None,
+        };
+        self.list.iter().filter_map(list)
+    }
 }
 
 /// The accounts that a key means.
@@ -333,42 +375,73 @@ fn numbers(db: &Connection, key: &str) -> Result<Vec<i64>> {
 const DOMAIN: &str =
     "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
 
+/// Accounts with lists of their own up to which each is looked up; more are met on a walk through all.
+const FEW: usize = 500;
+
 /// Whom the proposal would have refused since this day: `limit` of the accounts by name.
 pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize) -> Result<Refused> {
     let meant = Meant::find(db, proposal)?;
-    let mut found: HashMap<i64, Vec<Logins<String>>> = HashMap::new();
-    let (mut unknown, mut of_lists) = (0u64, 0u64);
-    let mut meet = |account: i64, country: &str, n: u64, last: i64| {
-        if meant.exempt.contains(&account) || meant.allowed.contains(&(account, country.to_string())) {
+    let mut countries = countries(db)?;
+    let mut walk = Walk { meant: &meant, met: Vec::new(), unknown: 0, of_lists: 0 };
+    let asked: Vec<(i64, &BTreeSet<Country>)> = meant.asked(proposal).collect();
+    let many = asked.len() > FEW;
+    for (place, country) in countries.iter().enumerate() {
+        let servers = proposal.server.as_ref().is_some_and(|list| !holds(list, country));
+        if !servers && !many {
+            continue;
+        }
+        visit(db, Table::Accounts, country, since, |account: i64, n, last| {
+            let met = Met { account, country: place, n, last };
+            match meant.list.get(&account).map(|list| &proposal.lists[*list]) {
+                None if servers => walk.meet(met, country),
+                Some((_, list, true)) if many => walk.meet_own(met, country, list),
+                _ => {}
+            }
+        })?;
+    }
+    for (account, list) in asked.into_iter().filter(|_| !many) {
+        for Logins { who, n, last } in countries_of(db, account, since)? {
+            let found = countries.iter().position(|c| *c == who);
+            let place = found.unwrap_or_else(|| {
+                countries.push(who.clone());
+                countries.len() - 1
+            });
+            walk.meet_own(Met { account, country: place, n, last }, &who, list);
+        }
+    }
+    let Walk { met, unknown, of_lists, .. } = walk;
+    Ok(Refused { unknown, of_lists, ..sum_up(db, met, &countries, limit)? })
+}
+
+/// What is met on the way through the rows.
+struct Walk<'a> {
+    meant: &'a Meant,
+    met: Vec<Met>,
+    unknown: u64,
+    of_lists: u64,
+}
+
+impl Walk<'_> {
+    /// Logins of an account whose own or domain's list is asked about.
+    fn meet_own(&mut self, met: Met, country: &str, list: &BTreeSet<Country>) {
+        self.of_lists = self.of_lists.saturating_add(met.n);
+        if !holds(list, country) {
+            self.meet(met, country);
+        }
+    }
+
+    /// Logins that the list would have refused, but for who is not asked.
+    fn meet(&mut self, met: Met, country: &str) {
+        let Meant { exempt, allowed, .. } = self.meant;
+        let is_allowed = || !allowed.is_empty() && allowed.contains(&(met.account, country.to_string()));
+        if exempt.contains(&met.account) || is_allowed() {
             return;
         }
         match country {
-            "" => unknown = unknown.saturating_add(n),
-            _ => found.entry(account).or_default().push(Logins { who: country.to_string(), n, last }),
-        }
-    };
-    if let Some(allowed) = &proposal.server {
-        for country in countries(db)?.into_iter().filter(|c| !holds(allowed, c)) {
-            let (rows, _) = of_country::<i64>(db, Table::Accounts, &country, since, usize::MAX)?;
-            for row in rows.into_iter().filter(|row| !meant.list.contains_key(&row.who)) {
-                meet(row.who, &country, row.n, row.last);
-            }
+            "" => self.unknown = self.unknown.saturating_add(met.n),
+            _ => self.met.push(met),
         }
     }
-    for (account, list) in &meant.list {
-        let (_, allowed, asked) = &proposal.lists[*list];
-        if *asked {
-            for row in countries_of(db, *account, since)? {
-                of_lists = of_lists.saturating_add(row.n);
-                if !holds(allowed, &row.who) {
-                    meet(*account, &row.who, row.n, row.last);
-                }
-            }
-        }
-    }
-    let all = found.into_iter().map(|(account, places)| Refusal::new(account, places)).collect();
-    let refused = Refused::of(all, limit, |account| name_of(db, account))?;
-    Ok(Refused { unknown, of_lists, ..refused })
 }
 
 fn holds(list: &BTreeSet<Country>, code: &str) -> bool {

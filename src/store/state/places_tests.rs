@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 const TODAY: i64 = 20_000;
 
+fn sum(days: &Days, since: i64) -> u64 {
+    since_in(days.last, &days.write(), since)
+}
+
 fn read_again(days: &Days) -> Days {
     Days::read(days.last, &days.write())
 }
@@ -18,9 +22,9 @@ fn days_are_counted_from_the_last_one_backwards() {
     for (day, n) in [(TODAY - 40, 100), (TODAY - 5, 1), (TODAY, 7), (TODAY - 5, 2), (TODAY - 34, 4)] {
         days.add(day, n, TODAY, 35);
     }
-    assert_eq!((days.since(TODAY), days.since(TODAY - 5), days.since(TODAY - 34)), (7, 10, 14));
-    assert_eq!(days.since(0), 14, "what is older than it is kept for is gone");
-    assert_eq!(days.since(TODAY + 1), 0);
+    assert_eq!((sum(&days, TODAY), sum(&days, TODAY - 5), sum(&days, TODAY - 34)), (7, 10, 14));
+    assert_eq!(sum(&days, 0), 14, "what is older than it is kept for is gone");
+    assert_eq!(sum(&days, TODAY + 1), 0);
     assert_eq!(read_again(&days), days);
     days.add(TODAY + 100, 1, TODAY + 100, 35);
     assert_eq!(days.counts, [1]);
@@ -30,7 +34,7 @@ fn days_are_counted_from_the_last_one_backwards() {
 fn a_last_day_in_the_future_counts_as_today() {
     let mut days = Days { last: TODAY + 1000, counts: vec![3] };
     days.add(TODAY, 1, TODAY, 35);
-    assert_eq!((days.last, days.since(TODAY)), (TODAY, 4));
+    assert_eq!((days.last, sum(&days, TODAY)), (TODAY, 4));
 }
 
 proptest! {
@@ -49,7 +53,7 @@ proptest! {
             }
             list.retain(|d, _| *d > days.last - kept);
             let expected: i64 = list.range(asked..).map(|(_, n)| n).sum();
-            prop_assert_eq!(days.since(asked), expected.unsigned_abs());
+            prop_assert_eq!(sum(&days, asked), expected.unsigned_abs());
             prop_assert!(days.counts.len() as i64 <= kept);
         }
     }
@@ -59,9 +63,9 @@ proptest! {
         blob in prop::collection::vec(any::<u8>(), 0..600), last in any::<i64>(), day in any::<i64>(),
     ) {
         let mut days = Days::read(last, &blob);
-        let _ = days.since(day);
+        let _ = since_in(last, &blob, day);
         days.add(TODAY, 1, TODAY, 35);
-        prop_assert!(days.since(TODAY) >= 1);
+        prop_assert!(sum(&days, TODAY) >= 1);
         prop_assert!(days.counts.len() <= 35);
     }
 }
@@ -106,7 +110,7 @@ fn server(codes: &str) -> Proposal {
 fn refused(db: &Connection, proposal: &Proposal, days: i64) -> (Vec<String>, u64, u64) {
     let found = refused_by(db, proposal, TODAY - days + 1, 100).unwrap();
     let mut told: Vec<String> = Vec::new();
-    for Refusal { who, n, places, .. } in &found.accounts {
+    for Refusal { account: who, n, places, .. } in &found.accounts {
         assert_eq!(places.iter().map(|p| p.n).sum::<u64>(), *n);
         told.extend(places.iter().map(|place| format!("{who} {} {}", place.who, place.n)));
     }
@@ -126,8 +130,8 @@ fn a_servers_list_refuses_who_logged_in_from_elsewhere() {
     assert_eq!(refused(&db, &server("DE,BR"), 35), (vec!["carol@b.test FR 9".into()], 1, 9));
     let all = refused_by(&db, &server("BR"), TODAY - 29, 1).unwrap();
     assert_eq!((all.sum, all.accounts.len()), (Sum { who: 3, logins: 61 }, 1));
-    let place = Logins { who: "DE".into(), n: 50, last: TODAY };
-    assert_eq!(all.accounts[0], Refusal::new("web".into(), vec![place]));
+    let places = vec![Logins { who: "DE".into(), n: 50, last: TODAY }];
+    assert_eq!(all.accounts[0], Refusal { account: "web".into(), n: 50, last: TODAY, places });
     assert_eq!(all.unknown, 4, "an unknown or private address is told apart from those that are refused");
 }
 
@@ -163,6 +167,29 @@ fn a_domains_list_refuses_its_own_mailboxes_but_those_that_have_one_themselves()
     assert_eq!(refused(&db, &proposal, 30), (vec!["alice@a.test BR 2".into()], 1, 2));
     let mailbox = Proposal { lists: vec![("alice@a.test".into(), list("BR"), true)], ..Proposal::default() };
     assert_eq!(refused(&db, &mailbox, 30), (vec!["alice@a.test DE 10".into()], 1, 10));
+}
+
+#[test]
+fn a_large_domain_is_met_on_a_walk_and_told_as_if_each_was_looked_up() {
+    let names: Vec<String> = (0..=FEW).map(|n| format!("user{n}@a.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let few = scene(&names[..FEW], &LOGINS);
+    // One mailbox more, which logs in from Turkey.
+    let logins = [&LOGINS[..], &[(FEW as i64 + 1, "TR", 0, 7)]].concat();
+    let many = scene(&names, &logins);
+    for codes in ["DE", "BR", ""] {
+        for server in [None, Some(list("FR"))] {
+            let lists = vec![("@a.test".to_string(), list(codes), true)];
+            let proposal = Proposal { server, lists, ..Proposal::default() };
+            let [few, mut many] =
+                [&few, &many].map(|db| refused_by(db, &proposal, TODAY - 29, usize::MAX).unwrap());
+            assert!(many.countries.contains(&("TR".into(), Sum { who: 1, logins: 7 })), "{many:?}");
+            many.accounts.retain(|refusal| refusal.account != names[FEW]);
+            assert_eq!(many.accounts, few.accounts, "{proposal:?}");
+            assert_eq!((many.of_lists, many.unknown), (few.of_lists + 7, few.unknown));
+            assert_eq!((many.sum.who, many.sum.logins), (few.sum.who + 1, few.sum.logins + 7));
+        }
+    }
 }
 
 #[test]

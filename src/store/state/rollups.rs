@@ -33,7 +33,7 @@ use crate::country::Country;
 use crate::request::{Door, MessageId, Service};
 use crate::settings::Settings;
 use crate::tally;
-use rusqlite::{Connection, Result, Transaction, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Result, ToSql, Transaction, params, params_from_iter};
 use std::collections::{BTreeMap, HashMap};
 
 /// How long figures are kept.
@@ -273,6 +273,7 @@ impl Writer<'_> {
         self.accounts(&counts.days)?;
         self.reasons(&counts.reasons)?;
         self.known(counts.known)?;
+        self.keep_rows()?;
         for ((name, service), last) in counts.doors {
             self.t.execute(
                 "INSERT INTO door VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
@@ -306,41 +307,100 @@ impl Writer<'_> {
             let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
             let (account, proven) = self.names.number(self.t, name, *day, proves)?;
             let row = (country.as_str(), service.as_str());
-            let in_day = self.within("account_day", "day", *day, account, !proves, self.caps.day)?;
-            self.add("account_day", *day, in_day, row, uses)?;
-            let month = figures::month_of(*day);
-            let proven = if proven { account } else { 0 };
-            let in_month = self.within("account_month", "month", month, proven, !proves, self.caps.month)?;
-            self.add("account_month", month, in_month, row, uses)?;
+            self.add(&DAY, *day, account, row, uses)?;
+            self.add(&MONTH, figures::month_of(*day), if proven { account } else { 0 }, row, uses)?;
             if uses[SUCCEEDED] > 0 {
-                let who = (country.as_str(), &account as &dyn rusqlite::ToSql);
+                let who = (country.as_str(), &account as &dyn ToSql);
                 places::add(self.t, Table::Accounts, who, (*day, uses[SUCCEEDED]), kept)?;
             }
         }
         Ok(())
     }
 
-    fn add(&self, table: &str, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
-        let figures = COLUMNS.map(|c| format!("{c} = {c} + excluded.{c}")).join(", ");
-        let mut upsert = self.t.prepare_cached(&format!(
-            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-             ON CONFLICT DO UPDATE SET {figures}"
-        ))?;
-        let key: [&dyn rusqlite::ToSql; 4] = [&at, &account, &row.0, &row.1];
-        let uses = uses.iter().map(|n| n as &dyn rusqlite::ToSql);
-        upsert.execute(params_from_iter(key.into_iter().chain(uses))).map(|_| ())
+    /// Adds to the account's row. One that has none gets one while there is room, and is counted under everybody
+    /// else then.
+    fn add(
+        &mut self,
+        table: &ByAccount,
+        at: i64,
+        account: i64,
+        row: (&str, &str),
+        uses: &Uses,
+    ) -> Result<()> {
+        if account == 0 {
+            return self.add_to_everybody(table, at, row, uses);
+        }
+        if self.update(table, at, account, row, uses)? {
+            return Ok(());
+        }
+        let is_idle = uses[SUCCEEDED] == 0 && uses[SENT] == 0;
+        match self.takes(table.name, at, is_idle, (table.room)(&self.caps))? {
+            true => self.insert(table, at, account, row, uses),
+            false => self.add_to_everybody(table, at, row, uses),
+        }
+    }
+
+    fn add_to_everybody(&self, table: &ByAccount, at: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
+        match self.update(table, at, 0, row, uses)? {
+            true => Ok(()),
+            false => self.insert(table, at, 0, row, uses),
+        }
+    }
+
+    /// Whether there was a row.
+    fn update(
+        &self,
+        table: &ByAccount,
+        at: i64,
+        account: i64,
+        row: (&str, &str),
+        uses: &Uses,
+    ) -> Result<bool> {
+        let figures: Vec<String> =
+            COLUMNS.iter().zip(5..).map(|(column, n)| format!("{column} = {column} + ?{n}")).collect();
+        let sql = format!(
+            "UPDATE {} SET {} WHERE {} = ?1 AND account = ?2 AND country = ?3 AND service = ?4",
+            table.name,
+            figures.join(", "),
+            table.span
+        );
+        Ok(self.with_row(&sql, at, account, row, uses)? > 0)
+    }
+
+    fn insert(&self, table: &ByAccount, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
+        let sql = format!(
+            "INSERT INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            table.name
+        );
+        self.with_row(&sql, at, account, row, uses).map(|_| ())
+    }
+
+    fn with_row(&self, sql: &str, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<usize> {
+        let key: [&dyn ToSql; 4] = [&at, &account, &row.0, &row.1];
+        let uses = uses.iter().map(|n| n as &dyn ToSql);
+        self.t.prepare_cached(sql)?.execute(params_from_iter(key.into_iter().chain(uses)))
     }
 
     fn reasons(&mut self, reasons: &BTreeMap<ReasonKey, i64>) -> Result<()> {
-        let room = Room { all: self.caps.reasons, idle: self.caps.reasons };
         for ((day, name, country, service, what, reason), n) in reasons {
             let (account, _) = self.names.number(self.t, name, *day, false)?;
-            let account = self.within("login_day", "day", *day, account, false, room)?;
-            let mut upsert = self.t.prepare_cached(
-                "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            )?;
-            upsert.execute(params![day, account, country, service, what, reason, n])?;
+            let add = |account: i64, sql: &str| -> Result<usize> {
+                self.t.prepare_cached(sql)?.execute(params![day, account, country, service, what, reason, n])
+            };
+            let update = "UPDATE login_day SET n = n + ?7 WHERE day = ?1 AND account = ?2 AND country = ?3
+                 AND service = ?4 AND verdict = ?5 AND reason = ?6";
+            let insert = "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            if add(account, update)? > 0 {
+                continue;
+            }
+            let room = Room { all: self.caps.reasons, idle: self.caps.reasons };
+            let account = if self.takes("login_day", *day, false, room)? { account } else { 0 };
+            let add = |sql: &str| -> Result<usize> {
+                self.t.prepare_cached(sql)?.execute(params![day, account, country, service, what, reason, n])
+            };
+            if add(update)? == 0 {
+                add(insert)?;
+            }
         }
         Ok(())
     }
@@ -361,37 +421,47 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The account under which a row is counted: itself while there is room, then everybody else. What was there
-    /// is counted once a file; within it each row is taken for a new one.
-    fn within(
-        &mut self,
-        table: &'static str,
-        span: &str,
-        at: i64,
-        account: i64,
-        is_idle: bool,
-        room: Room,
-    ) -> Result<i64> {
-        if account == 0 {
-            return Ok(0);
-        }
+    /// Whether there is room for one more row, which is counted then.
+    fn takes(&mut self, table: &'static str, at: i64, is_idle: bool, room: Room) -> Result<bool> {
         let rows = match self.rows.get(&(table, at)) {
             Some(rows) => *rows,
-            None => count_rows(self.t, table, span, at)?,
+            None => rows_of(self.t, table, at)?,
         };
         let fits = rows.all < room.all && (!is_idle || rows.idle < room.idle);
-        let more = i64::from(fits);
-        let rows = Room { all: rows.all + more, idle: rows.idle + if is_idle { more } else { 0 } };
+        let rows = Room { all: rows.all + i64::from(fits), idle: rows.idle + i64::from(fits && is_idle) };
         self.rows.insert((table, at), rows);
-        Ok(if fits { account } else { 0 })
+        Ok(fits)
+    }
+
+    /// Keeps how many rows there are now.
+    fn keep_rows(&self) -> Result<()> {
+        for ((table, at), rows) in &self.rows {
+            self.t.execute(
+                "INSERT OR REPLACE INTO room VALUES (?1, ?2, ?3, ?4)",
+                params![table, at, rows.all, rows.idle],
+            )?;
+        }
+        Ok(())
     }
 }
 
-fn count_rows(t: &Transaction, table: &str, span: &str, at: i64) -> Result<Room> {
-    let idle = if table == "login_day" { "0" } else { "total(succeeded = 0 AND sent = 0)" };
-    let sql = format!("SELECT count(*), CAST({idle} AS INTEGER) FROM {table} WHERE {span} = ?1");
-    t.query_row(&sql, [at], |row| Ok(Room { all: row.get(0)?, idle: row.get(1)? }))
+fn rows_of(t: &Transaction, table: &str, at: i64) -> Result<Room> {
+    let kept = t
+        .prepare_cached("SELECT n, idle FROM room WHERE name = ?1 AND at = ?2")?
+        .query_row(params![table, at], |row| Ok(Room { all: row.get(0)?, idle: row.get(1)? }))
+        .optional()?;
+    Ok(kept.unwrap_or(Room { all: 0, idle: 0 }))
 }
+
+/// A table by account.
+struct ByAccount {
+    name: &'static str,
+    span: &'static str,
+    room: fn(&Caps) -> Room,
+}
+
+const DAY: ByAccount = ByAccount { name: "account_day", span: "day", room: |caps| caps.day };
+const MONTH: ByAccount = ByAccount { name: "account_month", span: "month", room: |caps| caps.month };
 
 /// Forgets what is older than it is kept for, and names that no row speaks of any more; so much that it is done
 /// in a moment, and the rest in the next minutes.
@@ -423,6 +493,11 @@ fn prune_piece(t: &Transaction, now: Seconds, retention: &Retention, piece: i64)
     names::prune(t, now, retention, piece)?;
     activity::prune(t, now - retention.activity_days * 86_400, piece)?;
     t.execute("DELETE FROM folded WHERE at < ?1", [now - 86_400])?;
+    let oldest = today - retention.login_days;
+    t.execute(
+        "DELETE FROM room WHERE at < CASE name WHEN 'account_month' THEN ?1 ELSE ?2 END",
+        [month, oldest],
+    )?;
     Ok(())
 }
 

@@ -33,7 +33,17 @@ CREATE TABLE account_month(
     held                 INTEGER NOT NULL,
     PRIMARY KEY (month, account, country, service)
 ) WITHOUT ROWID;
-CREATE INDEX login_day_reason ON login_day(verdict, reason, day);
+-- With all that is asked for, so that a look into it suffices.
+CREATE INDEX login_day_reason ON login_day(verdict, reason, day, country, account, n);
+
+-- How many rows a day or a month of a table has, and how many of them began without a good login or a message.
+CREATE TABLE room(
+    name TEXT NOT NULL,
+    at   INTEGER NOT NULL,
+    n    INTEGER NOT NULL,
+    idle INTEGER NOT NULL,
+    PRIMARY KEY (name, at)
+) WITHOUT ROWID;
 
 -- traffic_hour once more by day and by month: a year is some ten thousand rows instead of a million.
 CREATE TABLE traffic_day(
