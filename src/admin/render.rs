@@ -5,8 +5,18 @@ use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
 /// Fields that hold epoch seconds.
-const TIMES: [&str; 9] =
-    ["at", "since", "until", "first", "last", "sent", "built_at", "published", "last_asked"];
+const TIMES: [&str; 10] = [
+    "at",
+    "since",
+    "until",
+    "first",
+    "last",
+    "sent",
+    "built_at",
+    "published",
+    "last_asked",
+    "countries_since",
+];
 
 /// Widest column but the last, in characters.
 const WIDEST: usize = 60;

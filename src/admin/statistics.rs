@@ -100,11 +100,12 @@ fn total(figures: &[&Figure], direction: &str, verdict: &str) -> i64 {
 }
 
 const LOGINS: [&str; 5] = ["tried", "refused", "would_refuse", "succeeded", "failed"];
-const MESSAGES: [(&str, &str); 4] = [
-    ("sent", "messages_sent"),
-    ("refused", "messages_refused"),
-    ("held", "messages_held"),
-    ("would_refuse", "messages_would_refuse"),
+/// Messages: the verdict, the column of an account's figures, and the name in an answer.
+const MESSAGES: [(&str, &str, &str); 4] = [
+    ("sent", "sent", "messages_sent"),
+    ("refused", "sending_refused", "messages_refused"),
+    ("held", "held", "messages_held"),
+    ("would_refuse", "sending_would_refuse", "messages_would_refuse"),
 ];
 
 fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
@@ -128,7 +129,7 @@ fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
         if direction != "logins" {
             let sent = share(n("outbound", "sent"), messages);
             row.insert("messages_share".into(), json!(sent));
-            row.extend(MESSAGES.map(|(verdict, name)| (name.to_string(), json!(n("outbound", verdict)))));
+            row.extend(MESSAGES.map(|(verdict, _, name)| (name.to_string(), json!(n("outbound", verdict)))));
         }
         let weight = [n("login", "succeeded"), n("outbound", "sent"), n("login", "tried")];
         rows.push((weight, row.into()));
@@ -244,7 +245,10 @@ fn account_row(figure: &AccountFigure) -> Value {
     row.insert("code".into(), json!(figure.country));
     row.insert("name".into(), json!(name_of(&figure.country)));
     row.insert("service".into(), json!(figure.service));
-    row.extend(COLUMNS.iter().zip(figure.uses).map(|(column, n)| ((*column).to_string(), json!(n))));
+    let name = |column: &str| {
+        MESSAGES.iter().find(|(_, of, _)| *of == column).map_or(column.into(), |m| m.2.to_string())
+    };
+    row.extend(COLUMNS.iter().zip(figure.uses).map(|(column, n)| (name(column), json!(n))));
     row.into()
 }
 

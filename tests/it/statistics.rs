@@ -116,7 +116,7 @@ fn an_account_has_its_own_statistics_by_day_and_by_month() {
         rows.filter(|r| r["service"] == "imap" && r["code"] == code).map(|r| r["succeeded"].clone()).next()
     };
     assert_eq!((imap("DE"), imap("")), (Some(json!(38)), Some(json!(5))), "{own}");
-    assert_eq!(row(&own["rows"], "service", "smtp")["sent"], 4);
+    assert_eq!(row(&own["rows"], "service", "smtp")["messages_sent"], 4);
     assert_eq!((&own["countries"][0]["code"], &own["countries"][0]["logins"]), (&json!("DE"), &json!(38)));
     // NOON is the 25th of November 2026: a year goes back to the whole November before.
     let year = sandbox.api(&["account_statistics", "account=carol@other.test", "days=365"]);
