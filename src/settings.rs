@@ -213,6 +213,18 @@ settings! {
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
         "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
+    keep_activity_days: i64 = 400, Accepts::Number(1, 3660),
+        "Keep Activity",
+        "For how many days refusals are listed in Activity (the latest 50,000 at most).";
+    keep_login_days: i64 = 35, Accepts::Number(7, 90),
+        "Keep logins by day",
+        "For how many days figures of each account, and where it logged in, are kept by day.";
+    keep_login_months: i64 = 13, Accepts::Number(1, 36),
+        "Keep logins by month",
+        "For how many months, this one among them, figures of each account are kept by month.";
+    keep_traffic_days: i64 = 400, Accepts::Number(7, 1100),
+        "Keep figures by hour",
+        "For how many days figures of all accounts together are kept by the hour.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";

@@ -11,6 +11,7 @@
 //! written with `'` before it, and read without.
 
 use super::arguments::{Arguments, Kind, strict_json};
+use super::spreadsheet::{self, guarded, without_guard};
 use super::{Admin, Outcome};
 use crate::clock::{Seconds, written};
 use crate::error::{Error, Result};
@@ -28,9 +29,6 @@ const MOST: usize = 100_000;
 
 /// Bad lines that are named in sentences; the data name all.
 const MOST_NAMED: usize = 20;
-
-/// Beginnings that spreadsheets take for formulas.
-const FORMULA: [char; 4] = ['=', '+', '-', '@'];
 
 /// One entry as it was written: its fields by name, and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,10 +129,6 @@ fn from_csv(text: &str, known: &[&str]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn without_guard(field: &str) -> &str {
-    field.strip_prefix('\'').filter(|_| is_like_a_formula(field)).unwrap_or(field)
-}
-
 fn from_json(text: &str, known: &[&str]) -> Result<Vec<Row>> {
     let bad =
         |what: &str| Error::bad_value("The JSON list", what, "a list of texts or of objects with fields");
@@ -230,24 +224,10 @@ pub(super) fn check_common(fields: &Arguments) -> Result<()> {
 
 /// The same entries as CSV with a first line.
 pub(super) fn csv_of(fields: &[&str], rows: &[BTreeMap<&str, String>]) -> Result<String> {
-    let failed = |e: String| Error::Data(format!("The CSV could not be written: {e}."));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(fields).map_err(|e| failed(e.to_string()))?;
-    for row in rows {
-        let record = fields.iter().map(|name| guarded(row.get(name).map_or("", String::as_str)));
-        writer.write_record(record).map_err(|e| failed(e.to_string()))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn guarded(field: &str) -> String {
-    if is_like_a_formula(field) { format!("'{field}") } else { field.into() }
-}
-
-/// With or without what guards it.
-fn is_like_a_formula(field: &str) -> bool {
-    field.trim_start_matches('\'').starts_with(FORMULA)
+    let record = |row: &BTreeMap<&str, String>| -> Vec<String> {
+        fields.iter().map(|name| guarded(row.get(name).map_or("", String::as_str))).collect()
+    };
+    spreadsheet::written(fields, rows.iter().map(record))
 }
 
 /// An end as it is read again.

@@ -13,6 +13,7 @@ pub mod command_line;
 pub mod config;
 pub mod countries;
 pub mod data;
+pub mod effect;
 pub mod envelope;
 pub mod explain;
 pub mod held;
@@ -25,7 +26,10 @@ pub mod openapi;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
+pub mod spreadsheet;
+pub mod statistics;
 pub mod status;
+pub mod story;
 pub mod table;
 pub mod undo;
 

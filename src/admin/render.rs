@@ -11,8 +11,18 @@ use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Fields that hold epoch seconds.
-const TIMES: [&str; 9] =
-    ["at", "since", "until", "first", "last", "sent", "built_at", "published", "last_asked"];
+const TIMES: [&str; 10] = [
+    "at",
+    "since",
+    "until",
+    "first",
+    "last",
+    "sent",
+    "built_at",
+    "published",
+    "last_asked",
+    "countries_since",
+];
 
 /// Fields that hold sentences: they are wrapped, not shortened.
 const SENTENCES: [&str; 6] = ["says", "meaning", "about", "note", "sentence", "arguments"];

@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, backup, blocks, config, countries, explain, held, init, lists,
-    settings, status, undo,
+    Admin, Outcome, activity, allowances, backup, blocks, config, countries, effect, explain, held, init,
+    lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -141,6 +141,8 @@ const COUNTRIES: Argument =
 const DAYS: Argument = option("days", Kind::Number(1, 400), "how many days back; 30 if not given");
 const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows at most; 100 if not given");
 
+const FORMAT: Argument = option("format", Kind::Word(&["csv"]), "csv: for a spreadsheet");
+
 const FILE: Argument =
     Argument { positional: true, ..option("file", Kind::File, "the file; - is standard input") };
 const ENTRIES: Argument = option("entries", Kind::Entries, "the same as text, or in JSON as a list");
@@ -215,9 +217,11 @@ pub const FUNCTIONS: &[Function] = &[
             option("account", Kind::Account, "only this account"),
             option("address", Kind::Address, "only this address"),
             option("reference", Kind::Reference, "only this reference, as a client was told it"),
+            option("country", Kind::Countries, "only this country"),
             option("reason", Kind::Text, "only this reason's key, as country_not_allowed"),
             DAYS,
             LIMIT,
+            FORMAT,
         ],
         activity::list_activity,
     ),
@@ -235,14 +239,66 @@ pub const FUNCTIONS: &[Function] = &[
         &[
             DAYS,
             option(
-                "service",
-                Kind::Word(&["smtp", "imap", "pop3", "local"]),
-                "only this service: smtp, imap, pop3, local",
+                "direction",
+                Kind::Word(&["all", "logins", "outbound", "inbound"]),
+                "logins, outbound (messages sent) or inbound; all if not given",
             ),
-            option("country", Kind::Countries, "only this country, by account (35 days at most)"),
+            option(
+                "service",
+                Kind::Word(&["smtp", "imap", "pop3", "sieve", "local", "other"]),
+                "only this service: smtp, imap, pop3, sieve, local, other",
+            ),
+            option("country", Kind::Countries, "who logged in well from this country"),
+            option("by", Kind::Word(&["account", "network"]), "with a country: by account, or by network"),
             LIMIT,
+            FORMAT,
         ],
-        activity::country_statistics,
+        statistics::country_statistics,
+    ),
+    reads(
+        "account_statistics",
+        &["account-statistics"],
+        "One account's own figures, and the countries from which it logged in",
+        &[needed("account", Kind::Account, "the mailbox: alice@example.org"), DAYS, FORMAT],
+        statistics::account_statistics,
+    ),
+    reads(
+        "suggest_countries",
+        &["countries", "suggest"],
+        "The fewest countries that cover nearly all successful logins, and whom they would lock out",
+        &[
+            option("percent", Kind::Text, "how many of a hundred logins they must cover; 99.5 if not given"),
+            DAYS,
+            LIMIT,
+            FORMAT,
+        ],
+        statistics::suggest_countries,
+    ),
+    reads(
+        "dry_run",
+        &["dry-run"],
+        "Whom a list of countries, or a mode of a rule, would have refused",
+        &[
+            Argument { required: false, positional: false, ..COUNTRIES },
+            FOR,
+            option("rule", Kind::Word(effect::RULE_NAMES), "country_rule (if not given) or rate_limiter"),
+            option(
+                "mode",
+                Kind::Word(&["off", "monitor", "enforce"]),
+                "the mode to try; enforce if not given",
+            ),
+            DAYS,
+            LIMIT,
+            FORMAT,
+        ],
+        effect::dry_run,
+    ),
+    reads(
+        "tell_story",
+        &["story"],
+        "One refusal by its reference: why it came, what would be answered now, and what changed since",
+        &[needed("reference", Kind::Reference, "as a client was told it: 7K3M-92QX")],
+        story::tell_story,
     ),
     reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks),
     changes(

@@ -26,6 +26,7 @@ mod postfix;
 mod postlogin;
 mod seams;
 mod secrets;
+mod statistics;
 mod ticks;
 mod units;
 mod upkeep;

@@ -125,6 +125,8 @@ pub struct Filter {
     pub account: String,
     /// This address.
     pub address: String,
+    /// This country's code.
+    pub country: String,
     /// This reference.
     pub reference: String,
     /// This reason's key.
@@ -135,34 +137,56 @@ pub struct Filter {
     pub limit: i64,
 }
 
+/// The query for a filter, which names only what is looked for, so that an index serves it: by account and by
+/// reference their own, else the one by hour.
+pub(super) fn list_sql(filter: &Filter) -> String {
+    let fields = [&filter.account, &filter.address, &filter.country, &filter.reference, &filter.reason];
+    let columns = ["account", "address", "country", "reference", "reason"];
+    let given = columns.iter().zip(fields).enumerate().filter(|(_, (_, value))| !value.is_empty());
+    let wanted: String = given.map(|(n, (column, _))| format!(" AND {column} = ?{}", n + 1)).collect();
+    format!(
+        "SELECT * FROM activity WHERE hour >= ?6 / 3600 AND last >= ?6{wanted}
+         ORDER BY hour DESC, last DESC, id DESC LIMIT ?7"
+    )
+}
+
 /// The events that match, newest first.
 pub fn list(db: &Connection, filter: &Filter) -> Result<Vec<Event>> {
-    db.prepare(
-        "SELECT * FROM activity
-         WHERE (?1 = '' OR account = ?1) AND (?2 = '' OR address = ?2) AND (?3 = '' OR reference = ?3)
-           AND (?4 = '' OR reason = ?4) AND last >= ?5
-         ORDER BY last DESC, id DESC LIMIT ?6",
-    )?
-    .query_map(
-        params![filter.account, filter.address, filter.reference, filter.reason, filter.since, filter.limit],
-        |row| {
-            Ok(Event {
-                first: row.get("first")?,
-                last: row.get("last")?,
-                n: row.get("n")?,
-                account: row.get("account")?,
-                address: row.get("address")?,
-                country: row.get("country")?,
-                service: row.get("service")?,
-                door: row.get("door")?,
-                verdict: row.get("verdict")?,
-                reason: row.get("reason")?,
-                detail: row.get("detail")?,
-                reference: row.get("reference")?,
-            })
-        },
-    )?
-    .collect()
+    db.prepare(&list_sql(filter))?
+        .query_map(
+            params![
+                filter.account,
+                filter.address,
+                filter.country,
+                filter.reference,
+                filter.reason,
+                filter.since,
+                filter.limit
+            ],
+            |row| {
+                Ok(Event {
+                    first: row.get("first")?,
+                    last: row.get("last")?,
+                    n: row.get("n")?,
+                    account: row.get("account")?,
+                    address: row.get("address")?,
+                    country: row.get("country")?,
+                    service: row.get("service")?,
+                    door: row.get("door")?,
+                    verdict: row.get("verdict")?,
+                    reason: row.get("reason")?,
+                    detail: row.get("detail")?,
+                    reference: row.get("reference")?,
+                })
+            },
+        )?
+        .collect()
+}
+
+/// Forgets what is older; `piece` rows at once.
+pub(super) fn prune(t: &Transaction, oldest: Seconds, piece: i64) -> Result<()> {
+    let sql = "DELETE FROM activity WHERE id IN (SELECT id FROM activity WHERE hour < ?1 LIMIT ?2)";
+    t.execute(sql, [oldest / 3600, piece]).map(|_| ())
 }
 
 #[cfg(test)]
