@@ -2,7 +2,8 @@
 
 use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
-use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
+use super::identity::{self, Identity, Theirs};
+use super::table::{self, Argument, FUNCTIONS, Function, GROUPS, Scope};
 use super::{Admin, Outcome, render};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -12,6 +13,7 @@ use crate::keeper;
 use crate::paths::Paths;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Read;
+use std::sync::Arc;
 
 /// Largest JSON object that is read from standard input.
 const MOST_INPUT: u64 = 4 * 1024 * 1024;
@@ -37,6 +39,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .arg(Arg::new("root").long("root").value_name("DIR").hide(true))
         .arg(Arg::new("now").long("now").value_name("TIME").hide(true).allow_hyphen_values(true))
+        .arg(as_argument())
         .arg(
             Arg::new("json")
                 .long("json")
@@ -51,6 +54,13 @@ pub fn command() -> Command {
         root = root.subcommand(function_command(function));
     }
     root.subcommand(api_command()).subcommand(keeper_command())
+}
+
+/// Not global: clap would let a later one replace an earlier one, and words after the helper's own are a stranger's.
+fn as_argument() -> Arg {
+    Arg::new("as").long("as").value_name("WHO").help(
+        "Ask for root:NAME, reseller:NAME or owner:NAME; for panels' root helpers, accepted from root alone",
+    )
 }
 
 fn last_word(words: &'static str) -> &'static str {
@@ -104,6 +114,7 @@ fn api_command() -> Command {
     Command::new("api")
         .about("Call a function of the API and answer in JSON, for panels and scripts")
         .long_about("Call a function of the API and answer in JSON.\n\nArguments are key=value words, or one JSON object on standard input where the only argument is -.\n`postern api list_functions` lists what there is.")
+        .arg(as_argument())
         .arg(Arg::new("function").required(true).value_name("FUNCTION"))
         .arg(Arg::new("arguments").action(ArgAction::Append).value_name("KEY=VALUE").allow_hyphen_values(true))
 }
@@ -134,6 +145,13 @@ fn speak(matches: &ArgMatches) -> Spoken {
         Ok(admin) => admin,
         Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
     };
+    let admin = match identified(admin, matches) {
+        Ok(admin) => admin,
+        Err(error) if matches.subcommand_name() == Some("api") || is_json(matches) => {
+            return in_json(&Err(error));
+        }
+        Err(error) => return in_words(Err(error)),
+    };
     match matches.subcommand() {
         Some(("api", api)) => return in_json(&api_call(&admin, api)),
         Some(("keeper", words)) => return in_words(keep(&admin, words)),
@@ -161,7 +179,29 @@ fn surroundings(matches: &ArgMatches) -> Result<Admin> {
     }
     let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
     let paths = root.map_or_else(Paths::default, Paths::below);
-    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who() })
+    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who(), theirs: None })
+}
+
+/// The same as whoever `--as` names. What is no function of the table is the administrator's alone.
+fn identified(admin: Admin, matches: &ArgMatches) -> Result<Admin> {
+    let (command, inner) = matches.subcommand().unzip();
+    let inner = inner.filter(|_| command == Some("api")).and_then(|api| api.get_one::<String>("as"));
+    let named: Vec<&String> = matches.get_one("as").into_iter().chain(inner).collect();
+    let identity: Identity = match named[..] {
+        [] => return Ok(admin),
+        [text] => {
+            identity::may_ask_for_others()?;
+            text.parse()?
+        }
+        _ => return Err(Error::NotAllowed("--as was given twice, so it is not clear who asks.".into())),
+    };
+    let is_function = command == Some("api") || function_called(matches).is_some();
+    if !is_function && identity.scope != Scope::Root {
+        return Err(Error::NotAllowed("This command is the administrator's alone.".into()));
+    }
+    let settings = admin.settings()?.settings()?;
+    let theirs = Theirs::read(&identity, &admin.call.paths, &settings)?.map(Arc::new);
+    Ok(Admin { who: identity.who(), theirs, ..admin })
 }
 
 /// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.
@@ -208,14 +248,20 @@ fn from_input() -> Result<Arguments> {
     Arguments::from_json(&text)
 }
 
-fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
+/// The function whose words these are, with the innermost matches.
+fn function_called(matches: &ArgMatches) -> Option<(&'static Function, &ArgMatches)> {
     let (mut words, mut inner) = (Vec::new(), matches);
     while let Some((word, next)) = inner.subcommand() {
         words.push(word);
         inner = next;
     }
-    let function = FUNCTIONS.iter().find(|f| f.words == words).ok_or_else(|| {
-        Error::bad_value("The command", &words.join(" "), "a command from `postern --help`")
+    FUNCTIONS.iter().find(|f| f.words == words).map(|function| (function, inner))
+}
+
+fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
+    let (function, inner) = function_called(matches).ok_or_else(|| {
+        let command = matches.subcommand_name().unwrap_or_default();
+        Error::bad_value("The command", command, "a command from `postern --help`")
     })?;
     let mut given = Arguments::default();
     for argument in function.arguments {

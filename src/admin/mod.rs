@@ -14,6 +14,7 @@ pub mod data;
 pub mod envelope;
 pub mod explain;
 pub mod held;
+pub mod identity;
 pub mod init;
 pub mod lists;
 mod policy_secrets;
@@ -30,7 +31,10 @@ use crate::log::{Line, Severity};
 use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
 use arguments::Arguments;
+use identity::Theirs;
 use serde_json::Value;
+use std::sync::Arc;
+use table::Scope;
 
 /// What a function gives: data, and sentences that the caller should read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,9 +80,21 @@ pub struct Admin {
     pub clock: Clock,
     /// Who, for the trail.
     pub who: String,
+    /// What is theirs, where somebody else than the administrator asks.
+    pub theirs: Option<Arc<Theirs>>,
 }
 
 impl Admin {
+    /// What the caller is.
+    pub fn scope(&self) -> Scope {
+        self.theirs.as_ref().map_or(Scope::Root, |theirs| theirs.scope)
+    }
+
+    /// Whether the caller may see what stands under this key: an account's name, or `@` and a domain.
+    pub fn may_see(&self, key: &str) -> bool {
+        self.theirs.as_ref().is_none_or(|theirs| theirs.owns_key(key))
+    }
+
     /// The settings. Only root (in a sandbox: the owner of its files) can open them.
     pub fn settings(&self) -> Result<SettingsStore> {
         SettingsStore::open(&self.call.paths)

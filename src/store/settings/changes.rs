@@ -74,9 +74,14 @@ impl<'a> Change<'a> {
         self.transaction.commit()
     }
 
-    fn failed(&self) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
+    pub(super) fn failed(&self) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
         let path = self.path.clone();
         move |source| Error::Database { doing: "write to", path, source }
+    }
+
+    /// Who changes.
+    pub fn who(&self) -> &str {
+        &self.who
     }
 
     /// The settings as they are within the change.
@@ -103,6 +108,7 @@ impl<'a> Change<'a> {
 
     /// Sets one setting; the value is checked by the table.
     pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+        self.must_be_root("a setting")?;
         let mut checked = Settings::default();
         checked.set(key, text)?;
         let value = checked.pairs().remove(key).unwrap_or_default();
@@ -119,6 +125,10 @@ impl<'a> Change<'a> {
     /// Adds or replaces an entry of a list.
     pub fn add(&mut self, list: ListName, entry: &ListEntry) -> Result<()> {
         let value = list.checked(&entry.value)?;
+        self.may_change_entry(list, &value)?;
+        if list == ListName::UserExemption {
+            self.may_lift_countries(&value)?;
+        }
         let before = entries::one(&self.transaction, list, &value).map_err(self.failed())?;
         let entry = ListEntry { value, who: self.who.clone(), at: self.now, ..entry.clone() };
         self.transaction
@@ -143,6 +153,7 @@ impl<'a> Change<'a> {
     /// Removes an entry of a list.
     pub fn remove(&mut self, list: ListName, value: &str) -> Result<()> {
         let value = list.checked(value)?;
+        self.may_change_entry(list, &value)?;
         let before = entries::one(&self.transaction, list, &value).map_err(self.failed())?;
         if before.is_none() {
             return Err(Error::NotFound(format!("{value} is not on the list {}.", list.title())));
@@ -160,6 +171,7 @@ impl<'a> Change<'a> {
         subject: Option<&Subject>,
         countries: Option<&BTreeSet<Country>>,
     ) -> Result<()> {
+        self.may_set_countries(subject, countries.is_some())?;
         let scope = entries::scope(subject);
         let before = entries::countries_of(&self.transaction, &scope).map_err(self.failed())?;
         self.transaction.execute("DELETE FROM country WHERE scope = ?1", [&scope]).map_err(self.failed())?;
@@ -182,6 +194,7 @@ impl<'a> Change<'a> {
 
     /// Adds a temporary allowance; gives its number.
     pub fn allow(&mut self, grant: &Grant) -> Result<i64> {
+        self.may_lift_countries(&grant.subject)?;
         let grant = Grant { who: self.who.clone(), at: self.now, ..grant.clone() };
         self.transaction
             .execute(
@@ -199,6 +212,7 @@ impl<'a> Change<'a> {
         let all = entries::allowances(&self.transaction).map_err(self.failed())?;
         let grant = all.into_iter().find(|g| g.id == id);
         let grant = grant.ok_or_else(|| Error::NotFound(format!("There is no temporary allowance {id}.")))?;
+        self.must_not_be_above(Some(&grant.who), &format!("Allowance {id}"))?;
         self.transaction.execute("DELETE FROM allowance WHERE id = ?1", [id]).map_err(self.failed())?;
         self.trail("remove_allowance", &grant.subject, &as_json(&Some(&grant)), "")
     }

@@ -1,0 +1,266 @@
+//! Who asks: the administrator, or somebody for whom a panel's root helper asks, with what is his.
+//!
+//! The helper proves who it is and passes `--as` on the command line, which is accepted from root alone. Nothing in a
+//! request can name anybody. What is his is read from the panel's own records for each call.
+
+use super::arguments::{Arguments, Kind};
+use super::looks_like_network;
+use super::table::{Function, Scope};
+use crate::account::{Account, Subject};
+use crate::error::{Error, Result};
+use crate::hook::has_borrowed_authority;
+use crate::panel;
+use crate::paths::Paths;
+use crate::settings::Settings;
+use crate::store::settings::rank::Rank;
+use nix::unistd::{geteuid, getuid};
+use std::collections::HashSet;
+use std::str::FromStr;
+
+/// Longest name of somebody, in bytes.
+const LONGEST: usize = 64;
+
+/// Somebody for whom a panel's root helper asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What he is.
+    pub scope: Scope,
+    /// His name in the panel.
+    pub name: String,
+}
+
+impl FromStr for Identity {
+    type Err = Error;
+
+    /// Reads `root:NAME`, `reseller:NAME` or `owner:NAME`.
+    fn from_str(text: &str) -> Result<Identity> {
+        let scopes = [("root", Scope::Root), ("reseller", Scope::Reseller), ("owner", Scope::Owner)];
+        let parts = text.split_once(':');
+        let found = parts.and_then(|(word, name)| {
+            let (_, scope) = scopes.into_iter().find(|(known, _)| *known == word)?;
+            is_name(name).then(|| Identity { scope, name: name.into() })
+        });
+        found.ok_or_else(|| {
+            Error::bad_value(
+                "--as",
+                text,
+                "give root:NAME, reseller:NAME or owner:NAME, as the panel knows him",
+            )
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= LONGEST
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
+}
+
+impl Identity {
+    /// His name in the trail.
+    pub fn who(&self) -> String {
+        let rank = match self.scope {
+            Scope::Root => Rank::Root,
+            Scope::Reseller => Rank::Reseller,
+            Scope::Owner => Rank::Owner,
+        };
+        rank.name(&self.name)
+    }
+}
+
+/// Refuses whoever is not root to ask for somebody else.
+pub fn may_ask_for_others() -> Result<()> {
+    if getuid().is_root() && geteuid().is_root() && !has_borrowed_authority() {
+        return Ok(());
+    }
+    Err(Error::NotAllowed(
+        "--as is accepted from root alone: a panel's root helper proves who somebody is and passes it."
+            .into(),
+    ))
+}
+
+/// What is somebody's, who is not the administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Theirs {
+    /// What he is.
+    pub scope: Scope,
+    /// His name in the trail.
+    pub who: String,
+    domains: HashSet<String>,
+    users: HashSet<String>,
+}
+
+impl Theirs {
+    /// Reads from the panel's records what is his; none for the administrator. Local users that send for many are
+    /// nobody's.
+    ///
+    /// Fails where the records cannot be believed, and with [`Error::NotFound`] where nothing in them is his.
+    pub fn read(identity: &Identity, paths: &Paths, settings: &Settings) -> Result<Option<Theirs>> {
+        let panel = panel::of_this_server(paths);
+        let mut theirs = Theirs {
+            scope: identity.scope,
+            who: identity.who(),
+            domains: HashSet::new(),
+            users: HashSet::new(),
+        };
+        let owners = || panel.owners(paths);
+        let (owners, accounts) = match identity.scope {
+            Scope::Root => return Ok(None),
+            Scope::Reseller => (owners()?, None),
+            Scope::Owner => (owners()?, Some([identity.name.as_str()].into())),
+        };
+        for account in accounts.unwrap_or_else(|| owners.accounts_of(&identity.name)) {
+            theirs.domains.extend(owners.domains_of(account).map(str::to_owned));
+            theirs.users.extend(owners.users_of(account).map(str::to_owned));
+        }
+        theirs.users.retain(|user| !settings.is_shared_user(user));
+        if theirs.domains.is_empty() && theirs.users.is_empty() {
+            return Err(Error::NotFound(format!(
+                "{} owns nothing by the records of {}.",
+                theirs.who,
+                panel.name()
+            )));
+        }
+        Ok(Some(theirs))
+    }
+
+    /// Whether the account is his: a mailbox of a domain of his, or a local user of his.
+    pub fn owns(&self, account: &Account) -> bool {
+        match account.domain() {
+            Some(domain) => self.domains.contains(domain),
+            None => self.users.contains(account.name()),
+        }
+    }
+
+    /// The same for the key of a list: an account's name, or `@` and a domain.
+    pub fn owns_key(&self, key: &str) -> bool {
+        match key.strip_prefix('@') {
+            Some(domain) => self.domains.contains(domain),
+            None => Account::from_server(key).is_some_and(|account| self.owns(&account)),
+        }
+    }
+
+    /// Refuses a function that is above him, before its arguments are looked at.
+    pub fn may_call(&self, function: &Function) -> Result<()> {
+        if function.scope >= self.scope {
+            return Ok(());
+        }
+        let who = match function.scope {
+            Scope::Root => "the administrator",
+            Scope::Reseller | Scope::Owner => "a reseller",
+        };
+        Err(Error::NotAllowed(format!("{} is for {who}; {} cannot call it.", function.name, self.who)))
+    }
+
+    /// Refuses arguments that speak of what is not his. A change that names nobody is about the whole server.
+    pub fn may_say(&self, function: &Function, given: &Arguments) -> Result<()> {
+        for argument in function.arguments {
+            match (argument.kind, given.given(argument.name)) {
+                (Kind::Account, Some(name)) => self.must_own(&Subject::Account(name.parse()?))?,
+                (Kind::Subject | Kind::SubjectOrNetwork, Some(name)) => {
+                    if looks_like_network(name) {
+                        return self.refused("addresses and networks are the administrator's");
+                    }
+                    self.must_own(&name.parse()?)?;
+                }
+                (Kind::Subject, None) if function.changes => {
+                    return self.refused(&format!(
+                        "name a mailbox or domain in the argument {}: what is about the whole server is the administrator's",
+                        argument.name
+                    ));
+                }
+                (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn must_own(&self, subject: &Subject) -> Result<()> {
+        if self.owns_key(&subject.key()) {
+            return Ok(());
+        }
+        self.refused(&format!("{} does not belong to {}", subject.words(), self.who))
+    }
+
+    fn refused<T>(&self, why: &str) -> Result<T> {
+        Err(Error::NotAllowed(format!("Nothing was done: {why}.")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_identity_is_a_scope_and_a_name() {
+        for (text, who) in [
+            ("root:ann", "root (ann)"),
+            ("reseller:rex", "reseller rex"),
+            ("owner:a.b-c_1@d", "owner a.b-c_1@d"),
+        ] {
+            let identity: Identity = text.parse().unwrap();
+            assert_eq!(identity.who(), who);
+        }
+        let long = format!("owner:{}", "a".repeat(65));
+        for bad in [
+            "",
+            "ann",
+            "owner:",
+            ":ann",
+            "Owner:ann",
+            "admin:ann",
+            "owner:a b",
+            "owner:-a",
+            "owner:a\nb",
+            "owner:ä",
+            &long,
+        ] {
+            assert_eq!(bad.parse::<Identity>().unwrap_err().code(), "bad_value", "{bad}");
+        }
+    }
+
+    fn ann() -> Theirs {
+        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Theirs {
+            scope: Scope::Owner,
+            who: "owner ann".into(),
+            domains: set(&["ann.test"]),
+            users: set(&["ann", "x@ben.test"]),
+        }
+    }
+
+    #[test]
+    fn a_mailbox_is_its_domains_owners_and_a_local_user_its_own_owners() {
+        let account = |text: &str| Account::from_server(text).unwrap();
+        for theirs in ["alice@ann.test", "Alice@ANN.test", "alice+ann.test", "x@ben.test@ann.test", "ann"] {
+            assert!(ann().owns(&account(theirs)), "{theirs}");
+        }
+        for foreign in [
+            "alice@ben.test",
+            "x@ben.test",
+            "ann.test@ben.test",
+            "ann@",
+            "@ann.test@",
+            "ben",
+            "ann.test",
+            "a@sub.ann.test",
+        ] {
+            assert!(!ann().owns(&account(foreign)), "{foreign}");
+        }
+        assert!(ann().owns_key("@ann.test") && !ann().owns_key("@ben.test") && !ann().owns_key("*"));
+        assert!(!ann().owns_key("") && !ann().owns_key("@"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_what_ends_in_an_own_domain_is_theirs(text in "\\PC{0,30}|[a-c@.]{0,9}(ann|ben)\\.test[@a.]{0,3}") {
+            if ann().owns_key(&text) {
+                let key = text.trim().to_lowercase();
+                prop_assert!(key == "ann" || key.ends_with("@ann.test") || !key.contains('@') && key.ends_with("ann.test"));
+            }
+        }
+    }
+}
