@@ -83,6 +83,14 @@ fn text(to: &str, notice: &Notice) -> String {
                 "The account can still read its mail. Ask its owner whether the messages were meant.\nIf not, its password is probably known to somebody else: change it first, then release:\n\n    postern blocks release {word} --reason \"password changed\"\n\nIf it may send more than others:\n\n    postern whitelist add {word}\n"
             ),
         ),
+        "owner_allowance" => (
+            format!("Postern: an owner allowed logins of {account} from elsewhere"),
+            "`postern allowances list` shows it, `postern allowances remove ID` ends it.\n".into(),
+        ),
+        "owner_release" => (
+            format!("Postern: an owner released {account}"),
+            format!("It can send again. To block it yourself:\n\n    postern blocks add {word}\n"),
+        ),
         _ => (
             format!("Postern saw {account} send more than the limit"),
             "It was not stopped: it stands for many senders, or the limiter only watches.\n".into(),

@@ -202,6 +202,15 @@ settings! {
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
         "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
+    owner_allowances: bool = false, Accepts::Switch,
+        "Owners' allowances",
+        "Whether owners of accounts may give their own mailboxes temporary allowances; the administrator is told of each.";
+    owner_allowance_days: i64 = 14, Accepts::Number(1, 365),
+        "Longest allowance by an owner",
+        "How many days an owner's allowance lasts at most.";
+    owner_release: bool = false, Accepts::Switch,
+        "Owners' release",
+        "Whether owners of accounts may release their own accounts when the limiter stopped them; the administrator is told.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";

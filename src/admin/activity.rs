@@ -29,7 +29,12 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         since: admin.call.now - days * 86_400,
         limit: given.number_within("limit", 1, 10_000, 100)?,
     };
-    let rows = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
+    let rows = on_state(&admin.call.paths, |state| {
+        state.read(|db| match &admin.theirs {
+            Some(theirs) => activity::list_of(db, &filter, &|account| theirs.owns_key(account)),
+            None => activity::list(db, &filter),
+        })
+    })?;
     Ok(json!(rows).into())
 }
 
@@ -41,7 +46,12 @@ pub fn list_audit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 fn figures(admin: &Admin, days: i64) -> Result<Vec<Figure>> {
     let since = admin.call.now - days * 86_400;
-    on_state(&admin.call.paths, |state| state.read(|db| rollups::by_country(db, since)))
+    on_state(&admin.call.paths, |state| {
+        state.read(|db| match &admin.theirs {
+            Some(theirs) => rollups::by_country_of(db, since, &|account| theirs.owns_key(account)),
+            None => rollups::by_country(db, since),
+        })
+    })
 }
 
 /// Who is behind one country's figures, by account.
@@ -50,7 +60,7 @@ fn accounts_in(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let since = admin.call.now - given.number_within("days", 1, 35, 30)? * 86_400;
     let limit = given.number_within("limit", 1, 10_000, 100)?;
     let rows = on_state(&admin.call.paths, |state| {
-        state.read(|db| rollups::accounts_in(db, &country, since, limit))
+        state.read(|db| rollups::accounts_in(db, &country, since, limit, &|account| admin.may_see(account)))
     })?;
     Ok(json!(rows).into())
 }

@@ -199,8 +199,10 @@ fn identified(admin: Admin, matches: &ArgMatches) -> Result<Admin> {
     if !is_function && identity.scope != Scope::Root {
         return Err(Error::NotAllowed("This command is the administrator's alone.".into()));
     }
-    let settings = admin.settings()?.settings()?;
-    let theirs = Theirs::read(&identity, &admin.call.paths, &settings)?.map(Arc::new);
+    let theirs = match identity.scope {
+        Scope::Root => None,
+        _ => Some(Arc::new(Theirs::read(&identity, &admin.call.paths, &admin.settings()?.settings()?)?)),
+    };
     Ok(Admin { who: identity.who(), theirs, ..admin })
 }
 

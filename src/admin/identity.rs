@@ -92,11 +92,10 @@ pub struct Theirs {
 }
 
 impl Theirs {
-    /// Reads from the panel's records what is his; none for the administrator. Local users that send for many are
-    /// nobody's.
+    /// Reads from the panel's records what is his. Local users that send for many are nobody's.
     ///
     /// Fails where the records cannot be believed, and with [`Error::NotFound`] where nothing in them is his.
-    pub fn read(identity: &Identity, paths: &Paths, settings: &Settings) -> Result<Option<Theirs>> {
+    pub fn read(identity: &Identity, paths: &Paths, settings: &Settings) -> Result<Theirs> {
         let panel = panel::of_this_server(paths);
         let mut theirs = Theirs {
             scope: identity.scope,
@@ -104,13 +103,12 @@ impl Theirs {
             domains: HashSet::new(),
             users: HashSet::new(),
         };
-        let owners = || panel.owners(paths);
-        let (owners, accounts) = match identity.scope {
-            Scope::Root => return Ok(None),
-            Scope::Reseller => (owners()?, None),
-            Scope::Owner => (owners()?, Some([identity.name.as_str()].into())),
+        let owners = panel.owners(paths)?;
+        let accounts = match identity.scope {
+            Scope::Reseller => owners.accounts_of(&identity.name),
+            _ => [identity.name.as_str()].into(),
         };
-        for account in accounts.unwrap_or_else(|| owners.accounts_of(&identity.name)) {
+        for account in accounts {
             theirs.domains.extend(owners.domains_of(account).map(str::to_owned));
             theirs.users.extend(owners.users_of(account).map(str::to_owned));
         }
@@ -122,7 +120,7 @@ impl Theirs {
                 panel.name()
             )));
         }
-        Ok(Some(theirs))
+        Ok(theirs)
     }
 
     /// Whether the account is his: a mailbox of a domain of his, or a local user of his.

@@ -17,6 +17,7 @@ pub mod held;
 pub mod identity;
 pub mod init;
 pub mod lists;
+mod own_service;
 mod policy_secrets;
 pub mod render;
 pub mod settings;

@@ -137,32 +137,44 @@ pub struct Filter {
 
 /// The events that match, newest first.
 pub fn list(db: &Connection, filter: &Filter) -> Result<Vec<Event>> {
-    db.prepare(
+    listed(db, filter, filter.limit, |_| true)
+}
+
+/// The events that match and whose account may be seen, newest first: as many of those as the filter's limit.
+pub fn list_of(db: &Connection, filter: &Filter, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<Event>> {
+    listed(db, filter, -1, may_see)
+}
+
+/// `most` bounds the rows that the database gives (below 0: not at all), the filter's limit those that may be seen.
+fn listed(db: &Connection, filter: &Filter, most: i64, may_see: impl Fn(&str) -> bool) -> Result<Vec<Event>> {
+    let mut statement = db.prepare(
         "SELECT * FROM activity
          WHERE (?1 = '' OR account = ?1) AND (?2 = '' OR address = ?2) AND (?3 = '' OR reference = ?3)
            AND (?4 = '' OR reason = ?4) AND last >= ?5
          ORDER BY last DESC, id DESC LIMIT ?6",
-    )?
-    .query_map(
-        params![filter.account, filter.address, filter.reference, filter.reason, filter.since, filter.limit],
-        |row| {
-            Ok(Event {
-                first: row.get("first")?,
-                last: row.get("last")?,
-                n: row.get("n")?,
-                account: row.get("account")?,
-                address: row.get("address")?,
-                country: row.get("country")?,
-                service: row.get("service")?,
-                door: row.get("door")?,
-                verdict: row.get("verdict")?,
-                reason: row.get("reason")?,
-                detail: row.get("detail")?,
-                reference: row.get("reference")?,
-            })
-        },
-    )?
-    .collect()
+    )?;
+    let matching =
+        params![filter.account, filter.address, filter.reference, filter.reason, filter.since, most];
+    let events = statement.query_map(matching, read_event)?;
+    let seen = events.filter(|event| event.as_ref().map_or(true, |e| may_see(&e.account)));
+    seen.take(usize::try_from(filter.limit).unwrap_or(0)).collect()
+}
+
+fn read_event(row: &rusqlite::Row) -> Result<Event> {
+    Ok(Event {
+        first: row.get("first")?,
+        last: row.get("last")?,
+        n: row.get("n")?,
+        account: row.get("account")?,
+        address: row.get("address")?,
+        country: row.get("country")?,
+        service: row.get("service")?,
+        door: row.get("door")?,
+        verdict: row.get("verdict")?,
+        reason: row.get("reason")?,
+        detail: row.get("detail")?,
+        reference: row.get("reference")?,
+    })
 }
 
 #[cfg(test)]
@@ -272,6 +284,22 @@ mod tests {
             record_one(&mut db, &refusal("user999", NOON + 1000 + n / 600), 50);
         }
         assert_eq!(list(&db, &all()).unwrap().len(), 50);
+    }
+
+    #[test]
+    fn whoever_may_see_a_few_accounts_alone_sees_as_many_of_their_rows_as_there_are() {
+        let mut db = in_memory();
+        record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        for n in 1..=50 {
+            record_one(&mut db, &refusal(&format!("user{n}"), NOON + n), MOST);
+        }
+        let filter = Filter { limit: 2, ..all() };
+        let names = |may_see: &dyn Fn(&str) -> bool| -> Vec<String> {
+            list_of(&db, &filter, may_see).unwrap().into_iter().map(|e| e.account).collect()
+        };
+        assert_eq!(names(&|name| name.starts_with("alice")), ["alice@example.test"]);
+        assert_eq!(names(&|_| true), ["user50", "user49"]);
+        assert!(names(&|_| false).is_empty());
     }
 
     #[test]

@@ -243,6 +243,62 @@ pub fn by_country(db: &Connection, since: Seconds) -> Result<Vec<Figure>> {
     .collect()
 }
 
+/// The same of the accounts that may be seen, for the days that accounts are kept for.
+///
+/// `login_day` has no direction; what was refused or would have been while sending is told by its reason.
+pub fn by_country_of(db: &Connection, since: Seconds, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<Figure>> {
+    let days: Vec<i64> = db
+        .prepare("SELECT DISTINCT day FROM login_day WHERE day >= ?1")?
+        .query_map([since / 86_400], |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    let mut figures: BTreeMap<(&str, String, String, String), i64> = BTreeMap::new();
+    let mut statement = db.prepare(
+        "SELECT service, country, verdict, reason, n FROM login_day WHERE day = ?1 AND account = ?2",
+    )?;
+    for account in accounts_seen(db, may_see)? {
+        for day in &days {
+            let mut rows = statement.query([*day, account])?;
+            while let Some(row) = rows.next()? {
+                let (service, verdict, reason): (String, String, String) =
+                    (row.get(0)?, row.get(2)?, row.get(3)?);
+                let key = (direction(&service, &verdict, &reason), service, row.get(1)?, verdict);
+                *figures.entry(key).or_default() += row.get::<_, i64>(4)?;
+            }
+        }
+    }
+    let figure = |((direction, service, country, verdict), n): ((&str, _, _, _), _)| Figure {
+        direction: direction.into(),
+        service,
+        country,
+        verdict,
+        n,
+    };
+    Ok(figures.into_iter().map(figure).collect())
+}
+
+/// Numbers of the accounts that may be seen.
+fn accounts_seen(db: &Connection, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<i64>> {
+    let mut statement = db.prepare("SELECT id, name FROM account")?;
+    let mut rows = statement.query([])?;
+    let mut seen = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(1)?;
+        if may_see(&name) {
+            seen.push(row.get(0)?);
+        }
+    }
+    Ok(seen)
+}
+
+fn direction(service: &str, verdict: &str, reason: &str) -> &'static str {
+    let of_sending = ["over_limit", "sending_stopped", "would_stop", "shared_user"];
+    match verdict {
+        "sent" | "held" => "outbound",
+        _ if service == "local" || of_sending.contains(&reason) => "outbound",
+        _ => "login",
+    }
+}
+
 /// Figures of one account in one country.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountFigure {
@@ -256,17 +312,25 @@ pub struct AccountFigure {
     pub n: i64,
 }
 
-/// Who was behind a country's figures since this time, the largest first.
-pub fn accounts_in(db: &Connection, country: &str, since: Seconds, limit: i64) -> Result<Vec<AccountFigure>> {
+/// Who was behind a country's figures since this time, the largest first, as far as they may be seen.
+pub fn accounts_in(
+    db: &Connection,
+    country: &str,
+    since: Seconds,
+    limit: i64,
+    may_see: &dyn Fn(&str) -> bool,
+) -> Result<Vec<AccountFigure>> {
     db.prepare(
         "SELECT coalesce(a.name, ''), l.service, l.verdict, sum(l.n) AS n
          FROM login_day l LEFT JOIN account a ON a.id = l.account
          WHERE l.country = ?1 AND l.day >= ?2
-         GROUP BY l.account, l.service, l.verdict ORDER BY n DESC, a.name LIMIT ?3",
+         GROUP BY l.account, l.service, l.verdict ORDER BY n DESC, a.name",
     )?
-    .query_map(params![country, since / 86_400, limit], |row| {
+    .query_map(params![country, since / 86_400], |row| {
         Ok(AccountFigure { account: row.get(0)?, service: row.get(1)?, verdict: row.get(2)?, n: row.get(3)? })
     })?
+    .filter(|figure| figure.as_ref().map_or(true, |f| may_see(&f.account)))
+    .take(usize::try_from(limit).unwrap_or(0))
     .collect()
 }
 
@@ -323,11 +387,50 @@ mod tests {
         let mut db = in_memory();
         let text = login("alice@example.test").repeat(3) + &login("bob@example.test") + &login("-");
         fold_one(&mut db, "fold-1", &text, CAPS);
-        let told: Vec<_> =
-            accounts_in(&db, "DE", 0, 10).unwrap().into_iter().map(|f| (f.account, f.verdict, f.n)).collect();
+        let told: Vec<_> = accounts_in(&db, "DE", 0, 10, &|_| true)
+            .unwrap()
+            .into_iter()
+            .map(|f| (f.account, f.verdict, f.n))
+            .collect();
         let row = |account: &str, n| (account.to_string(), "tried".to_string(), n);
         assert_eq!(told, [row("alice@example.test", 3), row("", 1), row("bob@example.test", 1)]);
-        assert_eq!(accounts_in(&db, "FR", 0, 10).unwrap(), []);
+        assert_eq!(accounts_in(&db, "FR", 0, 10, &|_| true).unwrap(), []);
+        let of_bob = accounts_in(&db, "DE", 0, 1, &|name| name == "bob@example.test").unwrap();
+        assert_eq!(
+            of_bob.into_iter().map(|f| (f.account, f.n)).collect::<Vec<_>>(),
+            [("bob@example.test".into(), 1)]
+        );
+    }
+
+    #[test]
+    fn figures_of_the_accounts_that_may_be_seen_are_those_of_all_where_all_may_be_seen() {
+        let mut db = in_memory();
+        let of = |account: &str| -> String {
+            [
+                "try dovecot-gate imap US - refuse country_not_allowed",
+                "success exim-mail smtp DE - allow country_allowed",
+                "send exim-data smtp DE - allow within_limit",
+                "send exim-data smtp DE - refuse over_limit",
+                "send exim-data smtp FR - refuse sending_stopped",
+                "send exim-data smtp DE - would_refuse would_stop",
+                "send exim-local local - - hold sending_stopped",
+            ]
+            .map(|l| line(NOON, &format!("{l} {account}")))
+            .concat()
+        };
+        fold_one(&mut db, "fold-1", &(of("alice@example.test") + &of("web").repeat(2)), CAPS);
+        let mut all = by_country(&db, 0).unwrap();
+        assert_eq!(by_country_of(&db, 0, &|_| true).unwrap(), {
+            all.sort_by(|a, b| {
+                (&a.direction, &a.service, &a.country).cmp(&(&b.direction, &b.service, &b.country))
+            });
+            all.clone()
+        });
+        let of_web = by_country_of(&db, 0, &|name| name == "web").unwrap();
+        let two_of_three = all.into_iter().map(|f| Figure { n: f.n / 3 * 2, ..f }).collect::<Vec<_>>();
+        assert_eq!(of_web, two_of_three);
+        assert!(by_country_of(&db, 0, &|_| false).unwrap().is_empty());
+        assert!(by_country_of(&db, NOON + 86_400, &|_| true).unwrap().is_empty());
     }
 
     #[test]
