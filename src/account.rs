@@ -102,6 +102,15 @@ impl Subject {
         std::iter::once(account.name.clone()).chain(account.domain().map(|domain| format!("@{domain}")))
     }
 
+    /// The entry whose key this is, as people write it: it reads as the same entry again.
+    pub fn typed(key: &str) -> String {
+        match key.strip_prefix('@') {
+            Some(domain) => domain.into(),
+            None if key.contains('.') && !key.contains('@') => format!("user:{key}"),
+            None => key.into(),
+        }
+    }
+
     /// The entry's key: the account's name, or `@` and the domain.
     pub fn key(&self) -> String {
         match self {
@@ -179,6 +188,14 @@ mod tests {
         assert_eq!(Account::from_server("webuser").unwrap().domain(), None);
         assert_eq!(Account::from_server("@").unwrap().domain(), None);
         assert_eq!(Account::from_server("  "), None);
+    }
+
+    #[test]
+    fn a_key_reads_as_the_same_entry_when_it_is_typed() {
+        for text in ["alice@example.test", "example.test", "@example.test", "webuser", "user:web.user"] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!(Subject::typed(&subject.key()).parse::<Subject>().unwrap(), subject, "{text}");
+        }
     }
 
     #[test]

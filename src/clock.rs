@@ -48,6 +48,12 @@ impl Clock {
     }
 }
 
+/// A time as files hold it, which is read again as the same: `2026-11-25 14:03:20`, in UTC.
+pub fn written(at: Seconds) -> String {
+    chrono::DateTime::from_timestamp(at, 0)
+        .map_or_else(|| at.to_string(), |t| t.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// A time as people and logs read it: `2026-11-25 14:03 UTC`.
 pub fn readable(at: Seconds) -> String {
     chrono::DateTime::from_timestamp(at, 0)

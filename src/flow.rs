@@ -7,21 +7,24 @@
 
 use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;
-use crate::decide::send::{Record, SendDecision, SendPolicy, decide_with_state, decide_without_state};
+use crate::decide::send::{
+    Record, SendDecision, SenderState, decide_with_state, decide_without_policy, decide_without_state,
+};
 use crate::decide::{Decision, Fact, Step, login as rules};
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::record;
 use crate::request::{Door, Login, Outcome, Request, Send};
-use crate::settings::Settings;
 use crate::store::state::{self, State, senders};
 use crate::tally::Kind;
 use crate::trouble::Trouble;
 use crate::verdict::{Answer, Missing, Reason, Reference, Verdict};
-use std::sync::Arc;
 
 /// Called with a refusal that is decided and not yet recorded.
 pub type Decided<'a> = &'a dyn Fn(&Answer);
+
+/// Decides from the state, where the policy does not do so alone.
+type Decide<'a> = &'a dyn Fn(&Fact<SenderState>) -> SendDecision;
 
 /// Answers one request of a mail server.
 pub fn answer(call: &Call, request: &Request, decided: Decided) -> Answer {
@@ -81,27 +84,27 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
         let reference = record::send_without_state(call, send, &decision);
         return Answer { verdict: decision.verdict, reason: decision.reason, reference };
     }
-    let settings = match &policy {
-        Fact::Known(SendPolicy { settings, .. }) => settings.clone(),
-        Fact::Missing(_) => Arc::default(),
+    let decide: Decide = &|state| match &policy {
+        Fact::Known(policy) => decide_with_state(send, &policy.settings, state, call.now),
+        Fact::Missing(what) => decide_without_policy(send, *what, state, call.now),
     };
     let about = record::About::message(call, send);
     let counted = match call.records {
-        true => call.with_state(|state| decide_and_record(call, send, &about, &settings, state, decided)),
+        true => call.with_state(|state| decide_and_record(call, send, &about, decide, state, decided)),
         false => Err(Error::State("Another program of ours may have counted the message already.".into())),
     };
     let (decision, reference) = counted.unwrap_or_else(|error| {
         if call.records {
             state::mark_trouble(call, &error);
         }
-        (decide_from_what_is_read(call, send, &settings, &error), None)
+        (decide_from_what_is_read(call, send, decide, &error), None)
     });
     record::send_line(call, &about, &decision, reference.as_ref());
     Answer { verdict: decision.verdict, reason: decision.reason, reference }
 }
 
 /// Nothing can be counted; who is stopped already is stopped all the same, as far as the state can be read.
-fn decide_from_what_is_read(call: &Call, send: &Send, settings: &Settings, why: &Error) -> SendDecision {
+fn decide_from_what_is_read(call: &Call, send: &Send, decide: Decide, why: &Error) -> SendDecision {
     let read = || {
         let account = send.account.as_ref()?;
         // Read beside whoever writes at the moment.
@@ -109,7 +112,7 @@ fn decide_from_what_is_read(call: &Call, send: &Send, settings: &Settings, why: 
         state.read(|db| senders::gather(db, account)).ok()
     };
     let facts = read().map_or(Fact::Missing(Missing::State), |(facts, _)| Fact::Known(facts));
-    let mut decision = decide_with_state(send, settings, &facts, call.now);
+    let mut decision = decide(&facts);
     if !call.records && decision.verdict == Verdict::Allow {
         decision.reason = Reason::NotCounted;
     }
@@ -127,23 +130,24 @@ fn decide_and_record(
     call: &Call,
     send: &Send,
     about: &record::About,
-    settings: &Settings,
+    decide: Decide,
     state: &mut State,
     decided: Decided,
 ) -> Result<(SendDecision, Option<Reference>)> {
     let (Some(account), failed) = (&send.account, state.failed("read")) else {
-        return Ok((decide_with_state(send, settings, &Fact::Missing(Missing::State), call.now), None));
+        return Ok((decide(&Fact::Missing(Missing::State)), None));
     };
     let write_failed = state.failed("write to");
     let transaction = state.begin()?;
     let (facts, stop) = senders::gather(&transaction, account).map_err(failed)?;
-    let decision = decide_with_state(send, settings, &Fact::Known(facts), call.now);
+    let mut decision = decide(&Fact::Known(facts));
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
     let written = record::send(&transaction, call, send, about, &decision, reference.as_ref())
         .and_then(|()| transaction.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
+        decision.record = Record::Nothing;
     }
     Ok((decision, reference))
 }

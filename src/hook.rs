@@ -17,8 +17,7 @@ use crate::verdict::Answer;
 use crate::wayout::{self, WayOut};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -26,7 +25,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A hook's command line, split into what is ours and what the mail server says.
 #[derive(Debug)]
@@ -184,13 +182,6 @@ pub fn fill_descriptors_below(count: c_int) {
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler, a plain setting.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-}
-
-/// Ends each wait for input after so long, where standard input is a socket: clients that say nothing must not
-/// keep processes for ever. Elsewhere whoever holds the other end ends it.
-pub fn wait_for_input_at_most(limit: Duration) {
-    let limit = TimeVal::microseconds(i64::try_from(limit.as_micros()).unwrap_or(i64::MAX));
-    let _ = setsockopt(&std::io::stdin(), sockopt::ReceiveTimeout, &limit);
 }
 
 /// A hook has no business with root's rights: where a server starts it so, it becomes the owner of the

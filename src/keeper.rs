@@ -10,13 +10,14 @@
 
 mod crew;
 mod engines;
-mod patient;
+mod owed;
 
 use crate::admin::Admin;
 use crate::authority::become_user;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::decide::Fact;
+use crate::door::patient::{Patience, Patient};
 use crate::door::{line, milter, policy, postfix};
 use crate::error::{Error, Result};
 use crate::folders;
@@ -40,13 +41,14 @@ use nix::sys::socket::{
     listen as listen_on, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeSpec;
-use patient::{Patience, Patient};
+use owed::{Owed, Watched};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -94,8 +96,11 @@ const TIDY: Duration = Duration::from_secs(60);
 /// How long a new keeper waits for an old one to end.
 const SUCCEED: Duration = Duration::from_secs(10);
 
-/// How long requests that are being decided may take at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long questions that were begun may take at the end: more than a decision that waits for everything.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How long whoever has connected may take to ask at the end.
+const LAST_QUESTION: Duration = Duration::from_millis(200);
 
 /// What `postern keeper` was told.
 #[derive(Debug)]
@@ -104,7 +109,7 @@ pub struct Options {
     pub paths: Paths,
     /// Where the time comes from.
     pub clock: Clock,
-    /// Requests of this account have a fault, in tests.
+    /// Requests of this account have a fault, or tidying up (`tidying`), in tests.
     pub fault: Option<String>,
     /// Where Dovecot's policy requests are answered; nowhere in some tests.
     pub policy_at: Option<SocketAddr>,
@@ -143,22 +148,22 @@ pub fn run(options: Options) -> Result<()> {
                 .into(),
         ));
     }
-    // A panic is told where it is caught.
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut sockets = Sockets::default();
+    tell_panics(&engines);
+    let mut sockets = Sockets::new()?;
     sockets.listen_for_dovecot(policy_port, &engines)?;
     sockets.listen_for_postfix(&engines)?;
     // Last: whom this one answers can rely on the others.
     sockets.listen_for_exim(&engines)?;
     say(&engines.call(), "began");
     let housekeeping = engines.clone();
-    let kept = thread::Builder::new().spawn(move || keep_house(&housekeeping));
+    let kept = thread::Builder::new().name("tidies-up".into()).spawn(move || keep_house(&housekeeping));
     kept.map_err(Error::system("begin the thread that tidies up"))?;
     let ended_by = watch(&engines, &signals);
     sockets.end();
     // The next one need not wait for our last words.
     drop(alone);
-    engines.end(LAST_WORDS);
+    sockets.owed.pay(LAST_WORDS, LAST_QUESTION);
+    engines.end();
     say(&engines.call(), &format!("ended by {ended_by}"));
     Ok(())
 }
@@ -198,11 +203,25 @@ fn next_signal(signals: &SigSet, limit: Duration) -> Option<Signal> {
     Signal::try_from(signal).ok()
 }
 
-/// The minute's work, by and by.
+/// Every panic is told, in whatever thread; whoever started the work says what it costs.
+fn tell_panics(engines: &Arc<Engines>) {
+    let engines = engines.clone();
+    let tell = move |panic: &PanicHookInfo| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        let words = panic.payload_as_str().unwrap_or("a fault without words");
+        trouble::mark(&engines.call(), Trouble::Panic, &format!("{words} ({place})"));
+    };
+    std::panic::set_hook(Box::new(tell));
+}
+
+/// The minute's work, by and by. A panic costs a turn.
 fn keep_house(engines: &Engines) {
     let mut next = Instant::now();
     loop {
-        tick::in_keeper(&engines.call());
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            engines.have_fault_of("tidying");
+            tick::in_keeper(&engines.call())
+        }));
         next += TIDY;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
@@ -235,21 +254,28 @@ fn only_one(paths: &Paths) -> Result<File> {
 }
 
 /// What the keeper listens on.
-#[derive(Default)]
 struct Sockets {
     /// Names of sockets, to be taken away at the end, so that nobody new comes.
     names: Vec<PathBuf>,
     /// Ends each crew.
     crews: Vec<Box<dyn Fn()>>,
+    /// To whoever is connected, on all of them.
+    owed: Arc<Owed>,
 }
 
 impl Sockets {
+    fn new() -> Result<Sockets> {
+        let owed = Owed::new().map_err(Error::system("make a pipe"))?;
+        Ok(Sockets { names: Vec::new(), crews: Vec::new(), owed })
+    }
+
     fn add<L: Listener>(
         &mut self,
         listener: L,
-        serve: impl Fn(L::Stream, bool) + Send + Sync + 'static,
+        serve: impl Fn(Watched<L::Stream>, bool) + Send + Sync + 'static,
     ) -> Result<()> {
-        let crew = Crew::begin(listener, MOST, Box::new(serve)).map_err(Error::system("begin a thread"))?;
+        let crew = Crew::begin(listener, MOST, &self.owed, Box::new(serve))
+            .map_err(Error::system("begin a thread"))?;
         self.crews.push(Box::new(move || crew.end()));
         Ok(())
     }
@@ -284,9 +310,10 @@ impl Sockets {
     }
 
     fn listen_for_postfix_in(&mut self, folder: &Path, engines: &Arc<Engines>) -> Result<()> {
-        for (name, serve) in
-            [(POSTFIX_SOCKET, serve_postfix as fn(&Engines, UnixStream)), (MILTER_SOCKET, serve_milter)]
-        {
+        for (name, serve) in [
+            (POSTFIX_SOCKET, serve_postfix as fn(&Engines, Watched<UnixStream>)),
+            (MILTER_SOCKET, serve_milter),
+        ] {
             let path = folder.join(name);
             let listener = bind(&path)?;
             self.names.push(path);
@@ -355,7 +382,7 @@ fn listening(bound: OwnedFd) -> Result<TcpListener> {
 }
 
 /// Who is connected.
-fn peer(stream: &UnixStream) -> Option<u32> {
+fn peer(stream: &Watched<UnixStream>) -> Option<u32> {
     getsockopt(stream, sockopt::PeerCredentials).ok().map(|peer| peer.uid())
 }
 
@@ -375,7 +402,7 @@ fn end(engines: &Engines, outcome: std::io::Result<Result<()>>) {
     }
 }
 
-fn serve_exim(engines: &Engines, stream: UnixStream) {
+fn serve_exim(engines: &Engines, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let Ok(mut stream) = Patient::new(stream, OF_EXIM) else { return };
     if admits(engines, uid, EXIM_SOCKET) {
@@ -386,7 +413,7 @@ fn serve_exim(engines: &Engines, stream: UnixStream) {
 }
 
 /// Dovecot is known by the key, which each request shows.
-fn serve_dovecot(engines: &Engines, stream: TcpStream, crowded: bool) {
+fn serve_dovecot(engines: &Engines, stream: Watched<TcpStream>, crowded: bool) {
     let first = if crowded { IN_A_CROWD } else { OF_DOVECOT.first };
     let Ok(mut stream) = Patient::new(stream, Patience { first, ..OF_DOVECOT }) else { return };
     let tell = |trouble, error: &Error| trouble::mark(&engines.call(), trouble, &error.to_string());
@@ -395,14 +422,14 @@ fn serve_dovecot(engines: &Engines, stream: TcpStream, crowded: bool) {
     let _ = policy::converse(&mut stream, &options, &mut |request| engines.answer(request, true));
 }
 
-fn serve_postfix(engines: &Engines, stream: UnixStream) {
+fn serve_postfix(engines: &Engines, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let admitted = admits(engines, uid, POSTFIX_SOCKET);
     let Ok(mut stream) = Patient::new(stream, OF_POSTFIX) else { return };
     end(engines, postfix::converse(&mut stream, &mut |request| engines.answer_to(uid, admitted, request)));
 }
 
-fn serve_milter(engines: &Engines, stream: UnixStream) {
+fn serve_milter(engines: &Engines, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let admitted = admits(engines, uid, MILTER_SOCKET);
     let Ok(mut stream) = Patient::new(stream, OF_MILTER) else { return };

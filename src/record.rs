@@ -11,7 +11,7 @@ use crate::decide::{Decision, Fact};
 use crate::error::Result;
 use crate::gather;
 use crate::log;
-use crate::request::{Door, Ended, Login, Outcome, Send, Service};
+use crate::request::{Door, Ended, Login, MessageId, Outcome, Send, Service};
 use crate::settings::Settings;
 use crate::sources::{self, Told};
 use crate::store::state::{self, activity, held, notices, senders};
@@ -35,6 +35,7 @@ pub fn login(
         country,
         service: login.service,
         door: login.door,
+        message: None,
     };
     // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
@@ -98,6 +99,7 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
         country: known_country(&gather::country(call, outcome.address)),
         service: outcome.service,
         door: outcome.door,
+        message: None,
     };
     match told {
         Told::Failed => about.tally(call, Kind::Failure, "failed", &Reason::Ended),
@@ -141,6 +143,7 @@ pub struct About<'a> {
     country: Option<Country>,
     service: Service,
     door: Door,
+    message: Option<(&'a MessageId, u32)>,
 }
 
 impl<'a> About<'a> {
@@ -153,6 +156,17 @@ impl<'a> About<'a> {
             country: known_country(&gather::country(call, send.address)),
             service: if send.address.is_none() { Service::Local } else { Service::Smtp },
             door: send.door,
+            message: send.message.as_ref().map(|message| (message, send.recipients)),
+        }
+    }
+
+    /// Whoever is late holds a message too, and counts nothing: noted twice, it is one.
+    fn note_held(&self, call: &Call, decision: &SendDecision) {
+        if decision.verdict == Verdict::Hold
+            && decision.record == Record::Nothing
+            && let (Some(account), Some((message, recipients))) = (self.account, self.message)
+        {
+            tally::append_held(call, self.door, self.service, &tally::Held { message, recipients, account });
         }
     }
 
@@ -242,13 +256,14 @@ pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> 
     Some(reference)
 }
 
-/// Counts the message in the tally, and logs what was not simply allowed.
+/// Counts the message in the tally, notes there what is held and not recorded, and logs what was not simply allowed.
 pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference: Option<&Reference>) {
     let verdict = match &decision.reason {
         Reason::WouldStop { .. } => "would_refuse",
         _ => decision.verdict.name(),
     };
     about.tally(call, Kind::Send, verdict, &decision.reason);
+    about.note_held(call, decision);
     let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. });
     if decision.verdict != Verdict::Allow || tells {
         about.log(call, verdict, &decision.reason, reference);

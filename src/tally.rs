@@ -3,7 +3,10 @@
 //! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at most
 //! 512 bytes, written with one `write` under `O_APPEND`, so lines of many processes never mix. `tick` renames
 //! the file, waits until late writers are done, folds it into the roll-ups of the state and removes it.
-//! Losing one costs a statistic, nothing else.
+//! Losing one costs a statistic.
+//!
+//! A message that is held while the state cannot be written has a line more, since nobody would find it again:
+//! `2 <time> held <door> <service> - - <message> <recipients> <account>`.
 
 use crate::account::Account;
 use crate::address::Network;
@@ -14,7 +17,7 @@ use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::log::escaped_within;
 use crate::paths::Paths;
-use crate::request::{Door, Service};
+use crate::request::{Door, MessageId, Service};
 use crate::trouble::{self, Trouble};
 use nix::libc;
 use std::fs::{File, OpenOptions};
@@ -79,6 +82,17 @@ pub struct Line<'a> {
     pub account: Option<&'a Account>,
 }
 
+/// A message that is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The mail server's name for it.
+    pub message: &'a MessageId,
+    /// How many recipients it has.
+    pub recipients: u32,
+    /// Whose it is.
+    pub account: &'a Account,
+}
+
 /// The file that lines go to.
 pub fn current(paths: &Paths) -> PathBuf {
     paths.tally_dir().join("current")
@@ -98,15 +112,30 @@ pub fn close_current(paths: &Paths, now: Seconds) -> Result<bool> {
 
 /// Appends the line; a tally that cannot be written is marked as trouble and changes nothing else.
 pub fn append(call: &Call, line: &Line) {
-    if let Err(error) = write(call, line) {
+    append_text(call, text(line, call.now));
+}
+
+/// Appends a line for a message that is held, of which the state does not know.
+pub fn append_held(call: &Call, door: Door, service: Service, held: &Held) {
+    let (door, service) = (door.name(), service.name());
+    let Held { message, recipients, account } = held;
+    let account = escaped_within(account.name(), LONGEST_NAME);
+    append_text(
+        call,
+        whole(format!("2 {} held {door} {service} - - {message} {recipients} {account}", call.now)),
+    );
+}
+
+fn append_text(call: &Call, text: String) {
+    if let Err(error) = write(call, &text) {
         trouble::mark(call, Trouble::Tally, &error.to_string());
     }
 }
 
-fn write(call: &Call, line: &Line) -> Result<()> {
-    let (path, text) = (current(&call.paths), text(line, call.now));
+fn write(call: &Call, text: &str) -> Result<()> {
+    let path = current(&call.paths);
     let add = |file: &File, looks: bool| {
-        if looks { refuse_full(file, &path) } else { Ok(()) }.and_then(|()| add(file, &path, &text))
+        if looks { refuse_full(file, &path) } else { Ok(()) }.and_then(|()| add(file, &path, text))
     };
     match call.kept {
         Some(kept) => kept.with_tally(&path, open, add),
@@ -144,14 +173,18 @@ fn text(line: &Line, now: Seconds) -> String {
     let country = line.country.map_or_else(|| "-".into(), |c| c.to_string());
     let account = line.account.map_or_else(|| "-".into(), |a| escaped_within(a.name(), LONGEST_NAME));
     let network = line.network.map_or_else(|| "-".into(), |n| n.to_string());
-    let mut text = format!(
+    whole(format!(
         "2 {now} {} {} {} {country} {network} {} {} {account}",
         line.kind.name(),
         line.door.name(),
         line.service.name(),
         line.verdict,
         line.reason
-    );
+    ))
+}
+
+/// A line of a length that is read back.
+fn whole(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(LONGEST - 1));
     text.push('\n');
     text
@@ -172,9 +205,9 @@ pub struct Entry<'a> {
     pub country: &'a str,
     /// The network around the client's address, empty where it is not told.
     pub network: &'a str,
-    /// Verdict, as written.
+    /// Verdict, as written; of a held message its name.
     pub verdict: &'a str,
-    /// Reason's key, as written.
+    /// Reason's key, as written; of a held message how many recipients it has.
     pub reason: &'a str,
     /// Account, empty where unknown.
     pub account: &'a str,

@@ -53,7 +53,7 @@ pub enum Trouble {
     Deadline,
     /// A hook took its way out because of a signal.
     Signal,
-    /// A hook took its way out because of a fault of its own.
+    /// A hook took its way out because of a fault of its own, or the keeper met one.
     Panic,
     /// A hook was called in a way that it does not understand.
     Call,
@@ -78,7 +78,7 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
     (
         Trouble::Policy,
         "policy",
-        "The published policy is missing or damaged: no rule is asked. `postern publish` writes it anew.",
+        "The published policy is missing or damaged: no rule is asked, and only accounts that are stopped stay so. `postern publish` writes it anew.",
     ),
     (
         Trouble::Networks,
@@ -110,7 +110,11 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
     (Trouble::Tally, "tally", "The tally could not be written: statistics are incomplete."),
     (Trouble::Deadline, "deadline", "A hook ran out of time and let mail go on."),
     (Trouble::Signal, "signal", "A hook was ended by a signal and let mail go on."),
-    (Trouble::Panic, "panic", "A hook met a fault of its own and let mail go on. Please report it."),
+    (
+        Trouble::Panic,
+        "panic",
+        "A program of ours met a fault of its own and let mail go on. Please report it.",
+    ),
     (
         Trouble::Call,
         "call",

@@ -1,13 +1,15 @@
 //! Temporary allowances: a mailbox or domain may log in from one more country or network until a date.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, own_service};
+use super::{Admin, Outcome, import, own_service};
 use crate::account::Subject;
 use crate::address::Network;
+use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::store::settings::entries::Grant;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Every allowance; ended ones are marked.
 pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -24,19 +26,9 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 
 /// Adds an allowance. It needs an end.
 pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let subject: Subject = given.text("for").parse()?;
-    let source = source(given.text("from"))?;
-    let until = given.until("until", admin.call.now)?;
-    let until = until
-        .ok_or_else(|| Error::bad_value("The argument until", "", "an allowance needs an end, as 14d"))?;
-    own_service::may_allow(admin, &source, until)?;
-    let grant = Grant {
-        subject: subject.key(),
-        source: source.clone(),
-        until,
-        note: given.note(),
-        ..Grant::default()
-    };
+    let (subject, grant) = grant(admin, given)?;
+    let (source, until) = (&grant.source, grant.until);
+    own_service::may_allow(admin, source, until)?;
     let end = crate::clock::readable(until);
     let id = admin.change(given, |change| {
         let id = change.allow(&grant)?;
@@ -48,6 +40,49 @@ pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     })?;
     let said = Outcome::said(format!("{subject} may log in from {source} until {end} (allowance {id})."));
     Ok(Outcome { data: json!({ "id": id, "until": until }), ..said })
+}
+
+/// Fields of an allowance as many are read and written at once.
+const FIELDS: [&str; 4] = ["for", "from", "until", "note"];
+
+/// Adds many at once. One that runs already with the same end is left as it is.
+pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let rows = import::rows(&import::text_of(given)?, &FIELDS)?;
+    let (mut grants, bad) = import::sorted(rows, |fields| grant(admin, fields).map(|(_, grant)| grant));
+    let there = admin.settings()?.allowances()?;
+    grants.retain(|grant| !there.iter().any(|g| g.says_the_same(grant)));
+    import::take(admin, given, grants.len(), &bad, |change| {
+        grants.iter().try_for_each(|grant| change.allow(grant).map(|_| ()))
+    })
+}
+
+/// The running ones, as CSV that can be imported.
+pub fn export_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let running = admin.settings()?.allowances()?.into_iter().filter(|g| admin.call.now < g.until);
+    let row = |grant: Grant| {
+        BTreeMap::from([
+            ("for", Subject::typed(&grant.subject)),
+            ("from", grant.source),
+            ("until", import::end(Some(grant.until))),
+            ("note", grant.note),
+        ])
+    };
+    import::csv_of(&FIELDS, &running.map(row).collect::<Vec<_>>()).map(Outcome::whole)
+}
+
+fn grant(admin: &Admin, given: &Arguments) -> Result<(Subject, Grant)> {
+    let until = given.until("until", admin.call.now)?;
+    let until = until
+        .ok_or_else(|| Error::bad_value("The argument until", "", "an allowance needs an end, as 14d"))?;
+    Ok((given.text("for").parse()?, grant_of(given, until)?))
+}
+
+/// An allowance with this end, as these fields say it.
+pub(super) fn grant_of(fields: &Arguments, until: Seconds) -> Result<Grant> {
+    import::check_common(fields)?;
+    let subject: Subject = fields.text("for").parse()?;
+    let source = source(fields.text("from"))?;
+    Ok(Grant { subject: subject.key(), source, until, note: fields.note(), ..Grant::default() })
 }
 
 fn source(text: &str) -> Result<String> {

@@ -187,12 +187,15 @@ impl Arguments {
     }
 }
 
-fn plain(value: &Value) -> Option<String> {
+/// A value as text; none for what no argument holds.
+pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some(String::new()),
         Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => Some(text.clone()),
+        // A list of entries with fields of their own is for whoever takes such a list.
+        Value::Array(items) if items.iter().any(Value::is_object) => Some(value.to_string()),
         Value::Array(items) => items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
         Value::Object(_) => None,
     }
@@ -207,6 +210,12 @@ fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
         Some(_) => Err(bad("a time in the future")),
         None => Err(bad("a date as 2026-12-01 or 2026-12-01 18:00 (UTC), or a span as 90m, 6h, 7d")),
     }
+}
+
+/// Reads a time as [`written`](crate::clock::written) writes it, or as people do.
+pub(super) fn moment(text: &str) -> Result<Seconds> {
+    let accepted = "a time as 2026-12-01 or 2026-12-01 18:00 (UTC)";
+    date(text).ok_or_else(|| Error::bad_value("The time", text, accepted))
 }
 
 fn span(text: &str) -> Option<i64> {

@@ -9,6 +9,7 @@ use crate::on_state::on_state;
 use crate::store::settings::entries::{ListEntry, ListName};
 use crate::store::state::senders;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Everything that is blocked now: by the limiter first, then by the administrator.
 pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -56,7 +57,7 @@ fn entry_row(entry: &ListEntry) -> Value {
     })
 }
 
-fn list_for(value: &str) -> ListName {
+pub(super) fn list_for(value: &str) -> ListName {
     if looks_like_network(value) { ListName::AddressBlock } else { ListName::AccountBlock }
 }
 
@@ -107,7 +108,7 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     own_service::may_lift(admin, block.as_ref())?;
     let blocked = block.is_some();
     let stopped = match list {
-        ListName::AccountBlock => release_stops_of(admin, &key).map(|n| n > 0),
+        ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
         _ => Ok(false),
     };
     if !blocked && !*stopped.as_ref().unwrap_or(&false) {
@@ -127,10 +128,15 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome::said(format!("{value} is released.")).warn(warning).warn(told.err().map(|e| e.to_string())))
 }
 
-/// Lifts the limiter's stops of whom the key of a list names: an account, or all of a domain.
-pub fn release_stops_of(admin: &Admin, key: &str) -> Result<usize> {
+/// Lifts the limiter's stops of whom these keys of a list name: accounts, or all of a domain.
+pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
     let matches = |name: &str| {
-        Account::from_server(name).is_some_and(|account| Subject::keys_of(&account).any(|k| k == key))
+        Account::from_server(name)
+            .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
     };
     on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
 }

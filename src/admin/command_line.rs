@@ -295,7 +295,10 @@ fn in_words(outcome: Result<Outcome>) -> Spoken {
             let warnings = outcome.warnings.iter().map(|w| line(&format!("Warning: {w}")));
             let err = warnings.chain(outcome.failures.iter().map(|f| line(f))).collect();
             let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
-            let out = messages + &if shown { render::text(&outcome.data) } else { String::new() };
+            let out = match &outcome.text {
+                Some(text) => text.clone(),
+                None => messages + &if shown { render::text(&outcome.data) } else { String::new() },
+            };
             Spoken { out, err, status: status_of(&outcome) }
         }
         Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },

@@ -1,13 +1,14 @@
 //! The exemption lists and the whitelist: IP Authentication, User Authentication, Per-User Rate Limiter.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, blocks};
+use super::{Admin, Outcome, blocks, import};
 use crate::account::Subject;
 use crate::address::Network;
 use crate::error::{Error, Result};
 use crate::store::settings::Change;
 use crate::store::settings::entries::{self, ListEntry, ListName};
 use serde_json::json;
+use std::collections::{BTreeMap, HashSet};
 
 /// A list with its entries.
 pub fn list(admin: &Admin, list: ListName) -> Result<Outcome> {
@@ -23,7 +24,7 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
         must_be_meant(given, &network)?;
     }
     let entry = ListEntry {
-        value: value.clone(),
+        value: given.text("value").into(),
         note: given.note(),
         until: given.until("until", admin.call.now)?,
         sending: given.is_on("sending")?,
@@ -31,22 +32,110 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
     };
     let lifted = admin.change(given, |change| {
         change.add(list, &entry)?;
-        lift_blocks(change, list, &value)
+        lift_blocks(change, list, std::slice::from_ref(&value))
     })?;
     let what = value.parse::<Subject>().ok().filter(|_| list != ListName::IpExemption);
     let what = what.map_or_else(|| value.clone(), |subject| subject.words());
     let mut outcome = Outcome::said(format!("{what} is on the list {}.", list.title()));
     outcome.warnings.extend(still_blocked(admin, list, &value)?);
     outcome.messages.extend(lifted.iter().map(|b| format!("The block of {b} was lifted with it.")));
-    if list == ListName::Whitelist {
-        let released = blocks::release_stops_of(admin, &value);
-        return Ok(outcome.warn(released.err().map(|e| {
-            format!(
-                "The stop of {value} could not be lifted now ({e}); `postern tick` does it as soon as it can."
-            )
-        })));
+    Ok(outcome.warn(release_stops(admin, list, &[value])))
+}
+
+/// Whoever is whitelisted is not stopped any more.
+pub(super) fn release_stops(admin: &Admin, list: ListName, values: &[String]) -> Option<String> {
+    if list != ListName::Whitelist {
+        return None;
+    }
+    let released = blocks::release_stops_of(admin, values).err()?;
+    let whose = if let [one] = values { one.clone() } else { "some of them".into() };
+    Some(format!(
+        "The stop of {whose} could not be lifted now ({released}); `postern tick` does it as soon as it can."
+    ))
+}
+
+/// Fields of an entry as many are read and written at once.
+fn fields(list: ListName) -> &'static [&'static str] {
+    match list {
+        ListName::IpExemption => &["value", "until", "note", "sending"],
+        _ => &["value", "until", "note"],
+    }
+}
+
+fn entry(admin: &Admin, given: &Arguments, fields: &Arguments, list: ListName) -> Result<ListEntry> {
+    import::check_common(fields)?;
+    let value = fields.text("value");
+    if let Ok(network) = list.checked(value)?.parse::<Network>() {
+        must_be_meant(given, &network)?;
+    }
+    Ok(ListEntry {
+        value: value.into(),
+        note: fields.note(),
+        until: fields.until("until", admin.call.now)?,
+        sending: fields.is_on("sending")?,
+        ..ListEntry::default()
+    })
+}
+
+/// Adds many entries at once.
+pub fn import(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> {
+    import_into(admin, given, fields(list), &|_| list)
+}
+
+/// The same for blocks, which are two lists.
+pub fn import_blocks(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    import_into(admin, given, fields(ListName::AccountBlock), &blocks::list_for)
+}
+
+fn import_into(
+    admin: &Admin,
+    given: &Arguments,
+    fields: &[&str],
+    list_for: &dyn Fn(&str) -> ListName,
+) -> Result<Outcome> {
+    let rows = import::rows(&import::text_of(given)?, fields)?;
+    let (entries, bad) = import::sorted(rows, |fields| {
+        let list = list_for(fields.text("value"));
+        let entry = entry(admin, given, fields, list)?;
+        Ok((list, list.checked(&entry.value)?, entry))
+    });
+    let mut lifted = Vec::new();
+    let mut outcome = import::take(admin, given, entries.len(), &bad, |change| {
+        entries.iter().try_for_each(|(list, _, entry)| change.add(*list, entry))?;
+        for list in ListName::ALL {
+            let values = values_for(&entries, list);
+            if !values.is_empty() {
+                lifted.extend(lift_blocks(change, list, &values)?);
+            }
+        }
+        Ok(())
+    })?;
+    if outcome.failures.is_empty() && !given.is_on("dry_run")? {
+        outcome.messages.extend(lifted.iter().map(|b| format!("The block of {b} was lifted with it.")));
+        let stops = release_stops(admin, ListName::Whitelist, &values_for(&entries, ListName::Whitelist));
+        outcome = outcome.warn(stops);
     }
     Ok(outcome)
+}
+
+fn values_for(entries: &[(ListName, String, ListEntry)], list: ListName) -> Vec<String> {
+    entries.iter().filter(|(of, _, _)| *of == list).map(|(_, value, _)| value.clone()).collect()
+}
+
+/// The entries that hold, as CSV that can be imported.
+pub fn export(admin: &Admin, lists: &[ListName]) -> Result<Outcome> {
+    let (store, mut rows) = (admin.settings()?, Vec::new());
+    for list in lists {
+        for entry in store.entries(*list)?.into_iter().filter(|e| e.holds(admin.call.now)) {
+            rows.push(BTreeMap::from([
+                ("value", list.typed(&entry.value)),
+                ("until", import::end(entry.until)),
+                ("note", entry.note),
+                ("sending", if entry.sending { "on".into() } else { String::new() }),
+            ]));
+        }
+    }
+    import::csv_of(fields(lists[0]), &rows).map(Outcome::whole)
 }
 
 /// A network so wide that it holds a good part of everybody needs a confirmation.
@@ -84,19 +173,23 @@ pub fn remove(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcom
     Ok(Outcome::said(format!("{value} is no longer on the list {}.", list.title())))
 }
 
-/// Removes the administrator's blocks that the new exemption contradicts; names them.
-fn lift_blocks(change: &mut Change, list: ListName, value: &str) -> Result<Vec<String>> {
-    let covers = |net: &Network, blocked: &str| {
-        blocked.parse::<Network>().is_ok_and(|blocked| net.net().contains(&blocked.net()))
-    };
-    let (blocks, exempt) = match list {
-        ListName::IpExemption => (ListName::AddressBlock, value.parse::<Network>().ok()),
-        ListName::UserExemption => (ListName::AccountBlock, None),
+/// Removes the administrator's blocks that new exemptions contradict; names them.
+fn lift_blocks(change: &mut Change, list: ListName, values: &[String]) -> Result<Vec<String>> {
+    let blocks = match list {
+        ListName::IpExemption => ListName::AddressBlock,
+        ListName::UserExemption => ListName::AccountBlock,
         _ => return Ok(Vec::new()),
     };
-    let covered = |blocked: &str| exempt.as_ref().map_or(blocked == value, |net| covers(net, blocked));
+    let names: HashSet<&str> = values.iter().map(String::as_str).collect();
+    let exempt: Vec<Network> = values.iter().filter_map(|value| value.parse().ok()).collect();
+    let covered = |blocked: &str| match blocked.parse::<Network>() {
+        Ok(blocked) if list == ListName::IpExemption => {
+            exempt.iter().any(|exempt| exempt.net().contains(&blocked.net()))
+        }
+        _ => names.contains(blocked),
+    };
     let entries = entries::all(change.connection(), blocks).unwrap_or_default();
     let lifted: Vec<String> = entries.into_iter().map(|e| e.value).filter(|v| covered(v)).collect();
-    lifted.iter().try_for_each(|v| change.remove(blocks, v))?;
+    lifted.iter().try_for_each(|v| change.remove(blocks, &blocks.typed(v)))?;
     Ok(lifted)
 }

@@ -9,12 +9,14 @@ pub mod allowances;
 pub mod arguments;
 pub mod blocks;
 pub mod command_line;
+pub mod config;
 pub mod countries;
 pub mod data;
 pub mod envelope;
 pub mod explain;
 pub mod held;
 pub mod identity;
+mod import;
 pub mod init;
 pub mod lists;
 mod own_service;
@@ -23,6 +25,7 @@ pub mod render;
 pub mod settings;
 pub mod status;
 pub mod table;
+pub mod undo;
 
 use crate::address::Network;
 use crate::call::Call;
@@ -37,6 +40,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use table::Scope;
 
+/// Most lines in the log for one change; the trail has all.
+const MOST_LINES: usize = 50;
+
 /// What a function gives: data, and sentences that the caller should read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -50,6 +56,9 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// Says nothing in words; the exit status tells. For what a timer runs each minute.
     pub quiet: bool,
+    /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
+    /// Prometheus). In the API it is the data.
+    pub text: Option<String>,
 }
 
 impl From<Value> for Outcome {
@@ -62,6 +71,11 @@ impl Outcome {
     /// An outcome that is told in a sentence.
     pub fn said(sentence: impl Into<String>) -> Outcome {
         Outcome { messages: vec![sentence.into()], ..Outcome::default() }
+    }
+
+    /// A whole text for another program.
+    pub fn whole(text: String) -> Outcome {
+        Outcome { data: Value::String(text.clone()), text: Some(text), ..Outcome::default() }
     }
 
     /// Adds a warning.
@@ -112,16 +126,24 @@ impl Admin {
                 "The change is saved, but not in force yet; `postern tick` tries again. {e}"
             ))
         })?;
-        let generation = store.generation()?;
-        for audit in store.audit(1000)?.into_iter().rev().filter(|a| a.generation == generation) {
-            Line::new(Severity::Info, "change")
-                .field("who", audit.who)
-                .field("action", audit.action)
-                .field("subject", audit.subject)
-                .field("generation", audit.generation)
-                .send(&self.call.paths, self.call.program);
-        }
+        self.log_change(&store)?;
         Ok(made)
+    }
+
+    /// One line for each row of the latest change, as far as a log is for reading.
+    fn log_change(&self, store: &SettingsStore) -> Result<()> {
+        let generation = store.generation()?;
+        let rows = store.audit_of(generation)?;
+        let line = || Line::new(Severity::Info, "change").field("who", &self.who);
+        for audit in rows.iter().take(MOST_LINES) {
+            let line = line().field("action", &audit.action).field("subject", &audit.subject);
+            line.field("generation", generation).send(&self.call.paths, self.call.program);
+        }
+        if let Some(more) = rows.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
+            let line = line().field("more", more).field("generation", generation);
+            line.send(&self.call.paths, self.call.program);
+        }
+        Ok(())
     }
 
     /// Publishes the policy as the settings are now.

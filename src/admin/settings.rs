@@ -2,11 +2,14 @@
 
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
+use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::policy::SERVER;
 use crate::server_country;
 use crate::settings::{Mode, Settings, TABLE};
-use crate::store::settings::entries::{self, codes};
+use crate::store::settings::entries::codes;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Every setting with its value, default and meaning; the generation to name when changing one.
 pub fn get_settings(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -36,7 +39,8 @@ pub fn set_setting(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     settings.set(key, value)?;
     let touches = ["country_rule", "default_server_geoip", "allow_server_country"].contains(&key);
     if settings.country_rule == Mode::Enforce && touches && before != settings {
-        may_enforce_countries(admin, &settings, given)?;
+        let chosen = admin.settings()?.countries()?.remove(SERVER).unwrap_or_default();
+        may_enforce_countries(admin, &settings, &chosen, given)?;
     }
     admin.change(given, |change| change.set(key, value))?;
     let now = settings.pairs().remove(key).unwrap_or_default();
@@ -45,7 +49,12 @@ pub fn set_setting(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 /// Whether the country rule may be enforced with these settings: the server's own country must be certain
 /// (or not wanted), and a list that allows nobody must be confirmed.
-pub(super) fn may_enforce_countries(admin: &Admin, settings: &Settings, given: &Arguments) -> Result<()> {
+pub(super) fn may_enforce_countries(
+    admin: &Admin,
+    settings: &Settings,
+    chosen: &BTreeSet<Country>,
+    given: &Arguments,
+) -> Result<()> {
     let own = server_country::find(&admin.call.paths, settings);
     if settings.allow_server_country && own.country.is_none() {
         return Err(Error::NeedsConfirmation(format!(
@@ -53,11 +62,9 @@ pub(super) fn may_enforce_countries(admin: &Admin, settings: &Settings, given: &
             own.sentence
         )));
     }
-    let store = admin.settings()?;
-    let mut allowed = store.countries()?.remove(&entries::scope(None)).unwrap_or_default();
-    let chosen = !allowed.is_empty();
+    let mut allowed = chosen.clone();
     allowed.extend(own.country.filter(|_| settings.allow_server_country));
-    if chosen || given.is_on("confirm")? {
+    if !chosen.is_empty() || given.is_on("confirm")? {
         return Ok(());
     }
     Err(Error::NeedsConfirmation(format!(
@@ -68,10 +75,7 @@ pub(super) fn may_enforce_countries(admin: &Admin, settings: &Settings, given: &
 }
 
 /// What the last 30 days' successful logins say about these countries, as a sentence.
-pub(super) fn dry_run(
-    admin: &Admin,
-    allowed: &std::collections::BTreeSet<crate::country::Country>,
-) -> String {
+pub(super) fn dry_run(admin: &Admin, allowed: &BTreeSet<Country>) -> String {
     let figures = super::activity::successes(admin, 30);
     let (mut all, mut refused) = (0, 0);
     for (country, n) in figures.unwrap_or_default() {

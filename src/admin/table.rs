@@ -2,7 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, blocks, countries, explain, held, init, lists, settings, status,
+    Admin, Outcome, activity, allowances, blocks, config, countries, explain, held, init, lists, settings,
+    status, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -129,6 +130,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("whitelist", "Per-User Rate Limiter Whitelist: who may send without limit"),
     ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
     ("blocks", "Blocked accounts and addresses: list, add, release"),
+    ("config", "All that was chosen as one document: export, diff, apply"),
     ("held", "Messages of local programs that are held: list, release, remove"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
@@ -158,6 +160,18 @@ const COUNTRIES: Argument =
     needed("countries", Kind::Countries, "codes or names, separated by commas: DE,Austria");
 const DAYS: Argument = option("days", Kind::Number(1, 400), "how many days back; 30 if not given");
 const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows at most; 100 if not given");
+
+const FILE: Argument =
+    Argument { positional: true, ..option("file", Kind::File, "the file; - is standard input") };
+const ENTRIES: Argument = option("entries", Kind::Text, "the same as text, or in JSON as a list");
+const ON_BAD: Argument = option(
+    "on_bad",
+    Kind::Word(&["refuse", "keep"]),
+    "refuse (nothing is taken where a line is bad; so if not given) or keep (the good ones are taken)",
+);
+const DRY_RUN: Argument = switch("dry_run", "say what would be done, and do nothing");
+const MANY: &[Argument] = &[FILE, ENTRIES, ON_BAD, DRY_RUN, CONFIRM];
+const DOCUMENT: Argument = option("entries", Kind::Text, "the document itself, in the place of a file");
 
 const fn reads(
     name: &'static str,
@@ -268,6 +282,16 @@ pub const FUNCTIONS: &[Function] = &[
         blocks::release,
     )
     .for_owners(),
+    changes(
+        "import_blocks",
+        &["blocks", "import"],
+        "Block many accounts, addresses and networks: one a line, CSV or JSON",
+        MANY,
+        lists::import_blocks,
+    ),
+    reads("export_blocks", &["blocks", "export"], "The administrator's blocks as CSV", &[], |a, _| {
+        lists::export(a, &[ListName::AccountBlock, ListName::AddressBlock])
+    }),
     reads(
         "list_held",
         &["held", "list"],
@@ -363,6 +387,20 @@ pub const FUNCTIONS: &[Function] = &[
         &[IP_VALUE],
         |a, g| lists::remove(a, g, ListName::IpExemption),
     ),
+    changes(
+        "import_ip_exemptions",
+        &["exemptions", "ip", "import"],
+        "Add many addresses and networks: one a line, CSV or JSON",
+        MANY,
+        |a, g| lists::import(a, g, ListName::IpExemption),
+    ),
+    reads(
+        "export_ip_exemptions",
+        &["exemptions", "ip", "export"],
+        "The list IP Authentication as CSV",
+        &[],
+        |a, _| lists::export(a, &[ListName::IpExemption]),
+    ),
     reads(
         "list_user_exemptions",
         &["exemptions", "user", "list"],
@@ -387,6 +425,20 @@ pub const FUNCTIONS: &[Function] = &[
         |a, g| lists::remove(a, g, ListName::UserExemption),
     )
     .for_resellers(),
+    changes(
+        "import_user_exemptions",
+        &["exemptions", "user", "import"],
+        "Add many mailboxes and domains: one a line, CSV or JSON",
+        MANY,
+        |a, g| lists::import(a, g, ListName::UserExemption),
+    ),
+    reads(
+        "export_user_exemptions",
+        &["exemptions", "user", "export"],
+        "The list User Authentication as CSV",
+        &[],
+        |a, _| lists::export(a, &[ListName::UserExemption]),
+    ),
     reads("list_whitelist", &["whitelist", "list"], "The Per-User Rate Limiter Whitelist", &[], |a, _| {
         lists::list(a, ListName::Whitelist)
     }),
@@ -404,6 +456,16 @@ pub const FUNCTIONS: &[Function] = &[
         &[USER_VALUE],
         |a, g| lists::remove(a, g, ListName::Whitelist),
     ),
+    changes(
+        "import_whitelist",
+        &["whitelist", "import"],
+        "Add many mailboxes and domains: one a line, CSV or JSON",
+        MANY,
+        |a, g| lists::import(a, g, ListName::Whitelist),
+    ),
+    reads("export_whitelist", &["whitelist", "export"], "The whitelist as CSV", &[], |a, _| {
+        lists::export(a, &[ListName::Whitelist])
+    }),
     reads(
         "list_allowances",
         &["allowances", "list"],
@@ -433,6 +495,20 @@ pub const FUNCTIONS: &[Function] = &[
         allowances::remove_allowance,
     )
     .for_owners(),
+    changes(
+        "import_allowances",
+        &["allowances", "import"],
+        "Add many allowances: CSV with the fields for,from,until,note, or JSON",
+        MANY,
+        allowances::import_allowances,
+    ),
+    reads(
+        "export_allowances",
+        &["allowances", "export"],
+        "The running allowances as CSV",
+        &[],
+        allowances::export_allowances,
+    ),
     reads(
         "get_settings",
         &["settings", "list"],
@@ -452,6 +528,37 @@ pub const FUNCTIONS: &[Function] = &[
         settings::set_setting,
     ),
     reads("list_audit", &["audit"], "Who changed what, newest first", &[LIMIT], activity::list_audit),
+    changes(
+        "undo",
+        &["undo"],
+        "Take a change back: the latest, or the one that is named",
+        &[Argument {
+            positional: true,
+            ..option("change", Kind::Number(1, i64::MAX), "its generation, as `postern audit` lists it")
+        }],
+        undo::undo,
+    ),
+    reads(
+        "export_config",
+        &["config", "export"],
+        "All settings, lists and countries as one JSON document",
+        &[],
+        config::export_config,
+    ),
+    reads(
+        "diff_config",
+        &["config", "diff"],
+        "What applying a document would change",
+        &[FILE, DOCUMENT],
+        config::diff_config,
+    ),
+    changes(
+        "apply_config",
+        &["config", "apply"],
+        "Make everything as a document says; what it leaves out stays as it is",
+        &[FILE, DOCUMENT, DRY_RUN, CONFIRM],
+        config::apply_config,
+    ),
     reads(
         "lookup_address",
         &["data", "lookup"],

@@ -5,7 +5,7 @@ use super::window::Window;
 use crate::clock::Seconds;
 use crate::request::Send;
 use crate::settings::{Mode, OverLimit, Settings};
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{Missing, Reason, Verdict};
 use std::sync::Arc;
 
 /// The part of the policy that concerns one message.
@@ -82,7 +82,8 @@ fn plainly(verdict: Verdict, reason: Reason) -> SendDecision {
     SendDecision { verdict, reason, record: Record::Nothing }
 }
 
-/// Rules 1 and 2, and the administrator's block: those that need no state. `None`: the state decides.
+/// Rules 1 and 2, and the administrator's block: those that need no state. `None`: the state decides, also where
+/// the policy is missing ([`decide_without_policy`]).
 pub fn decide_without_state(send: &Send, policy: &Fact<SendPolicy>) -> Option<SendDecision> {
     if send.by_mail_server {
         return Some(plainly(Verdict::Allow, Reason::OwnMessage));
@@ -92,7 +93,7 @@ pub fn decide_without_state(send: &Send, policy: &Fact<SendPolicy>) -> Option<Se
     }
     let policy = match policy {
         Fact::Known(policy) => policy,
-        Fact::Missing(what) => return Some(plainly(Verdict::Allow, Reason::FactMissing(*what))),
+        Fact::Missing(_) => return None,
     };
     if policy.by_postern {
         return Some(plainly(Verdict::Allow, Reason::OwnMessage));
@@ -152,6 +153,27 @@ pub fn decide_with_state(
         _ => Reason::SharedUser(limit),
     };
     SendDecision { verdict: Verdict::Allow, reason, record }
+}
+
+/// Rule 3 alone: who is stopped stays stopped while the policy is missing. The stop stands in the state and was made by
+/// a policy that enforced it; exemptions that came later have lifted it, and whatever an administrator changes
+/// publishes a policy. Nothing is counted and nobody is stopped anew, since limit and window are not known.
+pub fn decide_without_policy(
+    send: &Send,
+    missing: Missing,
+    state: &Fact<SenderState>,
+    now: Seconds,
+) -> SendDecision {
+    let stopped = match state {
+        Fact::Known(state) => state.stopped_until.filter(|until| now < *until).map(|until| (state, until)),
+        Fact::Missing(_) => None,
+    };
+    let Some((state, until)) = stopped else {
+        return plainly(Verdict::Allow, Reason::FactMissing(missing));
+    };
+    let verdict = over_limit_verdict(send, &Settings::default(), state.held);
+    let record = Record::RefusedAgain { until, window: state.window.clone() };
+    SendDecision { verdict, reason: Reason::SendingStopped(until), record }
 }
 
 /// Only a program on this machine can be one of the shared users; a login of that name is an account like any

@@ -439,13 +439,37 @@ fn bounces_notices_and_inbound_mail_are_never_counted_and_never_stopped() {
 #[test]
 fn missing_facts_let_mail_go_on() {
     let alice = Sender::new();
-    let no_policy = decide_without_state(&alice.send, &Fact::Missing(Missing::Policy));
-    assert_eq!(no_policy, Some(plainly(Verdict::Allow, Reason::FactMissing(Missing::Policy))));
+    let no_policy = plainly(Verdict::Allow, Reason::FactMissing(Missing::Policy));
+    assert_eq!(decide_without_state(&alice.send, &Fact::Missing(Missing::Policy)), None);
+    for state in [Fact::Missing(Missing::State), Fact::Known(alice.state.clone())] {
+        assert_eq!(decide_without_policy(&alice.send, Missing::Policy, &state, NOON), no_policy);
+    }
     let missing = Fact::Missing(Missing::State);
     for sender in [alice, Sender::local("webuser"), Sender::local("nobody")] {
         let no_state = decide_with_state(&sender.send, &sender.policy.settings, &missing, NOON);
         assert_eq!(no_state, plainly(Verdict::Allow, Reason::FactMissing(Missing::State)));
     }
+}
+
+#[test]
+fn a_missing_policy_does_not_lift_a_stop_nor_make_one() {
+    let mut stopped = Sender::new().with(|s| s.rate_limit_window = 3600);
+    stopped.state.stopped_until = Some(NOON + 90);
+    (0..500).for_each(|_| stopped.state.window.add(NOON - 1000, 1));
+    let says = |sender: &Sender| {
+        let state = Fact::Known(sender.state.clone());
+        decide_without_policy(&sender.send, Missing::Policy, &state, sender.now)
+    };
+    let said = says(&stopped);
+    assert_eq!((said.verdict, said.reason), (Verdict::Refuse, Reason::SendingStopped(NOON + 90)));
+    // Neither the end nor what was counted is changed by settings that are not the administrator's.
+    let window = stopped.state.window.clone();
+    assert_eq!(said.record, Record::RefusedAgain { until: NOON + 90, window });
+    stopped.now = NOON + 90;
+    assert_eq!(says(&stopped), plainly(Verdict::Allow, Reason::FactMissing(Missing::Policy)));
+    let mut local = Sender::local("webuser");
+    local.state.stopped_until = Some(NOON + 90);
+    assert_eq!(says(&local).verdict, Verdict::Hold);
 }
 
 #[test]

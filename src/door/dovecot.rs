@@ -18,6 +18,7 @@
 mod failed;
 mod postlogin;
 
+use super::patient::{Patience, Patient};
 use super::policy;
 use crate::account::Account;
 use crate::call::Call;
@@ -78,17 +79,27 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     }
 }
 
-/// The policy server on standard input and output. Dovecot keeps an idle connection for ten seconds.
+/// As the keeper's, but that a process is dearer than a thread: every local user can connect, systemd's
+/// `MaxConnections` are soon taken, and whoever does not show the key must give his place back. Dovecot sends its
+/// first request at once, and keeps an idle connection for ten seconds.
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(1),
+    silence: Duration::from_secs(15),
+    question: Duration::from_secs(1),
+};
+
+/// The policy server on standard input and output.
 fn answer_policy(command: &CommandLine) -> c_int {
     hook::close_descriptors_from(3);
     hook::fill_descriptors_below(3);
     hook::ignore_broken_pipes();
-    hook::wait_for_input_at_most(Duration::from_secs(15));
     let talk = Conversation::begin(command, PROGRAM, policy::GO_ON);
     let tell = |trouble, error: &Error| trouble::mark(&talk.call(), trouble, &error.to_string());
     let options = policy::Options::read(&command.paths, &tell);
     // A connection that breaks is its client's own affair.
-    let _ = policy::converse(&mut Standard, &options, &mut |request| talk.answer(request, &policy::spoken));
+    if let Ok(mut stream) = Patient::new(Standard, PATIENCE) {
+        let _ = policy::converse(&mut stream, &options, &mut |request| talk.answer(request, &policy::spoken));
+    }
     0
 }
 

@@ -1,5 +1,5 @@
 //! Exim's door: `postern-exim auth|mail|send|outcome --name=value…`, called by `${run}` from an ACL, and the
-//! same words on the keeper's socket ([`line`](super::line)).
+//! same words on the keeper's socket ([`line`](mod@super::line)).
 //!
 //! Each value is one argument `--name=value`, so that a HELO or sender that begins with `-` is not an option.
 //! The answer is one line on standard output; the exit status is 0 whatever the answer, since a status of
@@ -13,7 +13,7 @@
 //! | `defer CODE TEXT` | refuses for now with this text |
 //! | `hold TEXT` | keeps a local message frozen in the queue |
 //!
-//! Where a keeper listens, this program hands it the question and prints its answer ([`line::ask`]). With
+//! Where a keeper listens, this program hands it the question and prints its answer (`line::ask`). With
 //! `--after-socket` among the values Exim has asked the keeper's socket before, in vain. Where the keeper
 //! lives and is only late, it may yet count what Exim asked it: then nothing is counted here, and refusals that
 //! need no record still hold.

@@ -20,10 +20,10 @@
 //! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`]
 //! bytes. Another version, an unknown verb and whatever cannot be read is answered `open` and why: mail goes on.
 //!
-//! The hook that Exim starts asks here itself ([`ask`]) before it opens anything: the keeper has all open already.
+//! The hook that Exim starts asks here itself (`ask`) before it opens anything: the keeper has all open already.
 
 use super::exim::{self, Value};
-use super::{Ask, read_some};
+use super::{Ask, read_some, say};
 use crate::error::{Error, Result};
 use crate::hook::connect_to_keeper;
 use crate::paths::Paths;
@@ -131,7 +131,7 @@ pub fn converse(
         Ok(request) => (exim::spoken(&request, &ask(&request)), Ok(())),
         Err(error) => (format!("open {error}\n"), Err(error)),
     };
-    stream.write_all(answer.as_bytes())?;
+    say(stream, answer.as_bytes())?;
     Ok(outcome)
 }
 
@@ -139,7 +139,7 @@ pub fn converse(
 /// is closed takes the answer away, too.
 pub fn turn_away(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
     let _ = read_line(stream)?;
-    stream.write_all(b"open not admitted\n")
+    say(stream, b"open not admitted\n")
 }
 
 /// The bytes up to the first newline, or to the end where the client sends none.

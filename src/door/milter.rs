@@ -15,8 +15,8 @@
 //! Only what is needed of the protocol is spoken: it is asked for recipients, fields and the end of the message,
 //! and answers "go on", "refuse" (the message comes back to its sender) or "keep in the hold queue".
 
-use super::Ask;
 use super::postfix::safe_text;
+use super::{Ask, say};
 use crate::account::Account;
 use crate::error::{Error, Result};
 use crate::request::{Door, MessageId, Request, Send};
@@ -83,7 +83,9 @@ pub fn converse(
         if command == b'E' {
             talk.forget();
         }
-        stream.write_all(&reply)?;
+        if !reply.is_empty() {
+            say(stream, &reply)?;
+        }
     }
     Ok(first)
 }

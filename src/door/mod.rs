@@ -5,6 +5,7 @@ pub mod dovecot;
 pub mod exim;
 pub mod line;
 pub mod milter;
+pub(crate) mod patient;
 pub mod policy;
 pub mod postfix;
 
@@ -13,10 +14,16 @@ mod testing;
 
 use crate::request::Request;
 use crate::verdict::Answer;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 
 /// Who answers: [`flow::answer`](crate::flow::answer) with the surroundings of the program that runs.
 pub type Ask<'a> = dyn FnMut(&Request) -> Answer + 'a;
+
+/// Says a whole answer. A [`Patient`](patient::Patient) connection takes the flush for the end of the question.
+fn say(stream: &mut impl Write, answer: &[u8]) -> std::io::Result<()> {
+    stream.write_all(answer)?;
+    stream.flush()
+}
 
 /// Reads what is there, and on where a signal interrupted; 0 is the end.
 fn read_some(stream: &mut impl Read, into: &mut Vec<u8>) -> std::io::Result<usize> {

@@ -29,7 +29,7 @@ mod body;
 pub mod chained;
 mod http;
 
-use super::{Ask, read_some};
+use super::{Ask, read_some, say};
 use crate::error::{Error, Result};
 use crate::paths::Paths;
 use crate::record::client_text;
@@ -195,15 +195,15 @@ pub fn converse(stream: &mut (impl Read + Write), options: &Options, ask: &mut A
             Ok(None) => return Ok(()),
             Err(status) => {
                 (options.tell)(Trouble::Call, &not_understood(status.reason()));
-                return stream.write_all(&http::failure(status));
+                return say(stream, &http::failure(status));
             }
         };
         match answer(&request, options, ask) {
             Next::Fail(status) => return stream.write_all(&http::failure(status)),
-            Next::Say(reply) => stream.write_all(&http::response(&reply.json(), request.keep))?,
+            Next::Say(reply) => say(stream, &http::response(&reply.json(), request.keep))?,
             Next::SayAndForward => {
                 // Ended, so that the next login does not wait for the chained server here.
-                stream.write_all(&http::response(&Reply::default().json(), false))?;
+                say(stream, &http::response(&Reply::default().json(), false))?;
                 forward_report(&request, options);
                 return Ok(());
             }

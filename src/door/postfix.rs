@@ -21,7 +21,7 @@
 //! Postfix answers a word that it does not know with `451 4.3.5 Server configuration error`, whatever
 //! `default_action` says: so these are all the words that are ever sent.
 
-use super::{Ask, milter, read_some};
+use super::{Ask, milter, read_some, say};
 use crate::account::Account;
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -92,7 +92,7 @@ pub fn converse(stream: &mut (impl Read + Write), ask: &mut Ask) -> std::io::Res
         let question = match lines.question(stream)? {
             Some(Ok(question)) => question,
             Some(Err(error)) => {
-                stream.write_all(GO_ON)?;
+                say(stream, GO_ON)?;
                 return Ok(first.and(Err(error)));
             }
             None => return Ok(first),
@@ -105,7 +105,7 @@ pub fn converse(stream: &mut (impl Read + Write), ask: &mut Ask) -> std::io::Res
                 GO_ON.to_vec()
             }
         };
-        stream.write_all(&action)?;
+        say(stream, &action)?;
     }
 }
 

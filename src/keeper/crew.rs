@@ -4,16 +4,17 @@
 //! waits for the next begins another thread; where many wait, those that come back end. So a kept connection
 //! costs a thread and a short one costs none, and what comes beyond the bound waits in the listener's queue.
 
-use super::patient::Timed;
+use super::owed::{Owed, Watched};
+use crate::door::patient::Timed;
 use std::io::{ErrorKind, Result};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads that wait although others wait already.
 const WAITING: usize = 4;
@@ -21,9 +22,12 @@ const WAITING: usize = 4;
 /// Stack of a thread. A decision needs less than a tenth of it.
 const STACK: usize = 256 * 1024;
 
+/// How long threads that wait for a connection may take to learn that there is none to wait for.
+const WAKE: Duration = Duration::from_millis(200);
+
 /// A socket that connections are taken from.
 pub(super) trait Listener: AsRawFd + Send + Sync + 'static {
-    type Stream: Timed;
+    type Stream: Timed + AsFd;
     fn take(&self) -> Result<Self::Stream>;
     fn stop_waiting(&self) -> Result<()>;
 }
@@ -58,13 +62,14 @@ impl Listener for TcpListener {
 }
 
 /// What is done with a connection, and whether many others are served at the moment.
-type Serve<S> = Box<dyn Fn(S, bool) + Send + Sync>;
+type Serve<S> = Box<dyn Fn(Watched<S>, bool) + Send + Sync>;
 
 /// The threads of one listener.
 pub(super) struct Crew<L: Listener> {
     listener: L,
     most: usize,
     serve: Serve<L::Stream>,
+    owed: Arc<Owed>,
     all: AtomicUsize,
     waiting: AtomicUsize,
     ending: AtomicBool,
@@ -72,9 +77,15 @@ pub(super) struct Crew<L: Listener> {
 
 impl<L: Listener> Crew<L> {
     /// Begins to take connections, with so many threads at most.
-    pub(super) fn begin(listener: L, most: usize, serve: Serve<L::Stream>) -> Result<Arc<Crew<L>>> {
+    pub(super) fn begin(
+        listener: L,
+        most: usize,
+        owed: &Arc<Owed>,
+        serve: Serve<L::Stream>,
+    ) -> Result<Arc<Crew<L>>> {
+        let owed = owed.clone();
         let (all, waiting, ending) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        let crew = Arc::new(Crew { listener, most, serve, all, waiting, ending });
+        let crew = Arc::new(Crew { listener, most, serve, owed, all, waiting, ending });
         crew.another()?;
         Ok(crew)
     }
@@ -95,7 +106,7 @@ impl<L: Listener> Crew<L> {
     fn work(self: &Arc<Self>) {
         while self.waiting.load(Ordering::Acquire) < WAITING {
             self.waiting.fetch_add(1, Ordering::AcqRel);
-            let taken = self.listener.take();
+            let taken = self.take();
             let others = self.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
             match taken {
                 Ok(stream) => {
@@ -115,19 +126,42 @@ impl<L: Listener> Crew<L> {
         self.all.fetch_sub(1, Ordering::AcqRel);
     }
 
+    fn take(&self) -> Result<Watched<L::Stream>> {
+        self.listener.take().map(|stream| Watched::new(stream, &self.owed))
+    }
+
     /// A panic costs its connection, and the thread goes on: else the crew would become smaller with each.
-    fn serve(&self, stream: L::Stream) {
+    fn serve(&self, stream: Watched<L::Stream>) {
         let crowded = self.all.load(Ordering::Acquire) * 2 > self.most;
         let _ = catch_unwind(AssertUnwindSafe(|| (self.serve)(stream, crowded)));
     }
 
-    /// Serves what waits in the queue and takes nothing more.
-    pub(super) fn end(&self) {
+    /// Takes what waits in the queue and nothing more; what is taken by then is counted as owed.
+    pub(super) fn end(self: &Arc<Self>) {
         self.ending.store(true, Ordering::Release);
         let _ = self.listener.stop_waiting();
+        self.empty_queue();
         // Whoever sleeps in accept(2) wakes up and finds the queue empty.
         // SAFETY: a plain call on a descriptor of ours that stays open.
         unsafe { nix::libc::shutdown(self.listener.as_raw_fd(), nix::libc::SHUT_RD) };
+        let since = Instant::now();
+        while self.waiting.load(Ordering::Acquire) > 0 && since.elapsed() < WAKE {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The kernel resets what is left in the queue of a TCP listener that ends.
+    fn empty_queue(self: &Arc<Self>) {
+        for _ in 0..self.most {
+            match self.take() {
+                Ok(stream) => {
+                    let crew = self.clone();
+                    let _ = thread::Builder::new().stack_size(STACK).spawn(move || crew.serve(stream));
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
     }
 }
 
@@ -140,13 +174,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        let echo = |mut stream: UnixStream, _| {
+        let echo = |mut stream: Watched<UnixStream>, _| {
             let mut byte = [0];
             while stream.read(&mut byte).is_ok_and(|n| n == 1) && stream.write_all(&byte).is_ok() {
                 assert_ne!(byte, *b"!", "the fault that a test asks for");
             }
         };
-        (dir, Crew::begin(listener, most, Box::new(echo)).unwrap(), path)
+        (dir, Crew::begin(listener, most, &Owed::new().unwrap(), Box::new(echo)).unwrap(), path)
     }
 
     fn echoes(stream: &mut UnixStream) -> bool {

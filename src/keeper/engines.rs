@@ -18,7 +18,6 @@ use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The name by which log lines know the keeper.
@@ -46,8 +45,7 @@ pub(super) struct Engines {
     /// Who may ask stands in the policy too; nobody waits for a turn to be turned away.
     known: Mutex<Known>,
     state: Arc<KeptState>,
-    busy: AtomicUsize,
-    /// Requests of this account panic: a fault that a test asks for.
+    /// Requests of this account panic, or the work of this name: a fault that a test asks for.
     fault: Option<String>,
 }
 
@@ -62,7 +60,6 @@ impl Engines {
             freed: Condvar::new(),
             known: Mutex::new(Known { kept: Kept::new(state.clone()), head: None }),
             state,
-            busy: AtomicUsize::new(0),
             fault,
         }
     }
@@ -82,13 +79,10 @@ impl Engines {
 
     /// Answers; `records`: whether the request is counted at all.
     pub(super) fn answer(&self, request: &Request, records: bool) -> Answer {
-        self.busy.fetch_add(1, Ordering::AcqRel);
-        let answer = match self.take() {
+        match self.take() {
             Some(kept) => self.decide(kept, request, records),
             None => self.decide_busy(request),
-        };
-        self.busy.fetch_sub(1, Ordering::AcqRel);
-        answer
+        }
     }
 
     fn decide(&self, kept: Kept, request: &Request, records: bool) -> Answer {
@@ -107,10 +101,9 @@ impl Engines {
                 self.give_back(kept);
                 answer
             }
-            Err(panic) => {
+            Err(_) => {
                 drop(kept);
                 self.give_back(Kept::new(self.state.clone()));
-                trouble::mark(&self.call(), Trouble::Panic, words(panic.as_ref()));
                 // What was decided before the fault stands.
                 refusal.into_inner().unwrap_or_else(not_counted)
             }
@@ -167,24 +160,29 @@ impl Engines {
         self.state.tend(&self.paths);
     }
 
-    /// Waits for the requests that are being decided, for so long at most, and lets everything go.
-    pub(super) fn end(&self, limit: Duration) {
-        let until = Instant::now() + limit;
-        while self.busy.load(Ordering::Acquire) > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    /// Lets everything go.
+    pub(super) fn end(&self) {
         self.state.let_go();
     }
 
-    #[allow(clippy::panic, reason = "the fault that a test asks for")]
     fn have_fault(&self, request: &Request) {
-        let Some(name) = &self.fault else { return };
+        if self.fault.is_none() {
+            return;
+        }
         let account = match request {
             Request::Login(login) | Request::Use(login) => &login.account,
             Request::Send(send) => &send.account,
             Request::Outcome(outcome) => &outcome.account,
         };
-        if account.as_ref().is_some_and(|a| a.name() == name) {
+        if let Some(account) = account {
+            self.have_fault_of(account.name());
+        }
+    }
+
+    /// Has the fault that a test asks for by this word.
+    #[allow(clippy::panic, reason = "the fault that a test asks for")]
+    pub(super) fn have_fault_of(&self, word: &str) {
+        if self.fault.as_deref() == Some(word) {
             panic!("asked for by --fault");
         }
     }
@@ -192,9 +190,4 @@ impl Engines {
 
 fn not_counted() -> Answer {
     Answer { verdict: Verdict::Allow, reason: Reason::NotCounted, reference: None }
-}
-
-fn words(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a fault without words")
 }

@@ -3,10 +3,15 @@
 
 use crate::keeper::{free_port, policy_request};
 use crate::sandbox::{AMERICAN, EXIM, GERMAN, NOON, POSTERN, Sandbox, THIEF, as_user, eventually};
+use nix::sys::signal::Signal;
+use postern::decide::window::Window;
+use postern::door::line::question;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const ALICE: &str = "alice@example.test";
@@ -36,6 +41,185 @@ fn silent_connections_of_local_users_do_not_switch_dovecots_checks_off() {
     let n = stream.read(&mut said).unwrap_or(0);
     let said = String::from_utf8_lossy(&said[..n]);
     assert!(said.contains(r#""status":-1"#), "{said}");
+}
+
+#[test]
+fn who_is_told_to_go_on_sending_has_not_shown_who_he_is() {
+    let sandbox = Sandbox::new().countries("DE");
+    let at = free_port();
+    let _keeper = sandbox.keeper(&[&format!("--policy-at={at}")]);
+    let head = "POST /?command=allow HTTP/1.1\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let _flood: Vec<TcpStream> = as_user(THIEF, || {
+        let begin = |_| {
+            let mut stream = TcpStream::connect(at).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        };
+        (0..900).map(begin).collect()
+    });
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.write_all(policy_request(&key(&sandbox), AMERICAN).as_bytes()).unwrap();
+    stream.set_read_timeout(Some(DOVECOT_WAITS)).unwrap();
+    let mut said = [0; 2048];
+    let n = stream.read(&mut said).unwrap_or(0);
+    let said = String::from_utf8_lossy(&said[..n]);
+    assert!(said.contains(r#""status":-1"#), "{said}");
+}
+
+/// How many messages of BOB's the state has counted.
+fn counted(sandbox: &Sandbox) -> u32 {
+    let sql = "SELECT coalesce((SELECT window FROM sender WHERE account = 'bob@example.test'), x'')";
+    u32::try_from(Window::read(&sandbox.in_state::<Vec<u8>>(sql)).count()).unwrap()
+}
+
+#[test]
+fn what_was_counted_before_the_end_is_answered() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "100000");
+    let keeper = sandbox.keeper(&[]);
+    let socket = keeper.socket.with_file_name("postfix");
+    let mut stream = as_user(EXIM, || UnixStream::connect(&socket).unwrap());
+    let waiting = |stream: &UnixStream| {
+        let mut bytes = 0;
+        // SAFETY: asks how many bytes can be read.
+        unsafe { nix::libc::ioctl(stream.as_raw_fd(), nix::libc::FIONREAD, &raw mut bytes) };
+        u32::try_from(bytes).unwrap() / 14
+    };
+    // Until an answer does not fit into what the socket holds, the keeper waits for its reader.
+    let mut asked = 0;
+    loop {
+        asked += 1;
+        let question = format!(
+            "request=smtpd_access_policy\nprotocol_state=END-OF-MESSAGE\nprotocol_name=ESMTP\n\
+             client_address={GERMAN}\nsasl_method=PLAIN\nsasl_username={BOB}\nrecipient_count=1\n\
+             queue_id=4gB{asked:08}\ninstance=1.{asked}\n\n"
+        );
+        stream.write_all(question.as_bytes()).unwrap();
+        eventually("it is counted", || counted(&sandbox) == asked);
+        let mut looks = 0;
+        while waiting(&stream) < asked && looks < 20 {
+            std::thread::sleep(Duration::from_millis(5));
+            looks += 1;
+        }
+        if waiting(&stream) < asked {
+            break;
+        }
+    }
+    keeper.signal(Signal::SIGTERM);
+    eventually("it listens no more", || UnixStream::connect(&keeper.socket).is_err());
+    std::thread::sleep(Duration::from_millis(100));
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert_eq!((said.matches("action=DUNNO\n\n").count() as u32, counted(&sandbox)), (asked, asked));
+}
+
+/// A connection that was taken is answered. Who finds no socket, or one where nobody listens, starts the hook.
+#[test]
+fn a_keeper_that_is_told_to_end_answers_all_that_came_before() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "100000");
+    let (answered, in_vain) = (AtomicU32::new(0), AtomicU32::new(0));
+    for _ in 0..20 {
+        let keeper = sandbox.keeper(&[]);
+        let before = answered.load(Ordering::Relaxed);
+        std::thread::scope(|threads| {
+            for _ in 0..6 {
+                threads.spawn(|| {
+                    as_user(EXIM, || {
+                        while let Ok(mut stream) = UnixStream::connect(&keeper.socket) {
+                            let mut said = String::new();
+                            let _ = stream.write_all(question("send", &MESSAGE).as_bytes());
+                            let _ = stream.read_to_string(&mut said);
+                            let count = if said == "allow\n" { &answered } else { &in_vain };
+                            count.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                });
+            }
+            eventually("there is load", || answered.load(Ordering::Relaxed) > before + 20);
+            keeper.signal(Signal::SIGTERM);
+        });
+        keeper.end_of_its_own();
+    }
+    let (answered, in_vain) = (answered.into_inner(), in_vain.into_inner());
+    assert_eq!((in_vain, counted(&sandbox)), (0, answered));
+}
+
+#[test]
+fn a_fault_while_it_tidies_up_is_told_and_costs_that_turn_alone() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.send(BOB), "allow\n");
+    let keeper = sandbox.keeper(&["--fault", "tidying"]);
+    eventually("it has met the fault", || sandbox.status_of("panic").is_some());
+    sandbox.is_in_trouble("panic");
+    assert_eq!(sandbox.logged("code=panic detail=asked%20for"), 1);
+    assert_eq!(keeper.ask(EXIM, "send", &MESSAGE).unwrap(), "allow\n");
+    // It waits for its next turn, a minute later.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(keeper.has_thread("tidies-up"));
+}
+
+#[test]
+fn who_is_stopped_stays_so_while_the_policy_is_gone_and_nobody_else_is_counted() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1").setting("rate_limit_window", "3600");
+    let keeper = sandbox.keeper(&[]);
+    let by_keeper = |account: &str| {
+        let mut fields = MESSAGE;
+        fields[2] = account;
+        keeper.ask(EXIM, "send", &fields).unwrap()
+    };
+    let local = |id: &str| sandbox.send_locally("webuser", 61009, id);
+    assert_eq!((by_keeper(BOB).as_str(), local("1xW1Xt-0000gm-1R").as_str()), ("allow\n", "allow\n"));
+    let stopped = by_keeper(BOB);
+    let reference =
+        |said: &str| said.rsplit("Reference ").next().unwrap().trim_end_matches(".\n").to_string();
+    assert!(stopped.starts_with("defer 451 4.7.1 More than 1 messages"), "{stopped}");
+    assert!(local("1xW1Xt-0000gn-1R").starts_with("hold "));
+    let window: Vec<u8> = sandbox.in_state("SELECT window FROM sender WHERE account = 'bob@example.test'");
+    let until: i64 = sandbox.in_state("SELECT until FROM stop WHERE account = 'bob@example.test'");
+    let policy = sandbox.path("var/lib/postern/policy.db");
+    std::fs::rename(&policy, policy.with_extension("away")).unwrap();
+    sandbox.wait(600);
+    for said in [by_keeper(BOB), sandbox.send(BOB)] {
+        assert!(said.starts_with("defer 451 4.7.1 Sending from this account is stopped"), "{said}");
+        assert_eq!(reference(&said), reference(&stopped), "the same each time");
+    }
+    assert!(local("1xW1Xt-0000go-1R").starts_with("hold "));
+    for _ in 0..3 {
+        assert_eq!((by_keeper(ALICE).as_str(), sandbox.send(ALICE).as_str()), ("allow\n", "allow\n"));
+    }
+    sandbox.is_in_trouble("policy");
+    assert_eq!(
+        sandbox.in_state::<i64>("SELECT count(*) FROM sender WHERE account = 'alice@example.test'"),
+        0
+    );
+    // The settings that nobody can read are not replaced by others.
+    assert_eq!(
+        sandbox.in_state::<Vec<u8>>("SELECT window FROM sender WHERE account = 'bob@example.test'"),
+        window
+    );
+    assert_eq!(sandbox.in_state::<i64>("SELECT until FROM stop WHERE account = 'bob@example.test'"), until);
+    assert_eq!(sandbox.in_state::<i64>("SELECT refused FROM stop WHERE account = 'bob@example.test'"), 3);
+    assert_eq!(sandbox.api(&["list_held"]).as_array().map(Vec::len), Some(2), "both can be released");
+    // A stop ends without a policy, too.
+    sandbox.wait(6 * 3600);
+    sandbox.tell_time();
+    assert_eq!((by_keeper(BOB).as_str(), sandbox.send(BOB).as_str()), ("allow\n", "allow\n"));
+}
+
+#[test]
+fn what_is_held_while_nothing_can_be_written_is_listed_all_the_same() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1");
+    let local = |id: &str| sandbox.send_locally("webuser", 61009, id);
+    assert_eq!(local("1xW1Xt-0000gl-1R"), "allow\n");
+    assert!(local("1xW1Xt-0000gm-1R").starts_with("hold "));
+    let holder = rusqlite::Connection::open(sandbox.state()).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(local("1xW1Xt-0000gn-1R").starts_with("hold "));
+    holder.execute_batch("ROLLBACK").unwrap();
+    drop(holder);
+    // Without a sendmail its notice is left.
+    sandbox.postern(&["tick"]).failed();
+    let held = sandbox.api(&["list_held"]);
+    assert_eq!(held.as_array().map(Vec::len), Some(2), "{held}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod identity;
 mod keeper;
 mod keeper_faults;
 mod limiter;
+mod lists;
 mod logins;
 mod own_service;
 mod policy;

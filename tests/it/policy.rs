@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 const YES: &str = r#"{"status":0,"msg":""}"#;
 const REFUSED: &str = "Logins from this country are not allowed here.";
@@ -160,4 +161,28 @@ fn a_chained_server_that_cannot_be_understood_is_told_of_and_logins_go_on() {
         talk.end(&sandbox);
         sandbox.is_in_trouble("chained-policy");
     }
+}
+
+/// Every local user can connect where systemd starts a program for each connection, and systemd starts so many only.
+#[test]
+fn who_sends_no_request_holds_no_program_however_slowly_he_sends_it() {
+    let sandbox = scene();
+    let silent = Talk::begin(&sandbox, POSTERN, &[]);
+    let mut asks_to_go_on = Talk::begin(&sandbox, POSTERN, &[]);
+    let head = "POST /?command=allow HTTP/1.1\r\nContent-Length: 16384\r\nExpect: 100-continue\r\n\r\n";
+    asks_to_go_on.stream.get_mut().write_all(head.as_bytes()).unwrap();
+    for mut talk in [Talk::begin(&sandbox, POSTERN, &[]), asks_to_go_on] {
+        eventually("it has given up", || {
+            std::thread::sleep(Duration::from_millis(100));
+            let _ = talk.stream.get_mut().write_all(b"P");
+            talk.program.try_wait().unwrap().is_some()
+        });
+    }
+    assert_eq!(sandbox.finish(silent.program).status, Some(0));
+    let mut dovecot = Talk::begin(&sandbox, POSTERN, &[]);
+    for _ in 0..2 {
+        assert_eq!(dovecot.ask("alice@example.test", GERMAN), YES);
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+    assert_eq!(dovecot.end(&sandbox).status, Some(0));
 }

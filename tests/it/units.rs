@@ -46,6 +46,9 @@ fn analyze(root: &Path, words: &[&str]) -> (bool, String) {
     (said.status.success(), text.into_owned())
 }
 
+/// What systemd says of a setting that it learnt later, in version 255; it goes on without it.
+const LEARNT_LATER: &str = "Unknown key 'PollLimitIntervalSec' in section [Socket], ignoring.";
+
 #[test]
 fn systemd_understands_every_line_of_the_units() {
     let root = system();
@@ -58,7 +61,8 @@ fn systemd_understands_every_line_of_the_units() {
     ] {
         let (good, said) =
             analyze(root.path(), &["verify", "--man=no", &format!("/etc/systemd/system/{unit}")]);
-        assert!(good && said.is_empty(), "{unit}: {said}");
+        let complaints: Vec<_> = said.lines().filter(|line| !line.ends_with(LEARNT_LATER)).collect();
+        assert!(good && complaints.is_empty(), "{unit}: {said}");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::rig::{ALICE, BOB, Doors, OnPort, Pair, Scene, at_once, eventually};
 use crate::told;
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 const PROGRAM: &str = "/usr/libexec/postern/postern-dovecot";
 const SENTENCE: &str = "Logins from this country are not allowed here.";
@@ -408,5 +409,48 @@ fn logins_go_on_and_postern_decides_alone_whatever_becomes_of_the_other_policy_s
             scene.postern(&["trouble", "clear"]).succeeded();
         }
         assert_eq!(waited_in_vain(&scene), "", "{pair:?}: Dovecot was answered in time");
+    }
+}
+
+/// How often Dovecot had no answer: it asks once, and then the login goes on, or a report is lost.
+fn unanswered(scene: &Scene) -> i64 {
+    scene.dovecot_log().matches("Policy server HTTP error").count() as i64
+}
+
+/// Twenty times in a row, and clients log in all the while.
+#[test]
+fn a_restart_of_the_keeper_fails_no_login_and_what_it_was_asked_is_counted() {
+    for pair in Pair::ALL {
+        let scene = set(Scene::on(pair).doors(Doors::POLICY.and_keeper()).start());
+        let (over, logins) = (AtomicBool::new(false), AtomicI64::new(0));
+        std::thread::scope(|threads| {
+            for way in [Way::Imap, Way::Pop3, Way::Imap, Way::Pop3] {
+                let (scene, over, logins) = (&scene, &over, &logins);
+                threads.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        let reply = scene.login(way, GERMAN, &ALICE);
+                        assert!(reply.yes, "{pair:?} {way:?}: {reply}");
+                        logins.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let before = logins.load(Ordering::Relaxed);
+                eventually("there is load", || logins.load(Ordering::Relaxed) > before + 10);
+                scene.restart_keeper();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        // Each login is asked about and reported; what had no answer was not counted.
+        let (logins, counted) = (logins.into_inner(), AtomicI64::new(0));
+        eventually("every report has come", || {
+            let figures = told::statistics(&scene);
+            counted.store(figures["DE tried"] + figures["DE succeeded"], Ordering::Relaxed);
+            counted.load(Ordering::Relaxed) + unanswered(&scene) >= 2 * logins
+        });
+        let (counted, unanswered) = (counted.into_inner(), unanswered(&scene));
+        assert_eq!(counted + unanswered, 2 * logins, "{pair:?}: {unanswered} had no answer");
+        eventually("Dovecot asks again", || !scene.login(Way::Imap, BRAZILIAN, &ALICE).yes);
+        assert_eq!(told::troubles(&scene), BTreeMap::new(), "{pair:?}");
     }
 }

@@ -125,6 +125,7 @@ impl Input {
         };
         self.read.drain(..request.head.len());
         if expects && self.read.len() < length {
+            // No answer yet: whoever asks for this has not even shown the key.
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         while self.read.len() < length {

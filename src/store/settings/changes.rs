@@ -18,7 +18,7 @@ pub struct Change<'a> {
     who: String,
     now: Seconds,
     generation: i64,
-    changed: bool,
+    rows: usize,
 }
 
 /// A row of the trail.
@@ -55,19 +55,12 @@ impl<'a> Change<'a> {
             .map_err(Error::database("read", &path))?;
         match expected {
             Some(yours) if yours != current => Err(Error::Conflict { current, yours }),
-            _ => Ok(Change {
-                transaction,
-                path,
-                who: who.into(),
-                now,
-                generation: current + 1,
-                changed: false,
-            }),
+            _ => Ok(Change { transaction, path, who: who.into(), now, generation: current + 1, rows: 0 }),
         }
     }
 
     pub(super) fn commit(self) -> rusqlite::Result<()> {
-        if self.changed {
+        if self.rows > 0 {
             self.transaction
                 .execute("UPDATE meta SET value = ?1 WHERE key = 'generation'", [self.generation])?;
         }
@@ -89,16 +82,21 @@ impl<'a> Change<'a> {
         &self.transaction
     }
 
-    fn trail(&mut self, action: &str, subject: &str, before: &str, after: &str) -> Result<()> {
-        self.changed = true;
-        self.transaction
-            .execute(
-                "INSERT INTO audit(at, who, action, subject, before, after, generation)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![self.now, self.who, action, subject, before, after, self.generation],
-            )
-            .map_err(self.failed())?;
-        Ok(())
+    /// How many rows the change has in the trail so far.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn trail(&mut self, action: &str, subject: &str, before: &str, after: &str) -> Result<()> {
+        self.rows += 1;
+        let failed = self.failed();
+        let write = || {
+            let sql = "INSERT INTO audit(at, who, action, subject, before, after, generation)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let row = params![self.now, self.who, action, subject, before, after, self.generation];
+            self.transaction.prepare_cached(sql)?.execute(row)
+        };
+        write().map(|_| ()).map_err(failed)
     }
 
     /// Leaves a row in the trail for something that is not kept in the settings (a released stop).
@@ -112,17 +110,21 @@ impl<'a> Change<'a> {
         let mut checked = Settings::default();
         checked.set(key, text)?;
         let value = checked.pairs().remove(key).unwrap_or_default();
-        let before: String = self
-            .transaction
-            .query_row("SELECT value FROM setting WHERE key = ?1", [key], |row| row.get(0))
-            .unwrap_or_else(|_| Settings::default().pairs().remove(key).unwrap_or_default());
+        let before = self.setting(key);
         self.transaction
             .execute("INSERT OR REPLACE INTO setting VALUES (?1, ?2)", [key, &value])
             .map_err(self.failed())?;
         self.trail("set_setting", key, &before, &value)
     }
 
-    /// Adds or replaces an entry of a list.
+    pub(super) fn setting(&self, key: &str) -> String {
+        self.transaction
+            .query_row("SELECT value FROM setting WHERE key = ?1", [key], |row| row.get(0))
+            .unwrap_or_else(|_| Settings::default().pairs().remove(key).unwrap_or_default())
+    }
+
+    /// Adds or replaces an entry of a list, as the caller's own, its value as people write it. One that says the same
+    /// already is left as it is, unless it is of somebody of a lower rank: then it becomes the caller's.
     pub fn add(&mut self, list: ListName, entry: &ListEntry) -> Result<()> {
         let value = list.checked(&entry.value)?;
         self.may_change_entry(list, &value)?;
@@ -131,37 +133,56 @@ impl<'a> Change<'a> {
         }
         let before = entries::one(&self.transaction, list, &value).map_err(self.failed())?;
         let entry = ListEntry { value, who: self.who.clone(), at: self.now, ..entry.clone() };
-        self.transaction
-            .execute(
-                "INSERT OR REPLACE INTO entry(list, value, note, who, at, until, sending)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    list.name(),
-                    entry.value,
-                    entry.note,
-                    entry.who,
-                    entry.at,
-                    entry.until,
-                    entry.sending
-                ],
-            )
-            .map_err(self.failed())?;
-        let action = format!("add_{}", list.name());
-        self.trail(&action, &entry.value, &as_json(&before), &as_json(&Some(&entry)))
+        let stands = |there: &ListEntry| there.says_the_same(&entry) && self.is_as_high(&there.who);
+        if before.as_ref().is_some_and(stands) {
+            return Ok(());
+        }
+        self.put(list, before.as_ref(), &entry)
+    }
+
+    /// Lays an entry into a list exactly as it is given.
+    pub(super) fn put(
+        &mut self,
+        list: ListName,
+        before: Option<&ListEntry>,
+        entry: &ListEntry,
+    ) -> Result<()> {
+        let failed = self.failed();
+        let put = || {
+            let sql = "INSERT OR REPLACE INTO entry(list, value, note, who, at, until, sending)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let ListEntry { value, note, who, at, until, sending } = entry;
+            self.transaction.prepare_cached(sql)?.execute(params![
+                list.name(),
+                value,
+                note,
+                who,
+                at,
+                until,
+                sending
+            ])
+        };
+        put().map_err(failed)?;
+        self.trail(&format!("add_{}", list.name()), &entry.value, &as_json(before), &as_json(Some(entry)))
     }
 
     /// Removes an entry of a list.
     pub fn remove(&mut self, list: ListName, value: &str) -> Result<()> {
         let value = list.checked(value)?;
         self.may_change_entry(list, &value)?;
-        let before = entries::one(&self.transaction, list, &value).map_err(self.failed())?;
+        self.remove_key(list, &value)
+    }
+
+    /// Removes the entry that stands under this key.
+    pub(super) fn remove_key(&mut self, list: ListName, key: &str) -> Result<()> {
+        let before = entries::one(&self.transaction, list, key).map_err(self.failed())?;
         if before.is_none() {
-            return Err(Error::NotFound(format!("{value} is not on the list {}.", list.title())));
+            return Err(Error::NotFound(format!("{key} is not on the list {}.", list.title())));
         }
         self.transaction
-            .execute("DELETE FROM entry WHERE list = ?1 AND value = ?2", [list.name(), &value])
+            .execute("DELETE FROM entry WHERE list = ?1 AND value = ?2", [list.name(), key])
             .map_err(self.failed())?;
-        self.trail(&format!("remove_{}", list.name()), &value, &as_json(&before), "")
+        self.trail(&format!("remove_{}", list.name()), key, &as_json(before.as_ref()), "")
     }
 
     /// Sets the allowed countries of the server (no subject), a domain or a mailbox. `None` removes the
@@ -172,11 +193,18 @@ impl<'a> Change<'a> {
         countries: Option<&BTreeSet<Country>>,
     ) -> Result<()> {
         self.may_set_countries(subject, countries.is_some())?;
-        let scope = entries::scope(subject);
-        let before = entries::countries_of(&self.transaction, &scope).map_err(self.failed())?;
-        self.transaction.execute("DELETE FROM country WHERE scope = ?1", [&scope]).map_err(self.failed())?;
+        self.set_countries_of(&entries::scope(subject), countries)
+    }
+
+    pub(super) fn set_countries_of(
+        &mut self,
+        scope: &str,
+        countries: Option<&BTreeSet<Country>>,
+    ) -> Result<()> {
+        let before = entries::countries_of(&self.transaction, scope).map_err(self.failed())?;
+        self.transaction.execute("DELETE FROM country WHERE scope = ?1", [scope]).map_err(self.failed())?;
         self.transaction
-            .execute("DELETE FROM country_list WHERE scope = ?1", [&scope])
+            .execute("DELETE FROM country_list WHERE scope = ?1", [scope])
             .map_err(self.failed())?;
         if let Some(countries) = countries {
             self.transaction
@@ -184,59 +212,92 @@ impl<'a> Change<'a> {
                 .map_err(self.failed())?;
             for code in countries {
                 self.transaction
-                    .execute("INSERT INTO country VALUES (?1, ?2)", [&scope, &code.to_string()])
+                    .execute("INSERT INTO country VALUES (?1, ?2)", [scope, &code.to_string()])
                     .map_err(self.failed())?;
             }
         }
-        let text = |list: Option<&BTreeSet<Country>>| list.map_or_else(String::new, entries::codes);
-        self.trail("set_countries", &scope, &text(before.as_ref()), &text(countries))
+        self.trail("set_countries", scope, &in_trail(before.as_ref()), &in_trail(countries))
     }
 
     /// Adds a temporary allowance; gives its number.
     pub fn allow(&mut self, grant: &Grant) -> Result<i64> {
         self.may_lift_countries(&grant.subject)?;
-        let grant = Grant { who: self.who.clone(), at: self.now, ..grant.clone() };
+        let next = "SELECT coalesce(max(id), 0) + 1 FROM
+                    (SELECT max(id) AS id FROM allowance UNION SELECT value FROM meta WHERE key = 'last_allowance')";
+        let id = self.transaction.query_row(next, [], |row| row.get(0)).map_err(self.failed())?;
+        // A number is never given twice, so that whoever undoes something later undoes what he means.
+        self.transaction
+            .execute("INSERT OR REPLACE INTO meta VALUES ('last_allowance', ?1)", [id])
+            .map_err(self.failed())?;
+        self.put_grant(&Grant { id, who: self.who.clone(), at: self.now, ..grant.clone() })?;
+        Ok(id)
+    }
+
+    /// Lays an allowance exactly as it is given.
+    pub(super) fn put_grant(&mut self, grant: &Grant) -> Result<()> {
+        let Grant { id, subject, source, until, note, who, at } = grant;
         self.transaction
             .execute(
-                "INSERT INTO allowance(subject, source, until, note, who, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![grant.subject, grant.source, grant.until, grant.note, grant.who, grant.at],
+                "INSERT INTO allowance(id, subject, source, until, note, who, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![id, subject, source, until, note, who, at],
             )
             .map_err(self.failed())?;
-        let id = self.transaction.last_insert_rowid();
-        self.trail("add_allowance", &grant.subject, "", &as_json(&Some(&Grant { id, ..grant.clone() })))?;
-        Ok(id)
+        self.trail("add_allowance", &grant.subject, "", &as_json(Some(grant)))
+    }
+
+    pub(super) fn grant(&self, id: i64) -> Result<Option<Grant>> {
+        let all = entries::allowances(&self.transaction).map_err(self.failed())?;
+        Ok(all.into_iter().find(|g| g.id == id))
     }
 
     /// Removes a temporary allowance.
     pub fn disallow(&mut self, id: i64) -> Result<()> {
-        let all = entries::allowances(&self.transaction).map_err(self.failed())?;
-        let grant = all.into_iter().find(|g| g.id == id);
+        let grant = self.grant(id)?;
         let grant = grant.ok_or_else(|| Error::NotFound(format!("There is no temporary allowance {id}.")))?;
         self.must_not_be_above(Some(&grant.who), &format!("Allowance {id}"))?;
         self.transaction.execute("DELETE FROM allowance WHERE id = ?1", [id]).map_err(self.failed())?;
-        self.trail("remove_allowance", &grant.subject, &as_json(&Some(&grant)), "")
+        self.trail("remove_allowance", &grant.subject, &as_json(Some(&grant)), "")
     }
 }
 
-fn as_json<T: Serialize>(value: &Option<T>) -> String {
-    value.as_ref().and_then(|v| serde_json::to_string(v).ok()).unwrap_or_default()
+/// Codes of a list of countries; `-` for one that allows none, nothing where there is no list.
+pub(super) fn in_trail(list: Option<&BTreeSet<Country>>) -> String {
+    match list {
+        None => String::new(),
+        Some(list) if list.is_empty() => NONE_ALLOWED.into(),
+        Some(list) => entries::codes(list),
+    }
+}
+
+/// In the trail: a list that allows no country.
+pub(super) const NONE_ALLOWED: &str = "-";
+
+pub(super) fn as_json<T: Serialize>(value: Option<&T>) -> String {
+    value.and_then(|v| serde_json::to_string(v).ok()).unwrap_or_default()
+}
+
+fn read_audit(row: &rusqlite::Row) -> rusqlite::Result<Audit> {
+    Ok(Audit {
+        id: row.get("id")?,
+        at: row.get("at")?,
+        who: row.get("who")?,
+        action: row.get("action")?,
+        subject: row.get("subject")?,
+        before: row.get("before")?,
+        after: row.get("after")?,
+        generation: row.get("generation")?,
+    })
 }
 
 pub(super) fn audit(db: &Connection, limit: i64) -> rusqlite::Result<Vec<Audit>> {
-    db.prepare("SELECT * FROM audit ORDER BY id DESC LIMIT ?1")?
-        .query_map([limit], |row| {
-            Ok(Audit {
-                id: row.get("id")?,
-                at: row.get("at")?,
-                who: row.get("who")?,
-                action: row.get("action")?,
-                subject: row.get("subject")?,
-                before: row.get("before")?,
-                after: row.get("after")?,
-                generation: row.get("generation")?,
-            })
-        })?
-        .collect()
+    db.prepare("SELECT * FROM audit ORDER BY id DESC LIMIT ?1")?.query_map([limit], read_audit)?.collect()
+}
+
+/// The rows of one change, in the order in which they were made.
+pub(super) fn audit_of(db: &Connection, generation: i64) -> rusqlite::Result<Vec<Audit>> {
+    let sql = "SELECT * FROM audit WHERE generation = ?1 ORDER BY id";
+    db.prepare(sql)?.query_map([generation], read_audit)?.collect()
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn the_trail_tells_what_was_there_before_and_what_is_there_now() {
         trail(&store),
         [
             row("release", "alice@example.test", "stopped", "password changed"),
-            row("set_countries", "*", "AT,DE", ""),
+            row("set_countries", "*", "AT,DE", "-"),
             row("set_countries", "*", "", "AT,DE"),
             row("set_setting", "rate_limit_messages", "7", "8"),
             row("set_setting", "rate_limit_messages", "150", "7"),

@@ -26,6 +26,15 @@ pub enum ListName {
 }
 
 impl ListName {
+    /// Every list.
+    pub const ALL: [ListName; 5] = [
+        ListName::IpExemption,
+        ListName::UserExemption,
+        ListName::Whitelist,
+        ListName::AccountBlock,
+        ListName::AddressBlock,
+    ];
+
     /// Stable name.
     pub fn name(self) -> &'static str {
         match self {
@@ -44,6 +53,14 @@ impl ListName {
             ListName::UserExemption => "User Authentication",
             ListName::Whitelist => "Per-User Rate Limiter Whitelist",
             ListName::AccountBlock | ListName::AddressBlock => "blocks",
+        }
+    }
+
+    /// The value of an entry as people write it: [`ListName::checked`] makes the same of it again.
+    pub fn typed(self, value: &str) -> String {
+        match self {
+            ListName::IpExemption | ListName::AddressBlock => value.into(),
+            ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
         }
     }
 
@@ -91,6 +108,12 @@ impl ListEntry {
     pub fn holds(&self, now: Seconds) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+
+    /// Whether the other one is about the same and says the same, whoever added it and when.
+    pub fn says_the_same(&self, other: &ListEntry) -> bool {
+        (&self.value, &self.note, self.until, self.sending)
+            == (&other.value, &other.note, other.until, other.sending)
+    }
 }
 
 fn read_entry(row: &rusqlite::Row) -> rusqlite::Result<ListEntry> {
@@ -113,7 +136,7 @@ pub fn all(db: &Connection, list: ListName) -> rusqlite::Result<Vec<ListEntry>> 
 
 /// One entry of a list.
 pub fn one(db: &Connection, list: ListName, value: &str) -> rusqlite::Result<Option<ListEntry>> {
-    db.prepare("SELECT * FROM entry WHERE list = ?1 AND value = ?2")?
+    db.prepare_cached("SELECT * FROM entry WHERE list = ?1 AND value = ?2")?
         .query_row(params![list.name(), value], read_entry)
         .optional()
 }
@@ -165,6 +188,14 @@ pub struct Grant {
     pub who: String,
     /// When.
     pub at: Seconds,
+}
+
+impl Grant {
+    /// Whether the other one is for the same and says the same, whoever gave it and when.
+    pub fn says_the_same(&self, other: &Grant) -> bool {
+        (&self.subject, &self.source, self.until, &self.note)
+            == (&other.subject, &other.source, other.until, &other.note)
+    }
 }
 
 /// Every allowance, running or ended.

@@ -8,6 +8,7 @@ mod changes;
 pub mod entries;
 pub mod publish;
 pub mod rank;
+mod undo;
 
 pub use changes::{Audit, Change};
 
@@ -23,7 +24,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql")];
+pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// The open settings.
 pub struct SettingsStore {
@@ -161,6 +162,11 @@ impl SettingsStore {
         let made = make(&mut change)?;
         change.commit().map_err(failed_too)?;
         Ok(made)
+    }
+
+    /// The rows of one change in the trail, as they were made.
+    pub fn audit_of(&self, generation: i64) -> Result<Vec<Audit>> {
+        changes::audit_of(&self.connection, generation).map_err(self.failed("read"))
     }
 
     /// The trail of changes, newest first.

@@ -62,6 +62,11 @@ impl Change<'_> {
         Rank::of(self.who())
     }
 
+    /// Whether whoever this is has the caller's rank at least.
+    pub(super) fn is_as_high(&self, who: &str) -> bool {
+        Rank::of(who) >= self.rank()
+    }
+
     /// Only the administrator changes what is about the whole server.
     pub(super) fn must_be_root(&self, what: &str) -> Result<()> {
         match self.rank() {
@@ -219,6 +224,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_somebody_of_a_higher_rank_says_again_is_his() {
+        let (_folder, mut store) = store();
+        let list = ListName::AccountBlock;
+        for (who, whose) in [
+            ("reseller rex", "reseller rex"),
+            ("reseller sam", "reseller rex"),
+            ("root", "root"),
+            ("user 1000", "root"),
+        ] {
+            store.change(who, NOON, None, |c| c.add(list, &entry("a@b.test"))).unwrap();
+            assert_eq!(store.entries(list).unwrap()[0].who, whose);
+        }
+        assert!(!can(&mut store, "reseller rex", &|c| c.remove(list, "a@b.test")));
     }
 
     #[test]

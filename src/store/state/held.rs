@@ -29,6 +29,25 @@ pub fn keep(t: &Transaction, held: &Held) -> Result<()> {
     Ok(())
 }
 
+/// Most messages that are noted late: mail users can write any lines. As many as the ceiling of one account can be.
+const MOST_LATE: i64 = 100_000;
+
+/// Notes what was held while the state could not be written, where it was not noted since.
+pub fn keep_late(t: &Transaction, late: &[Held]) -> Result<()> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let noted: i64 = t.query_row("SELECT count(*) FROM held", [], |row| row.get(0))?;
+    let room = usize::try_from(MOST_LATE - noted).unwrap_or(0);
+    let mut insert = t.prepare_cached(
+        "INSERT OR IGNORE INTO held(message, account, at, recipients) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for held in late.iter().take(room) {
+        insert.execute(params![held.message, held.account, held.at, held.recipients])?;
+    }
+    Ok(())
+}
+
 /// All held messages, oldest first; of one account where one is named.
 pub fn list(db: &Connection, account: &str) -> Result<Vec<Held>> {
     db.prepare("SELECT message, account, at, recipients FROM held WHERE ?1 = '' OR account = ?1 ORDER BY at, message")?
@@ -72,6 +91,19 @@ mod tests {
         forget(&t, "a-a-a").unwrap();
         forget(&t, "no-such-one").unwrap();
         assert_eq!(names("web"), ["b-b-b"]);
+    }
+
+    #[test]
+    fn what_is_noted_late_is_what_was_not_noted_before() {
+        let mut db = in_memory();
+        let t = db.transaction().unwrap();
+        keep(&t, &message("a-a-a", "web", 1)).unwrap();
+        keep_late(&t, &[message("a-a-a", "shop", 2), message("b-b-b", "web", 3)]).unwrap();
+        assert_eq!(list(&t, "").unwrap(), [message("a-a-a", "web", 1), message("b-b-b", "web", 3)]);
+        let flood: Vec<_> = (0..MOST_LATE + 5).map(|n| message(&format!("x-{n}-x"), "web", 4)).collect();
+        keep_late(&t, &flood).unwrap();
+        keep_late(&t, &flood).unwrap();
+        assert_eq!(list(&t, "").unwrap().len(), MOST_LATE as usize);
     }
 
     #[test]

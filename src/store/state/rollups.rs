@@ -3,11 +3,11 @@
 //! Sizes are bounded because outsiders choose names and places: names beyond [`MOST_ACCOUNTS`] and rows
 //! beyond [`MOST_ROWS_A_DAY`] are counted under "everybody else" (account 0).
 
-use super::known_networks;
+use super::{held, known_networks};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
-use crate::request::{Door, Service};
+use crate::request::{Door, MessageId, Service};
 use crate::tally;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -59,11 +59,25 @@ fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps
     if fresh == 0 {
         return Ok(());
     }
-    let mut counts = Counts::default();
-    for entry in text.lines().filter_map(tally::parse).filter(known_words) {
-        counts.add(&entry, now);
+    let (mut counts, mut late) = (Counts::default(), Vec::new());
+    for entry in text.lines().filter_map(tally::parse) {
+        if let Some(held) = held_message(&entry, now) {
+            late.push(held);
+        } else if known_words(&entry) {
+            counts.add(&entry, now);
+        }
     }
+    held::keep_late(t, &late)?;
     counts.write(t, caps)
+}
+
+/// A message that was held while the state could not be written.
+fn held_message(entry: &tally::Entry, now: Seconds) -> Option<held::Held> {
+    let message = MessageId::new(entry.verdict).ok().filter(|_| entry.kind == "held")?;
+    let recipients = entry.reason.parse::<u32>().ok()?;
+    let account = Some(entry.account).filter(|account| !account.is_empty())?;
+    let (message, at) = (message.to_string(), entry.at.clamp(now - held::KEPT, now));
+    Some(held::Held { message, account: account.into(), at, recipients: recipients.into() })
 }
 
 /// Only words that this program itself writes become rows.
@@ -380,6 +394,22 @@ mod tests {
 
     fn number(db: &Connection, sql: &str) -> i64 {
         db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_message_that_was_held_and_not_recorded_is_listed_and_no_other_word_is_taken_for_one() {
+        let mut db = in_memory();
+        let line = |rest: &str| format!("2 {NOON} held exim-local local - - {rest}\n");
+        let text = line("1xW1Xt-0000gn-1R 3 webuser")
+            + &line("--option 3 webuser")
+            + &line("1xW1Xt-0000go-1R -3 webuser")
+            + &line("1xW1Xt-0000gp-1R 3 -")
+            + &line("1xW1Xt-0000gq-1R 1 webuser").replacen("2 1", "2 9", 1);
+        fold_one(&mut db, "fold-1", &text, CAPS);
+        let held = held::list(&db, "").unwrap();
+        let told: Vec<_> = held.iter().map(|h| (h.message.as_str(), h.recipients, h.at)).collect();
+        assert_eq!(told, [("1xW1Xt-0000gn-1R", 3, NOON), ("1xW1Xt-0000gq-1R", 1, NOON)]);
+        assert_eq!(figures(&db), []);
     }
 
     #[test]

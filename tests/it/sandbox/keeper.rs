@@ -78,10 +78,22 @@ impl Keeper {
         process::Ran { status: status.code(), signal: None, out: String::new(), err: said }
     }
 
+    /// Waits for its end after a signal.
+    pub(crate) fn end_of_its_own(mut self) {
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+
     /// Whether it has this very file open.
     pub(crate) fn has_open(&self, file: &Path) -> bool {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|at| at == file))
+    }
+
+    /// Whether a thread of this name runs in it.
+    pub(crate) fn has_thread(&self, name: &str) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let name_of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+        threads.flatten().any(|thread| name_of(thread).is_ok_and(|found| found.trim_end() == name))
     }
 
     /// What the kernel says of it: a line of `/proc/PID/status`, in numbers.

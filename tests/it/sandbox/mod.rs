@@ -18,9 +18,10 @@ use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use syslog::Syslog;
@@ -177,6 +178,19 @@ impl Sandbox {
         let mut answer = self.postern(&[&["api"], words].concat()).json();
         assert_eq!(answer["status"], 1, "postern api {words:?}: {answer}");
         answer["data"].take()
+    }
+
+    /// What the API answers to a JSON object on standard input.
+    pub(crate) fn api_says(&self, function: &str, body: &Value) -> Value {
+        let mut command = self.program("postern", 0, &[]);
+        command
+            .args(["api", function, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(body.to_string().as_bytes()).unwrap();
+        self.finish(child).json()
     }
 
     /// The sentence about one part in `postern status`; none where it is not spoken of.

@@ -1,8 +1,10 @@
 //! Starting programs and hearing what they said.
 
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// No program of ours may take longer, whatever happens to it. A net for the test, not a promise.
@@ -61,18 +63,37 @@ pub(crate) fn run(command: &mut Command) -> Ran {
     finish(child.unwrap_or_else(|e| panic!("{command:?}: {e}")))
 }
 
-/// Waits for its end; a program that does not come to one is a failure.
+/// Waits for its end; a program that does not come to one is a failure. What it says is read meanwhile: a pipe holds
+/// only so much.
 #[track_caller]
 pub(crate) fn finish(mut child: Child) -> Ran {
+    let (out, err) = (child.stdout.take().map(read), child.stderr.take().map(read));
     let begun = Instant::now();
-    while child.try_wait().unwrap().is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
         if begun.elapsed() > FOREVER {
             child.kill().unwrap();
-            panic!("a program did not end: {:?}", child.wait_with_output());
+            child.wait().unwrap();
+            break None;
         }
         std::thread::sleep(Duration::from_millis(1));
+    };
+    let said = |reader: Option<JoinHandle<Vec<u8>>>| reader.map_or_else(Vec::new, |r| r.join().unwrap());
+    let (stdout, stderr) = (said(out), said(err));
+    match status {
+        Some(status) => Ran::of(Output { status, stdout, stderr }),
+        None => panic!("a program did not end: {}", String::from_utf8_lossy(&stderr)),
     }
-    Ran::of(child.wait_with_output().unwrap())
+}
+
+fn read(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        from.read_to_end(&mut all).unwrap();
+        all
+    })
 }
 
 /// Copies a program by another process. Had this one written it, a test in another thread that starts a

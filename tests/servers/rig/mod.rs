@@ -259,6 +259,13 @@ impl Scene {
         servers.start_keeper(&self.root);
     }
 
+    /// Ends the keeper and starts it again, one after the other, as a service manager does.
+    pub(crate) fn restart_keeper(&self) {
+        let (servers, _) = self.running.as_ref().expect("another process keeps this scene");
+        servers.end_keeper();
+        servers.start_keeper(&self.root);
+    }
+
     /// An SMTP session from this address, greeted.
     pub(crate) fn smtp(&self, from: &str) -> Smtp {
         self.smtp_by(Tls::None, from)

@@ -170,6 +170,13 @@ impl Servers {
         kill(Pid::from_raw(keeper.id().cast_signed()), signal).unwrap();
     }
 
+    /// Tells it to end, and waits until it has.
+    pub(super) fn end_keeper(&self) {
+        self.signal_keeper(Signal::SIGTERM);
+        let mut ending = self.keeper.lock().unwrap().take().expect("the scene has a keeper");
+        assert_eq!(ending.wait().unwrap().code(), Some(0));
+    }
+
     fn begin(&mut self, root: &Root) {
         // Dovecot first: a process of Postfix's that does not find it gives up, and is not replaced for a minute.
         let dovecot: &[&str] = &["/usr/sbin/dovecot", "-F", "-c", "/rig/dovecot.conf"];

@@ -1,5 +1,8 @@
 //! A connection whose client has only so much time for each question.
 
+use crate::hook::Standard;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -10,17 +13,17 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// To send the first question, from the connection on. Who has been answered has shown who he is.
-    pub(super) first: Duration,
+    pub(crate) first: Duration,
     /// To begin another question.
-    pub(super) silence: Duration,
+    pub(crate) silence: Duration,
     /// To send one, from its first byte.
-    pub(super) question: Duration,
+    pub(crate) question: Duration,
 }
 
 /// A stream that can stop waiting.
-pub(super) trait Timed: Read + Write + Send + 'static {
+pub(crate) trait Timed: Read + Write + Send + 'static {
     fn wait_at_most(&self, limit: Duration) -> Result<()>;
     fn write_at_most(&self, limit: Duration) -> Result<()>;
 }
@@ -40,9 +43,27 @@ macro_rules! timed {
 
 timed!(UnixStream, TcpStream);
 
+/// Where these are no socket, whoever holds the other end ends the wait.
+impl Timed for Standard {
+    fn wait_at_most(&self, limit: Duration) -> Result<()> {
+        let _ = setsockopt(&std::io::stdin(), sockopt::ReceiveTimeout, &time_val(limit));
+        Ok(())
+    }
+
+    fn write_at_most(&self, limit: Duration) -> Result<()> {
+        let _ = setsockopt(&std::io::stdout(), sockopt::SendTimeout, &time_val(limit));
+        Ok(())
+    }
+}
+
+fn time_val(limit: Duration) -> TimeVal {
+    // None at all would be no limit.
+    TimeVal::microseconds(i64::try_from(limit.as_micros()).unwrap_or(i64::MAX).max(1))
+}
+
 /// The connection. Between two questions it may stay silent for a while; a question that was begun must come
 /// to its end soon, however small its pieces are.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     patience: Patience,
     begun: Option<Instant>,
@@ -53,7 +74,7 @@ pub(super) struct Patient<S> {
 
 impl<S: Timed> Patient<S> {
     /// Takes the connection.
-    pub(super) fn new(stream: S, patience: Patience) -> Result<Patient<S>> {
+    pub(crate) fn new(stream: S, patience: Patience) -> Result<Patient<S>> {
         stream.write_at_most(ANSWER)?;
         Ok(Patient { stream, patience, begun: Some(Instant::now()), limit: patience.first, waits: None })
     }
@@ -89,13 +110,13 @@ impl<S: Timed> Read for Patient<S> {
 }
 
 impl<S: Timed> Write for Patient<S> {
-    /// An answer ends the question.
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        (self.begun, self.limit) = (None, self.patience.question);
         self.stream.write(bytes)
     }
 
+    /// A whole answer ends the question. What is said before it ("100 Continue") does not: anybody is told that.
     fn flush(&mut self) -> Result<()> {
+        (self.begun, self.limit) = (None, self.patience.question);
         self.stream.flush()
     }
 }
@@ -116,11 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_before_the_answer_gives_a_client_no_more_time() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let patience = Patience { first: Duration::from_millis(50), silence: LONG, question: LONG };
+        let mut patient = Patient::new(ours, patience).unwrap();
+        patient.write_all(b"go on").unwrap();
+        let error = patient.read(&mut [0; 16]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+    }
+
+    #[test]
     fn a_question_in_drops_without_an_end_is_given_up_and_a_silent_client_is_not() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let patience = Patience { first: LONG, silence: LONG, question: SHORT };
         let mut patient = Patient::new(ours, patience).unwrap();
         patient.write_all(b"answered").unwrap();
+        patient.flush().unwrap();
         let dripping = std::thread::spawn(move || {
             std::thread::sleep(patience.question + Duration::from_millis(200));
             while theirs.write_all(b"x").is_ok() {

@@ -1,0 +1,136 @@
+//! Undoing: a change is taken back by its rows in the trail, as a change of its own.
+//!
+//! Each row says what was there before and what was there after. What is there now must be what the change left:
+//! else somebody has changed it since, and taking this one back would take back his too.
+
+use super::changes::{self, Audit, Change, NONE_ALLOWED};
+use crate::country::Country;
+use crate::error::{Error, Result};
+use crate::store::settings::entries::{self, Grant, ListEntry, ListName};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+
+/// Action of the row that says which change was undone.
+const UNDO: &str = "undo";
+
+impl Change<'_> {
+    /// Takes back the change that made this generation, or where none is named the latest that was neither undone nor
+    /// is an undoing. Gives its generation and its rows.
+    ///
+    /// Fails with [`Error::NotFound`] where there is none, with [`Error::NotAllowed`] where it cannot be taken back:
+    /// somebody changed the same again since, or it changed something that is not kept here.
+    pub fn undo(&mut self, generation: Option<i64>) -> Result<(i64, Vec<Audit>)> {
+        let generation = match generation {
+            Some(generation) => generation,
+            None => self.latest()?.ok_or_else(|| Error::NotFound("There is no change to undo.".into()))?,
+        };
+        let rows = changes::audit_of(self.connection(), generation).map_err(self.failed())?;
+        if rows.is_empty() {
+            let sentence =
+                format!("There is no change {generation}; `postern audit` lists them by generation.");
+            return Err(Error::NotFound(sentence));
+        }
+        let mut kept_elsewhere = None;
+        for row in rows.iter().rev().filter(|row| row.action != UNDO) {
+            if !self.take_back(row)? {
+                kept_elsewhere = Some(&row.action);
+            }
+        }
+        if let Some(action) = kept_elsewhere {
+            return Err(Error::NotAllowed(format!(
+                "Change {generation} cannot be undone: {action} changed something that is not kept in the settings."
+            )));
+        }
+        self.trail(UNDO, &generation.to_string(), "", "")?;
+        Ok((generation, rows))
+    }
+
+    fn latest(&self) -> Result<Option<i64>> {
+        let sql = "SELECT max(generation) FROM audit a WHERE action != ?1
+                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?1 AND generation = a.generation)
+                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?1 AND subject = CAST(a.generation AS TEXT))";
+        self.connection().query_row(sql, [UNDO], |row| row.get(0)).map_err(self.failed())
+    }
+
+    /// Whether the row could be taken back.
+    fn take_back(&mut self, row: &Audit) -> Result<bool> {
+        match row.action.as_str() {
+            "set_setting" => {
+                self.must_be(row, self.setting(&row.subject) == row.after)?;
+                self.set(&row.subject, &row.before)?;
+            }
+            "set_countries" => {
+                let now = entries::countries_of(self.connection(), &row.subject).map_err(self.failed())?;
+                self.must_be(row, changes::in_trail(now.as_ref()) == row.after)?;
+                self.set_countries_of(&row.subject, countries(&row.before).as_ref())?;
+            }
+            "add_allowance" => {
+                let grant: Grant = stored(row, &row.after)?;
+                self.must_be(row, self.grant(grant.id)?.as_ref() == Some(&grant))?;
+                self.disallow(grant.id)?;
+            }
+            "remove_allowance" => {
+                let grant: Grant = stored(row, &row.before)?;
+                self.must_be(row, self.grant(grant.id)?.is_none())?;
+                self.put_grant(&grant)?;
+            }
+            action => match list_of(action) {
+                Some(list) => self.take_back_entry(row, list)?,
+                None => return Ok(false),
+            },
+        }
+        Ok(true)
+    }
+
+    fn take_back_entry(&mut self, row: &Audit, list: ListName) -> Result<()> {
+        let now = entries::one(self.connection(), list, &row.subject).map_err(self.failed())?;
+        self.must_be(row, changes::as_json(now.as_ref()) == row.after)?;
+        match row.before.is_empty() {
+            true => self.remove_key(list, &row.subject),
+            false => self.put(list, now.as_ref(), &stored::<ListEntry>(row, &row.before)?),
+        }
+    }
+
+    fn must_be(&self, row: &Audit, is_so: bool) -> Result<()> {
+        if is_so {
+            return Ok(());
+        }
+        let since =
+            "SELECT generation, who FROM audit WHERE id > ?1 AND subject = ?2 ORDER BY id DESC LIMIT 1";
+        let later = self.connection().query_row(since, (row.id, &row.subject), |found| {
+            Ok((found.get::<_, i64>(0)?, found.get::<_, String>(1)?))
+        });
+        let by = later.map_or_else(|_| String::new(), |(n, who)| format!(" (change {n}, by {who})"));
+        Err(Error::NotAllowed(format!(
+            "Change {} cannot be undone: {} was changed again since{by}. Undo that first, or set what you want.",
+            row.generation, row.subject
+        )))
+    }
+}
+
+fn list_of(action: &str) -> Option<ListName> {
+    let name = action.strip_prefix("add_").or_else(|| action.strip_prefix("remove_"))?;
+    ListName::ALL.into_iter().find(|list| list.name() == name)
+}
+
+/// The opposite of [`changes::in_trail`].
+fn countries(text: &str) -> Option<BTreeSet<Country>> {
+    match text {
+        "" => None,
+        NONE_ALLOWED => Some(BTreeSet::new()),
+        codes => Some(codes.split(',').filter_map(|code| code.parse().ok()).collect()),
+    }
+}
+
+fn stored<T: DeserializeOwned>(row: &Audit, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::Data(format!(
+            "Row {} of the trail of changes cannot be read ({e}): it cannot be undone.",
+            row.id
+        ))
+    })
+}
+
+#[cfg(test)]
+#[path = "undo_tests.rs"]
+mod tests;
