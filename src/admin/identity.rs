@@ -54,7 +54,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= LONGEST
         && !name.starts_with('-')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+@".contains(&b))
 }
 
 impl Identity {

@@ -60,7 +60,7 @@ fn pair(line: &str) -> Option<(&str, &str)> {
 }
 
 pub(super) fn is_name(text: &str) -> bool {
-    let plain = |c: char| c.is_alphanumeric() || "._-*@".contains(c);
+    let plain = |c: char| c.is_alphanumeric() || "._-+*@".contains(c);
     !text.is_empty() && text.len() <= LONGEST && text.chars().all(plain)
 }
 
