@@ -60,8 +60,9 @@ fn pair(line: &str) -> Option<(&str, &str)> {
 }
 
 pub(super) fn is_name(text: &str) -> bool {
-    let plain = |c: char| c.is_alphanumeric() || "._-+*@".contains(c);
-    !text.is_empty() && text.len() <= LONGEST && text.chars().all(plain)
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+*@".contains(&b);
+    let in_letters = |c: char| c.is_alphanumeric() || u8::try_from(c).is_ok_and(plain);
+    !text.is_empty() && text.len() <= LONGEST && (text.bytes().all(plain) || text.chars().all(in_letters))
 }
 
 #[cfg(test)]

@@ -25,9 +25,11 @@ pub trait Panel {
     /// Whether it runs this server.
     fn is_here(&self, paths: &Paths) -> bool;
 
-    /// Everything that it knows of owners. Fails where its records are missing, not root's alone to write, too large
-    /// or not in the form that is documented for them; then nobody owns anything.
-    fn owners(&self, paths: &Paths) -> Result<Owners>;
+    /// Its records of owners as texts. Fails where they are missing, not root's alone to write, or too large.
+    fn records(&self, paths: &Paths) -> Result<Vec<String>>;
+
+    /// What its records say. Fails where one is not in the form that is documented for it: then nobody owns anything.
+    fn owners<'a>(&self, records: &'a [String]) -> Result<Owners<'a>>;
 }
 
 /// The panel that runs this server; without one, the administrator's own file.

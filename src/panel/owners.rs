@@ -1,93 +1,129 @@
 //! What a panel knows of owners, in one form for all panels.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// Names that are no customer's account, whatever a file says: cPanel gives `nobody` what belongs to no account, and
 /// `root` what no reseller has.
 const NOBODYS: [&str; 2] = ["root", "nobody"];
 
-/// Who owns what. Names of domains and local users are in lower case, as everywhere in Postern.
+/// Who owns what, line by line as the records have it: a hundred thousand domains are looked through for each call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owners {
-    domains: Said,
-    users: Said,
-    resellers: Said,
+pub struct Owners<'a> {
+    domains: Vec<(&'a str, &'a str)>,
+    users: Vec<(&'a str, &'a str)>,
+    customers: Vec<(&'a str, &'a str)>,
 }
 
-/// One owner for each name; none where the records contradict each other.
-type Said = HashMap<String, Option<String>>;
-
-fn say(said: &mut Said, name: &str, owner: &str) {
-    let entry = said.entry(name.to_owned()).or_insert_with(|| Some(owner.to_owned()));
-    if entry.as_deref() != Some(owner) {
-        *entry = None;
-    }
-}
-
-impl Owners {
+impl<'a> Owners<'a> {
     /// The domain belongs to this account.
-    pub fn add_domain(&mut self, domain: &str, account: &str) {
-        if !NOBODYS.contains(&account) {
-            say(&mut self.domains, &domain.to_lowercase(), account);
-        }
+    pub fn add_domain(&mut self, domain: &'a str, account: &'a str) {
+        self.domains.push((domain, account));
     }
 
     /// The local user sends for this account.
-    pub fn add_user(&mut self, user: &str, account: &str) {
-        if !NOBODYS.contains(&account) && !NOBODYS.contains(&user) {
-            say(&mut self.users, &user.to_lowercase(), account);
+    pub fn add_user(&mut self, user: &'a str, account: &'a str) {
+        if !NOBODYS.contains(&user) {
+            self.users.push((user, account));
         }
     }
 
     /// The account is this reseller's customer.
-    pub fn add_customer(&mut self, account: &str, reseller: &str) {
-        if !NOBODYS.contains(&account) && !NOBODYS.contains(&reseller) {
-            say(&mut self.resellers, account, reseller);
-        }
-    }
-
-    /// Whose domain it is.
-    pub fn owner_of(&self, domain: &str) -> Option<&str> {
-        self.domains.get(&domain.to_lowercase())?.as_deref()
+    pub fn add_customer(&mut self, account: &'a str, reseller: &'a str) {
+        self.customers.push((account, reseller));
     }
 
     /// The accounts of a reseller: its customers', and its own.
-    pub fn accounts_of<'a>(&'a self, reseller: &'a str) -> BTreeSet<&'a str> {
-        names_of(&self.resellers, reseller).chain([reseller]).filter(|a| !NOBODYS.contains(a)).collect()
+    pub fn accounts_of<'b>(&self, reseller: &'b str) -> HashSet<Cow<'b, str>> {
+        let customers = names_of(&self.customers, &HashSet::from([reseller.into()]), Cow::Borrowed);
+        let own = std::iter::once(Cow::Borrowed(reseller));
+        let all = customers.into_iter().map(Cow::Owned).chain(own);
+        all.filter(|account| !NOBODYS.contains(&account.as_ref())).collect()
     }
 
-    /// The domains of an account.
-    pub fn domains_of<'a>(&'a self, account: &'a str) -> impl Iterator<Item = &'a str> {
-        names_of(&self.domains, account)
+    /// The domains of these accounts, in lower case.
+    pub fn domains_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
+        names_of(&self.domains, accounts, lower_case)
     }
 
-    /// The local users that send for an account.
-    pub fn users_of<'a>(&'a self, account: &'a str) -> impl Iterator<Item = &'a str> {
-        names_of(&self.users, account)
+    /// The local users that send for these accounts, in lower case as everywhere in Postern.
+    pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
+        names_of(&self.users, accounts, lower_case)
     }
 }
 
-fn names_of<'a>(said: &'a Said, owner: &'a str) -> impl Iterator<Item = &'a str> {
-    said.iter().filter(move |(_, o)| o.as_deref() == Some(owner)).map(|(name, _)| name.as_str())
+fn lower_case(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|b| !b.is_ascii() || b.is_ascii_uppercase()) {
+        true => name.to_lowercase().into(),
+        false => name.into(),
+    }
+}
+
+/// The names that these owners have, and nobody else. What the records give to two is nobody's.
+fn names_of<'a>(
+    rows: &[(&'a str, &'a str)],
+    owners: &HashSet<Cow<str>>,
+    spelled: fn(&'a str) -> Cow<'a, str>,
+) -> HashSet<String> {
+    let is_theirs = |owner: &str| owners.contains(owner) && !NOBODYS.contains(&owner);
+    let mut found: HashMap<Cow<str>, Option<&str>> = HashMap::new();
+    for (name, owner) in rows.iter().filter(|(_, owner)| is_theirs(owner)) {
+        match found.entry(spelled(name)) {
+            Entry::Vacant(new) => drop(new.insert(Some(owner))),
+            Entry::Occupied(mut there) if *there.get() != Some(owner) => drop(there.insert(None)),
+            Entry::Occupied(_) => {}
+        }
+    }
+    for (name, _) in rows.iter().filter(|(_, owner)| !is_theirs(owner)) {
+        found.remove(spelled(name).as_ref());
+    }
+    found.into_iter().filter(|(_, owner)| owner.is_some()).map(|(name, _)| name.into_owned()).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn set(names: &[&str]) -> HashSet<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    pub(crate) fn domains(owners: &Owners, account: &str) -> HashSet<String> {
+        owners.domains_of(&HashSet::from([account.into()]))
+    }
+
+    pub(crate) fn users(owners: &Owners, account: &str) -> HashSet<String> {
+        owners.users_of(&HashSet::from([account.into()]))
+    }
+
+    pub(crate) fn accounts(owners: &Owners, reseller: &str) -> HashSet<String> {
+        owners.accounts_of(reseller).into_iter().map(Cow::into_owned).collect()
+    }
 
     #[test]
     fn what_is_said_twice_and_not_alike_belongs_to_nobody() {
         let mut owners = Owners::default();
-        for (domain, account) in
-            [("a.test", "ann"), ("A.test", "ann"), ("b.test", "ann"), ("b.test", "ben"), ("b.test", "ann")]
-        {
+        for (domain, account) in [
+            ("a.test", "ann"),
+            ("A.test", "ann"),
+            ("b.test", "ann"),
+            ("b.test", "ben"),
+            ("b.test", "ann"),
+            ("C.test", "ben"),
+            ("c.TEST", "nobody"),
+        ] {
             owners.add_domain(domain, account);
         }
         owners.add_user("Web", "ann");
         owners.add_user("web", "ben");
-        assert_eq!((owners.owner_of("a.TEST"), owners.owner_of("b.test")), (Some("ann"), None));
-        assert_eq!(owners.domains_of("ann").collect::<Vec<_>>(), ["a.test"]);
-        assert_eq!(owners.users_of("ann").chain(owners.users_of("ben")).count(), 0);
+        assert_eq!(domains(&owners, "ann"), set(&["a.test"]));
+        assert_eq!(owners.domains_of(&HashSet::from(["ann".into(), "ben".into()])), set(&["a.test"]));
+        assert_eq!(
+            (domains(&owners, "ben"), users(&owners, "ann"), users(&owners, "ben")),
+            Default::default()
+        );
     }
 
     #[test]
@@ -99,19 +135,43 @@ mod tests {
             owners.add_user(name, "ann");
             owners.add_customer("ann", name);
             owners.add_customer(name, "ann");
-            assert!(owners.accounts_of(name).is_empty());
         }
-        assert_eq!(owners, Owners::default());
+        for name in NOBODYS {
+            assert_eq!(
+                (accounts(&owners, name), domains(&owners, name), users(&owners, name)),
+                Default::default()
+            );
+        }
+        assert_eq!((accounts(&owners, "ann"), users(&owners, "ann")), (set(&["ann"]), set(&[])));
     }
 
     #[test]
     fn a_reseller_has_its_customers_accounts_and_its_own() {
         let mut owners = Owners::default();
-        for (account, reseller) in [("ann", "rex"), ("ben", "rex"), ("rex", "rex"), ("cat", "sam")] {
+        for (account, reseller) in
+            [("ann", "rex"), ("ben", "rex"), ("rex", "rex"), ("cat", "sam"), ("dan", "rex"), ("dan", "sam")]
+        {
             owners.add_customer(account, reseller);
         }
-        assert_eq!(owners.accounts_of("rex"), BTreeSet::from(["ann", "ben", "rex"]));
-        assert_eq!(owners.accounts_of("sam"), BTreeSet::from(["cat", "sam"]));
-        assert_eq!(owners.accounts_of("ann"), BTreeSet::from(["ann"]));
+        assert_eq!(accounts(&owners, "rex"), set(&["ann", "ben", "rex"]));
+        assert_eq!(accounts(&owners, "sam"), set(&["cat", "sam"]));
+        assert_eq!(accounts(&owners, "ann"), set(&["ann"]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_domain_is_of_one_account_at_most(rows in proptest::collection::vec(("[aAbB]{1,2}", "ann|ben|cat|nobody"), 0..12)) {
+            let mut owners = Owners::default();
+            rows.iter().for_each(|(domain, account)| owners.add_domain(domain, account));
+            for (domain, _) in &rows {
+                let domain = domain.to_lowercase();
+                let says: HashSet<&str> =
+                    rows.iter().filter(|(d, _)| d.to_lowercase() == domain).map(|(_, o)| o.as_str()).collect();
+                for account in ["ann", "ben", "cat", "nobody"] {
+                    let expected = says == HashSet::from([account]) && account != "nobody";
+                    prop_assert_eq!(domains(&owners, account).contains(&domain), expected);
+                }
+            }
+        }
     }
 }

@@ -34,8 +34,12 @@ impl Panel for Plesk {
         paths.at("/usr/local/psa/version").is_file()
     }
 
-    fn owners(&self, paths: &Paths) -> Result<Owners> {
-        owners(&ask(&paths.at("/usr/sbin/plesk"))?)
+    fn records(&self, paths: &Paths) -> Result<Vec<String>> {
+        ask(&paths.at("/usr/sbin/plesk")).map(|answer| vec![answer])
+    }
+
+    fn owners<'a>(&self, records: &'a [String]) -> Result<Owners<'a>> {
+        records.first().map_or_else(|| Ok(Owners::default()), |answer| owners(answer))
     }
 }
 
@@ -71,7 +75,7 @@ fn ask(program: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn owners(answer: &str) -> Result<Owners> {
+fn owners(answer: &str) -> Result<Owners<'_>> {
     let mut owners = Owners::default();
     for (number, line) in answer.lines().enumerate() {
         let columns: Vec<&str> = line.split('\t').collect();
@@ -104,20 +108,17 @@ fn not_understood(number: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::panel::owners::tests::{accounts, domains, set, users};
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn the_answer_says_who_owns_what() {
         let answer = "ann.test\tann\trex\tann_ftp\nalias.test\tann\trex\t\nrex.test\trex\t\trexsys\nadm.test\tadmin\t\t\n";
         let owners = owners(answer).unwrap();
-        assert_eq!(
-            owners.domains_of("ann").collect::<BTreeSet<_>>(),
-            BTreeSet::from(["alias.test", "ann.test"])
-        );
-        assert_eq!(owners.users_of("ann").collect::<Vec<_>>(), ["ann_ftp"]);
-        assert_eq!(owners.accounts_of("rex"), BTreeSet::from(["ann", "rex"]));
-        assert_eq!(owners.owner_of("adm.test"), Some("admin"));
+        assert_eq!(domains(&owners, "ann"), set(&["alias.test", "ann.test"]));
+        assert_eq!(users(&owners, "ann"), set(&["ann_ftp"]));
+        assert_eq!(accounts(&owners, "rex"), set(&["ann", "rex"]));
+        assert_eq!(domains(&owners, "admin"), set(&["adm.test"]));
     }
 
     #[test]

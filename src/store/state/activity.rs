@@ -137,27 +137,31 @@ pub struct Filter {
 
 /// The events that match, newest first.
 pub fn list(db: &Connection, filter: &Filter) -> Result<Vec<Event>> {
-    listed(db, filter, filter.limit, |_| true)
+    let Filter { account, address, reference, reason, since, limit } = filter;
+    let sql = format!("SELECT * FROM activity WHERE {MATCHES} ORDER BY last DESC, id DESC LIMIT ?6");
+    let mut statement = db.prepare(&sql)?;
+    statement.query_map(params![account, address, reference, reason, since, limit], read_event)?.collect()
 }
+
+/// Whether a row matches a filter.
+const MATCHES: &str =
+    "(?1 = '' OR account = ?1) AND (?2 = '' OR address = ?2) AND (?3 = '' OR reference = ?3)
+                       AND (?4 = '' OR reason = ?4) AND last >= ?5";
 
 /// The events that match and whose account may be seen, newest first: as many of those as the filter's limit.
 pub fn list_of(db: &Connection, filter: &Filter, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<Event>> {
-    listed(db, filter, -1, may_see)
-}
-
-/// `most` bounds the rows that the database gives (below 0: not at all), the filter's limit those that may be seen.
-fn listed(db: &Connection, filter: &Filter, most: i64, may_see: impl Fn(&str) -> bool) -> Result<Vec<Event>> {
-    let mut statement = db.prepare(
-        "SELECT * FROM activity
-         WHERE (?1 = '' OR account = ?1) AND (?2 = '' OR address = ?2) AND (?3 = '' OR reference = ?3)
-           AND (?4 = '' OR reason = ?4) AND last >= ?5
-         ORDER BY last DESC, id DESC LIMIT ?6",
-    )?;
-    let matching =
-        params![filter.account, filter.address, filter.reference, filter.reason, filter.since, most];
-    let events = statement.query_map(matching, read_event)?;
-    let seen = events.filter(|event| event.as_ref().map_or(true, |e| may_see(&e.account)));
-    seen.take(usize::try_from(filter.limit).unwrap_or(0)).collect()
+    let matching = params![filter.account, filter.address, filter.reference, filter.reason, filter.since];
+    // Whose they are alone at first: nearly all are somebody else's.
+    let sql = format!("SELECT id, account FROM activity WHERE {MATCHES} ORDER BY last DESC, id DESC");
+    let (mut whose, mut one) = (db.prepare(&sql)?, db.prepare("SELECT * FROM activity WHERE id = ?1")?);
+    let (mut rows, mut events) = (whose.query(matching)?, Vec::new());
+    let most = usize::try_from(filter.limit).unwrap_or(0);
+    while let Some(row) = rows.next()?.filter(|_| events.len() < most) {
+        if row.get_ref(1)?.as_str().is_ok_and(may_see) {
+            events.push(one.query_row([row.get::<_, i64>(0)?], read_event)?);
+        }
+    }
+    Ok(events)
 }
 
 fn read_event(row: &rusqlite::Row) -> Result<Event> {

@@ -296,8 +296,7 @@ fn accounts_seen(db: &Connection, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<
     let mut rows = statement.query([])?;
     let mut seen = Vec::new();
     while let Some(row) = rows.next()? {
-        let name: String = row.get(1)?;
-        if may_see(&name) {
+        if row.get_ref(1)?.as_str().is_ok_and(may_see) {
             seen.push(row.get(0)?);
         }
     }
