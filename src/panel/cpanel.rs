@@ -27,18 +27,16 @@ impl Panel for CPanel {
         let mut owners = Owners::default();
         for (name, text) in FILES.into_iter().zip(records) {
             for (left, right) in pairs(text, name)? {
+                // A user's mail without a login is sent by the local user of the same name.
                 match name {
-                    RESELLERS => {
-                        owners.add_user(left, left);
-                        owners.add_customer(left, right);
-                    }
-                    _ => {
-                        // A user's mail without a login is sent by the local user of the same name.
-                        owners.add_user(right, right);
-                        if !left.contains('*') {
-                            owners.add_domain(left, right);
-                        }
-                    }
+                    RESELLERS => owners.add_user(left, left),
+                    MAIN_DOMAINS => owners.add_user(right, right),
+                    _ => {}
+                }
+                if name == RESELLERS {
+                    owners.add_customer(left, right);
+                } else if !left.contains('*') {
+                    owners.add_domain(left, right);
                 }
             }
         }
