@@ -144,22 +144,28 @@ impl Theirs {
     /// Refuses arguments that speak of what is not his. A change that names nobody is about the whole server.
     pub fn may_say(&self, function: &Function, given: &Arguments) -> Result<()> {
         for argument in function.arguments {
-            match (argument.kind, given.given(argument.name)) {
-                (Kind::Account, Some(name)) => self.must_own(&Subject::Account(name.parse()?))?,
-                (Kind::Subject | Kind::SubjectOrNetwork, Some(name)) => {
-                    if looks_like_network(name) {
-                        return self.refused("addresses and networks are the administrator's");
-                    }
-                    self.must_own(&name.parse()?)?;
+            let name = argument.name;
+            match (argument.kind, given.given(name)) {
+                (Kind::Account, Some(account)) => self.must_own(&Subject::Account(account.parse()?))?,
+                (Kind::Subject | Kind::SubjectOrNetwork, Some(subject)) if !looks_like_network(subject) => {
+                    self.must_own(&subject.parse()?)?;
                 }
                 (Kind::Subject, None) if function.changes => {
                     return self.refused(&format!(
-                        "name a mailbox or domain in the argument {}: what is about the whole server is the administrator's",
-                        argument.name
+                        "name a mailbox or domain in the argument {name}: what is about the whole server is the administrator's"
                     ));
                 }
+                (Kind::Subject | Kind::SubjectOrNetwork | Kind::Network, Some(_)) => {
+                    return self.refused("addresses and networks are the administrator's");
+                }
                 (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
-                _ => {}
+                // What each of these speaks of, the function itself looks after.
+                (
+                    Kind::Address | Kind::Countries | Kind::Until | Kind::Number(..) | Kind::Switch,
+                    Some(_),
+                )
+                | (Kind::Word(_) | Kind::Reference | Kind::Note | Kind::Text, Some(_))
+                | (_, None) => {}
             }
         }
         Ok(())
