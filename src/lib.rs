@@ -42,6 +42,7 @@ pub mod folders;
 pub mod keeper;
 pub mod notify;
 pub mod on_state;
+pub mod panel;
 pub mod server_country;
 pub mod settings;
 pub mod shared_folder;
@@ -50,6 +51,7 @@ pub mod tick;
 // What all of it stands on.
 pub mod acl;
 pub mod call;
+pub mod child;
 pub mod clock;
 pub mod error;
 pub mod kept;

@@ -225,6 +225,15 @@ settings! {
     keep_traffic_days: i64 = 400, Accepts::Number(7, 1100),
         "Keep figures by hour",
         "For how many days figures of all accounts together are kept by the hour.";
+    owner_allowances: bool = false, Accepts::Switch,
+        "Owners' allowances",
+        "Whether owners of accounts may give their own mailboxes temporary allowances; the administrator is told of each.";
+    owner_allowance_days: i64 = 14, Accepts::Number(1, 365),
+        "Longest allowance by an owner",
+        "How many days an owner's allowance lasts at most.";
+    owner_release: bool = false, Accepts::Switch,
+        "Owners' release",
+        "Whether owners of accounts may release their own accounts when the limiter stopped them; the administrator is told.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";

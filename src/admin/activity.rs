@@ -30,7 +30,12 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         since: admin.call.now - days * 86_400,
         limit: given.number_within("limit", 1, 10_000, 100)?,
     };
-    let rows = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
+    let rows = on_state(&admin.call.paths, |state| {
+        state.read(|db| match &admin.theirs {
+            Some(theirs) => activity::list_of(db, &filter, &|account| theirs.owns_key(account)),
+            None => activity::list(db, &filter),
+        })
+    })?;
     spreadsheet::or_csv(given, json!(rows))
 }
 

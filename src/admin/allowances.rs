@@ -1,7 +1,7 @@
 //! Temporary allowances: a mailbox or domain may log in from one more country or network until a date.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, import};
+use super::{Admin, Outcome, import, own_service};
 use crate::account::Subject;
 use crate::address::Network;
 use crate::clock::Seconds;
@@ -18,7 +18,9 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         row["running"] = Value::Bool(admin.call.now < grant.until);
         row
     };
-    let rows: Vec<Value> = admin.settings()?.allowances()?.into_iter().map(row).collect();
+    let mut grants = admin.settings()?.allowances()?;
+    grants.retain(|grant| admin.may_see(&grant.subject));
+    let rows: Vec<Value> = grants.into_iter().map(row).collect();
     Ok(json!(rows).into())
 }
 
@@ -26,8 +28,16 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (subject, grant) = grant(admin, given)?;
     let (source, until) = (&grant.source, grant.until);
-    let id = admin.change(given, |change| change.allow(&grant))?;
+    own_service::may_allow(admin, source, until)?;
     let end = crate::clock::readable(until);
+    let id = admin.change(given, |change| {
+        let id = change.allow(&grant)?;
+        // Within the change: nobody gives himself an allowance of which the administrator hears nothing.
+        let what =
+            format!("allowed logins of {subject} from {source} until {end} (allowance {id}): {}", grant.note);
+        own_service::tell(admin, "owner_allowance", &grant.subject, &what)?;
+        Ok(id)
+    })?;
     let said = Outcome::said(format!("{subject} may log in from {source} until {end} (allowance {id})."));
     Ok(Outcome { data: json!({ "id": id, "until": until }), ..said })
 }
@@ -87,6 +97,7 @@ fn source(text: &str) -> Result<String> {
 /// Ends an allowance at once.
 pub fn remove_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let id = given.number("id")?.unwrap_or_default();
+    own_service::may_end(admin, id)?;
     admin.change(given, |change| change.disallow(id))?;
     Ok(Outcome::said(format!("Allowance {id} has ended.")))
 }

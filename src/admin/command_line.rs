@@ -2,8 +2,9 @@
 
 use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
+use super::identity::{self, Identity, Theirs};
 use super::render::{self, Look};
-use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
+use super::table::{self, Argument, FUNCTIONS, Function, GROUPS, Scope};
 use super::{Admin, Outcome, manual, openapi};
 use crate::call::Call;
 use crate::clock::Clock;
@@ -16,6 +17,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What `main` prints, and with which status it exits.
 #[derive(Debug, Default)]
@@ -45,6 +47,7 @@ fn shown() -> Command {
         .arg_required_else_help(true)
         .arg(Arg::new("root").long("root").value_name("DIR").hide(true))
         .arg(Arg::new("now").long("now").value_name("TIME").hide(true).allow_hyphen_values(true))
+        .arg(as_argument())
         .arg(
             Arg::new("json")
                 .long("json")
@@ -64,6 +67,13 @@ fn shown() -> Command {
         .long_about("Print completions for a shell, as for: postern completions bash > /usr/share/bash-completion/completions/postern")
         .arg(shell.value_name("SHELL"));
     root.subcommand(api_command()).subcommand(keeper_command()).subcommand(completions)
+}
+
+/// Not global: clap would let a later one replace an earlier one, and words after the helper's own are a stranger's.
+fn as_argument() -> Arg {
+    Arg::new("as").long("as").value_name("WHO").help(
+        "Ask for root:NAME, reseller:NAME or owner:NAME; for panels' root helpers, accepted from root alone",
+    )
 }
 
 fn last_word(words: &'static str) -> &'static str {
@@ -118,6 +128,7 @@ fn api_command() -> Command {
     Command::new("api")
         .about("Call a function of the API and answer in JSON, for panels and scripts")
         .long_about("Call a function of the API and answer in JSON.\n\nArguments are key=value words, or one JSON object on standard input where the only argument is -.\n`postern api list_functions` lists what there is.")
+        .arg(as_argument())
         .arg(
             Arg::new("function")
                 .value_name("FUNCTION")
@@ -160,6 +171,13 @@ pub fn run(matches: &ArgMatches) -> Spoken {
         Ok(admin) => admin,
         Err(error) => return in_words(Err(error), None),
     };
+    let admin = match identified(admin, matches) {
+        Ok(admin) => admin,
+        Err(error) if matches.subcommand_name() == Some("api") || is_json(matches) => {
+            return in_json(&Err(error));
+        }
+        Err(error) => return in_words(Err(error), function_of(matches)),
+    };
     match matches.subcommand() {
         Some(("api", api)) if api.get_flag("openapi") => {
             return in_words(Ok(Outcome::whole(format!("{:#}\n", openapi::document()))), None);
@@ -167,7 +185,9 @@ pub fn run(matches: &ArgMatches) -> Spoken {
         Some(("api", api)) if api.get_flag("list") && is_json(matches) => {
             return in_json(&table::call(&admin, "list_functions", &Arguments::default()));
         }
-        Some(("api", api)) if api.get_flag("list") => return in_words(Ok(table::overview().into()), None),
+        Some(("api", api)) if api.get_flag("list") => {
+            return in_words(Ok(table::overview(admin.scope()).into()), None);
+        }
         Some(("api", api)) => return in_json(&api_call(&admin, api)),
         Some(("completions", words)) => {
             let shell = words.get_one::<Shell>("shell").copied().unwrap_or(Shell::Bash);
@@ -222,7 +242,34 @@ fn surroundings(matches: &ArgMatches) -> Result<Admin> {
     }
     let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
     let paths = root.map_or_else(Paths::default, Paths::below);
-    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who() })
+    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who(), theirs: None })
+}
+
+/// The same as whoever `--as` names. What is no function of the table is the administrator's alone.
+fn identified(admin: Admin, matches: &ArgMatches) -> Result<Admin> {
+    let (command, inner) = matches.subcommand().unzip();
+    let inner = inner.filter(|_| command == Some("api")).and_then(|api| api.get_one::<String>("as"));
+    let named: Vec<&String> = matches.get_one("as").into_iter().chain(inner).collect();
+    let identity: Identity = match named[..] {
+        [] => return Ok(admin),
+        [text] => {
+            identity::may_ask_for_others()?;
+            text.parse()?
+        }
+        _ => return Err(Error::NotAllowed("--as was given twice, so it is not clear who asks.".into())),
+    };
+    let is_function = match matches.subcommand() {
+        Some(("api", api)) => !api.get_flag("openapi"),
+        _ => function_of(matches).is_some(),
+    };
+    if !is_function && identity.scope != Scope::Root {
+        return Err(Error::NotAllowed("This command is the administrator's alone.".into()));
+    }
+    let theirs = match identity.scope {
+        Scope::Root => None,
+        _ => Some(Arc::new(Theirs::read(&identity, &admin.call.paths, &admin.settings()?.settings()?)?)),
+    };
+    Ok(Admin { who: identity.who(), theirs, ..admin })
 }
 
 /// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.

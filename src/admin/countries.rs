@@ -39,6 +39,7 @@ pub fn list_countries(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let lists: Vec<Value> = store
         .countries()?
         .iter()
+        .filter(|(scope, _)| admin.may_see(scope))
         .map(|(scope, list)| {
             let whose = if scope == "*" { "the server" } else { scope.as_str() };
             json!({ "for": whose, "countries": named(list) })

@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::spreadsheet::rows_or_csv;
-use super::statistics::{days_by_account, name_of, read, second, since};
+use super::statistics::{days_by_account, name_of, read, second, seen, since};
 use super::{Admin, Outcome};
 use crate::account::Subject;
 use crate::country::Country;
@@ -11,7 +11,8 @@ use crate::server_country;
 use crate::settings::{Mode, Settings};
 use crate::store::settings::SettingsStore;
 use crate::store::settings::entries::{self, ListName};
-use crate::store::state::figures;
+use crate::store::state::figures::{self, Span};
+use crate::store::state::names::Seen;
 use crate::store::state::places::{self, Logins, Proposal, Refusal, Refused, Sum};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -62,8 +63,13 @@ pub(super) fn of(admin: &Admin, whose: &Whose, days: i64, limit: usize) -> Resul
     let proposal = proposal(admin, &store, whose)?;
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
     let (refused, all) = read(admin, |db| {
-        let refused = places::refused_by(db, &proposal, first, limit)?;
-        Ok((refused, figures::by_country(db, first, today)?))
+        let seen = seen(admin, db)?;
+        let refused = places::refused_by(db, &proposal, first, limit, &seen)?;
+        let all = match seen {
+            Seen::These(accounts) => figures::by_country_of(db, accounts, Span::Days(first, today))?,
+            Seen::All => figures::by_country(db, first, today)?,
+        };
+        Ok((refused, all))
     })?;
     let good = all.iter().filter(|f| f.direction == "login" && f.verdict == "succeeded");
     let of_server = good.fold(0u64, |sum, f| sum.saturating_add(f.n.unsigned_abs()));
@@ -255,7 +261,8 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
     let reasons: Vec<(&str, &str)> =
         heads.iter().flat_map(|verdict| rule.reasons.iter().map(move |reason| (*verdict, *reason))).collect();
     let named = limit(given)?;
-    let refused = read(admin, |db| figures::by_reasons(db, &reasons, first, today, named))?;
+    let refused =
+        read(admin, |db| figures::by_reasons(db, &reasons, (first, today), named, &seen(admin, db)?))?;
     let (n, who, about) = (refused.sum.logins, refused.sum.who, rule.about);
     let says = match (mode, now) {
         ("monitor", _) => {

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 
 /// A list with its entries.
 pub fn list(admin: &Admin, list: ListName) -> Result<Outcome> {
-    Ok(json!(admin.settings()?.entries(list)?).into())
+    let mut entries = admin.settings()?.entries(list)?;
+    entries.retain(|entry| admin.may_see(&entry.value));
+    Ok(json!(entries).into())
 }
 
 /// Adds an entry, and lifts what it makes pointless: blocks of what is now exempt.
@@ -155,7 +157,7 @@ fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<St
         ListName::IpExemption => ListName::AddressBlock,
         _ => ListName::AccountBlock,
     })?;
-    blocks.retain(|e| e.holds(admin.call.now));
+    blocks.retain(|e| e.holds(admin.call.now) && admin.may_see(&e.value));
     let concerns = |blocked: &str| match (value.parse::<Network>(), blocked.parse::<Network>()) {
         (Ok(exempt), Ok(blocked)) if list == ListName::IpExemption => blocked.overlaps(&exempt),
         _ => blocked == value || value.ends_with(blocked) || blocked.ends_with(value),

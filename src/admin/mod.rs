@@ -17,12 +17,14 @@ pub mod effect;
 pub mod envelope;
 pub mod explain;
 pub mod held;
+pub mod identity;
 mod import;
 pub mod init;
 pub mod lists;
 pub mod manual;
 pub(crate) mod monitoring;
 pub mod openapi;
+mod own_service;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
@@ -41,7 +43,10 @@ use crate::log::{Line, Severity};
 use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
 use arguments::Arguments;
+use identity::Theirs;
 use serde_json::Value;
+use std::sync::Arc;
+use table::Scope;
 
 /// Most lines in the log for one change; the trail has all.
 const MOST_LINES: usize = 50;
@@ -100,9 +105,21 @@ pub struct Admin {
     pub clock: Clock,
     /// Who, for the trail.
     pub who: String,
+    /// What is theirs, where somebody else than the administrator asks.
+    pub theirs: Option<Arc<Theirs>>,
 }
 
 impl Admin {
+    /// What the caller is.
+    pub fn scope(&self) -> Scope {
+        self.theirs.as_ref().map_or(Scope::Root, |theirs| theirs.scope)
+    }
+
+    /// Whether the caller may see what stands under this key: an account's name, or `@` and a domain.
+    pub fn may_see(&self, key: &str) -> bool {
+        self.theirs.as_ref().is_none_or(|theirs| theirs.owns_key(key))
+    }
+
     /// The settings. Only root (in a sandbox: the owner of its files) can open them.
     pub fn settings(&self) -> Result<SettingsStore> {
         SettingsStore::open(&self.call.paths)

@@ -4,7 +4,7 @@
 //! before it (a panel's page) has one path for each function, always POST, always the envelope as the answer.
 
 use super::arguments::{Kind, MOST_INPUT};
-use super::table::{Argument, FUNCTIONS, Function, GENERATION, Scope};
+use super::table::{Argument, FUNCTIONS, Function, GENERATION};
 use crate::error::CODES;
 use serde_json::{Map, Value, json};
 
@@ -39,18 +39,13 @@ fn tag(function: &Function) -> &'static str {
 }
 
 fn operation(function: &Function) -> Value {
-    let scope = match function.scope {
-        Scope::Root => "root",
-        Scope::Reseller => "reseller",
-        Scope::Owner => "owner",
-    };
     json!({
         "operationId": function.name,
         "summary": function.about,
         "tags": [tag(function)],
         "x-postern-command": format!("postern {}", function.words.join(" ")),
         "x-postern-changes": function.changes,
-        "x-postern-scope": scope,
+        "x-postern-scope": function.scope.word(),
         "requestBody": {
             "required": function.arguments.iter().any(|a| a.required),
             "content": { "application/json": { "schema": body(function) } },

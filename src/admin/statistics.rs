@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::server_country;
 use crate::store::settings::entries::codes;
-use crate::store::state::figures::{self, AccountFigure, Figure};
+use crate::store::state::figures::{self, AccountFigure, Figure, Span};
+use crate::store::state::names::Seen;
 use crate::store::state::places::{self, Logins, Sum};
 use crate::store::state::rollups::{COLUMNS, COUNTRY_DAYS};
 use crate::store::state::{State, names};
@@ -55,6 +56,36 @@ pub(super) fn share(part: i64, of: i64) -> f64 {
     if of <= 0 { 0.0 } else { (part as f64 * 10_000.0 / of as f64).round() / 100.0 }
 }
 
+/// The accounts that the caller may see.
+pub(super) fn seen(admin: &Admin, db: &rusqlite::Connection) -> rusqlite::Result<Seen> {
+    match &admin.theirs {
+        Some(theirs) => Seen::of(db, &theirs.keys(), &|name| theirs.owns_key(name)),
+        None => Ok(Seen::All),
+    }
+}
+
+/// The span that by-account figures have of so many days: days as long as those are kept, else whole months.
+fn span_by_account(admin: &Admin, days: i64) -> Result<Span> {
+    let settings = admin.settings()?.settings()?;
+    let (first, today) = (since(admin, days), admin.call.now / 86_400);
+    if days <= settings.keep_login_days {
+        return Ok(Span::Days(first, today));
+    }
+    let this_month = figures::month_of(today);
+    let month = figures::month_of(first).max(this_month - settings.keep_login_months + 1);
+    Ok(Span::Months(month, this_month))
+}
+
+/// What a span means, in a sentence.
+fn says_span(span: Option<Span>) -> &'static str {
+    match span {
+        Some(Span::Months(..)) => {
+            "Figures are by whole months, this one among them: by day they are kept for a shorter time."
+        }
+        _ => "Days are whole days (UTC), today among them.",
+    }
+}
+
 /// Works on the open state and only reads.
 pub(super) fn read<T: serde::Serialize + serde::de::DeserializeOwned>(
     admin: &Admin,
@@ -69,9 +100,14 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         return of_country(admin, given);
     }
     let days = given.number_within("days", 1, COUNTRY_DAYS, 30)?;
-    let (since, today) = (since(admin, days), admin.call.now / 86_400);
+    let (first, today) = (since(admin, days), admin.call.now / 86_400);
     let (direction, service) = (given.text("direction"), given.text("service"));
-    let all = read(admin, |db| figures::by_country(db, since, today))?;
+    // Figures by country alone say nothing of whose they are.
+    let span = admin.theirs.as_ref().map(|_| span_by_account(admin, days)).transpose()?;
+    let all = read(admin, |db| match (span, seen(admin, db)?) {
+        (Some(span), Seen::These(accounts)) => figures::by_country_of(db, accounts, span),
+        _ => figures::by_country(db, first, today),
+    })?;
     let wanted = |f: &&Figure| {
         (service.is_empty() || f.service == service)
             && match direction {
@@ -83,11 +119,11 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let figures: Vec<&Figure> = all.iter().filter(wanted).collect();
     let answer = json!({
         "days": days,
-        "since": second(since),
+        "since": second(span.map_or(first, Span::since)),
         "logins": total(&figures, "login", "succeeded"),
         "messages": total(&figures, "outbound", "sent"),
         "rows": by_country(&figures, direction),
-        "says": says(direction),
+        "says": says(direction, says_span(span)),
     });
     let mut outcome = rows_or_csv(given, answer, "rows")?;
     outcome.warnings = without_successes(&figures);
@@ -138,8 +174,7 @@ fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
     rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn says(direction: &str) -> String {
-    let days = "Days are whole days (UTC), today among them.";
+fn says(direction: &str, days: &str) -> String {
     let logins =
         "Shares are of the logins that succeeded; whose word counts for logins is shown by `postern status`.";
     let messages = "Shares of messages are of those sent; their country is that of the address from which the sender was logged in, and messages of local programs have none.";
@@ -180,10 +215,16 @@ fn of_country(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let since = since(admin, days);
     let limit = usize::try_from(given.number_within("limit", 1, 10_000, 100)?).unwrap_or(100);
     let by_network = given.text("by") == "network";
+    if by_network && admin.theirs.is_some() {
+        return Err(Error::NotAllowed(
+            "Networks are told of all accounts together, and so to the administrator alone; `by=account` tells of accounts."
+                .into(),
+        ));
+    }
     let (code, what) = (country.to_string(), if by_network { "network" } else { "account" });
     let (found, sum): (Vec<Logins<String>>, Sum) = read(admin, |db| match by_network {
         true => places::networks_in(db, &code, since, limit),
-        false => places::accounts_in(db, &code, since, limit),
+        false => places::accounts_in(db, &code, since, limit, &seen(admin, db)?),
     })?;
     let all = i64::try_from(sum.logins).unwrap_or(i64::MAX);
     let row = |l: &Logins<String>| {
@@ -210,32 +251,22 @@ pub fn account_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let account: Account = given.text("account").parse()?;
     let settings = admin.settings()?.settings()?;
     let days = given.number_within("days", 1, COUNTRY_DAYS, 30)?;
-    let (today, first) = (admin.call.now / 86_400, since(admin, days));
-    let by_month = days > settings.keep_login_days;
-    let oldest_month = figures::month_of(today) - settings.keep_login_months + 1;
-    let month = figures::month_of(first).max(oldest_month);
-    let since = if by_month { figures::first_day(month) } else { first };
-    let places_since = first.max(today - settings.keep_login_days + 1);
+    let span = span_by_account(admin, days)?;
+    let oldest = admin.call.now / 86_400 - settings.keep_login_days + 1;
+    let places_since = since(admin, days).max(oldest);
     let (rows, places): (Vec<AccountFigure>, Vec<Logins<String>>) = read(admin, |db| {
         let Some(number) = names::number_of(db, account.name())? else { return Ok(Default::default()) };
-        let rows = match by_month {
-            true => figures::of_account_by_month(db, number, month, figures::month_of(today))?,
-            false => figures::of_account_by_day(db, number, first, today)?,
-        };
+        let rows = figures::of_accounts(db, [number], span)?;
         Ok((rows, places::countries_of(db, number, places_since)?))
     })?;
-    let span = match by_month {
-        true => "Figures are by whole months, this one among them: by day they are kept for a shorter time.",
-        false => "Days are whole days (UTC), today among them.",
-    };
     let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });
     let answer = json!({
         "account": account.to_string(),
-        "since": second(since),
+        "since": second(span.since()),
         "rows": rows.iter().map(account_row).collect::<Vec<_>>(),
         "countries_since": second(places_since),
         "countries": places.iter().map(place).collect::<Vec<_>>(),
-        "says": format!("{span} Countries are those of logins that succeeded; `last` is a day."),
+        "says": format!("{} Countries are those of logins that succeeded; `last` is a day.", says_span(Some(span))),
     });
     rows_or_csv(given, answer, "rows")
 }

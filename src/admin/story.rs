@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::request::{Door, Login, Send, Service};
 use crate::sources::sees_logins;
+use crate::store::settings::Audit;
 use crate::store::state::State;
 use crate::store::state::activity::{self, Event, Filter, MOST};
 use crate::store::state::senders;
@@ -52,7 +53,9 @@ pub fn tell_story(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let settings = admin.settings()?.settings()?;
     let reference = given.text("reference").parse::<Reference>()?.to_string();
     let filter = Filter { reference: reference.clone(), limit: 100, ..Filter::default() };
-    let events = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
+    let mut events = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
+    // What is not there and what is not his is the same to a caller.
+    events.retain(|event| admin.may_see(&event.account));
     let Some(event) = events.first() else {
         return Err(Error::NotFound(format!(
             "Nothing with the reference {reference} is in Activity: it keeps the latest {MOST} rows of {} days. The log may still have it.",
@@ -157,8 +160,9 @@ fn changed(admin: &Admin, event: &Event, now: &Now) -> Result<Vec<String>> {
         ));
     }
     let trail = admin.settings()?.audit(TRAIL)?;
-    let since: Vec<_> = trail.iter().filter(|audit| audit.at >= event.last).collect();
-    for audit in since.iter().take(MOST_CHANGES) {
+    let (theirs, others): (Vec<_>, Vec<_>) =
+        trail.iter().filter(|audit| audit.at >= event.last).partition(|audit| may_see(admin, audit));
+    for audit in theirs.iter().take(MOST_CHANGES) {
         let what = [audit.action.as_str(), &audit.subject].join(" ");
         told.push(format!(
             "{}: {} by {}{}.",
@@ -168,13 +172,21 @@ fn changed(admin: &Admin, event: &Event, now: &Now) -> Result<Vec<String>> {
             values(&audit.before, &audit.after)
         ));
     }
-    if since.len() > MOST_CHANGES {
-        told.push(format!("{} earlier changes are in `postern audit`.", since.len() - MOST_CHANGES));
+    if theirs.len() > MOST_CHANGES {
+        told.push(format!("{} earlier changes are in the trail.", theirs.len() - MOST_CHANGES));
+    }
+    if others.iter().any(|audit| !audit.names_an_account()) {
+        told.push("The administrator changed what holds for the whole server.".into());
     }
     if told.is_empty() {
         told.push(time_went_by(event.last, admin.call.now));
     }
     Ok(told)
+}
+
+/// Whether the caller may see this row of the trail: the administrator each, others what is about theirs.
+fn may_see(admin: &Admin, audit: &Audit) -> bool {
+    admin.theirs.is_none() || (audit.names_an_account() && admin.may_see(&audit.subject))
 }
 
 /// What was there and what is, where that is short: an entry of a list is named already.

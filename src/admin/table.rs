@@ -21,6 +21,17 @@ pub enum Scope {
     Owner,
 }
 
+impl Scope {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::Root => "root",
+            Scope::Reseller => "reseller",
+            Scope::Owner => "owner",
+        }
+    }
+}
+
 /// An argument of a function.
 #[derive(Debug)]
 pub struct Argument {
@@ -64,6 +75,16 @@ pub struct Function {
 }
 
 impl Function {
+    /// Open to resellers, for what is theirs.
+    const fn for_resellers(self) -> Function {
+        Function { scope: Scope::Reseller, ..self }
+    }
+
+    /// Open to owners and resellers, for what is theirs.
+    const fn for_owners(self) -> Function {
+        Function { scope: Scope::Owner, ..self }
+    }
+
     /// Refuses arguments that the function does not know, missing ones that it needs, and values that are not of
     /// their kind.
     fn check(&self, given: &Arguments) -> Result<()> {
@@ -96,7 +117,10 @@ pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome>
     let found = FUNCTIONS.iter().find(|f| f.name == function).ok_or_else(|| {
         Error::bad_value("The function", function, "a name from `postern api list_functions`")
     })?;
+    let theirs = admin.theirs.as_deref();
+    theirs.map_or(Ok(()), |theirs| theirs.may_call(found))?;
     found.check(given)?;
+    theirs.map_or(Ok(()), |theirs| theirs.may_say(found, given))?;
     (found.run)(admin, given)
 }
 
@@ -208,7 +232,8 @@ pub const FUNCTIONS: &[Function] = &[
             option("service", Kind::Word(&["smtp", "imap", "pop3"]), "smtp, imap or pop3; imap if not given"),
         ],
         explain::explain,
-    ),
+    )
+    .for_owners(),
     reads(
         "list_activity",
         &["activity"],
@@ -224,14 +249,16 @@ pub const FUNCTIONS: &[Function] = &[
             FORMAT,
         ],
         activity::list_activity,
-    ),
+    )
+    .for_owners(),
     reads(
         "list_known_networks",
         &["known-networks"],
         "Networks from which logins of a mailbox succeeded within 180 days, the latest first",
         &[needed("account", Kind::Account, "the mailbox: alice@example.org")],
         activity::list_known_networks,
-    ),
+    )
+    .for_owners(),
     reads(
         "country_statistics",
         &["statistics"],
@@ -254,14 +281,16 @@ pub const FUNCTIONS: &[Function] = &[
             FORMAT,
         ],
         statistics::country_statistics,
-    ),
+    )
+    .for_owners(),
     reads(
         "account_statistics",
         &["account-statistics"],
         "One account's own figures, and the countries from which it logged in",
         &[needed("account", Kind::Account, "the mailbox: alice@example.org"), DAYS, FORMAT],
         statistics::account_statistics,
-    ),
+    )
+    .for_owners(),
     reads(
         "suggest_countries",
         &["countries", "suggest"],
@@ -292,29 +321,34 @@ pub const FUNCTIONS: &[Function] = &[
             FORMAT,
         ],
         effect::dry_run,
-    ),
+    )
+    .for_owners(),
     reads(
         "tell_story",
         &["story"],
         "One refusal by its reference: why it came, what would be answered now, and what changed since",
         &[needed("reference", Kind::Reference, "as a client was told it: 7K3M-92QX")],
         story::tell_story,
-    ),
-    reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks),
+    )
+    .for_owners(),
+    reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks)
+        .for_owners(),
     changes(
         "add_block",
         &["blocks", "add"],
         "Block an account, an address or a network",
         &[BLOCK_VALUE, UNTIL, NOTE, CONFIRM],
         blocks::add_block,
-    ),
+    )
+    .for_resellers(),
     changes(
         "release_block",
         &["blocks", "release"],
         "Lift every block of an account, an address or a network, at once",
         &[BLOCK_VALUE, option("reason", Kind::Note, "why, for the trail of changes: \"password changed\"")],
         blocks::release,
-    ),
+    )
+    .for_owners(),
     changes(
         "import_blocks",
         &["blocks", "import"],
@@ -331,63 +365,72 @@ pub const FUNCTIONS: &[Function] = &[
         "Messages that are held",
         &[option("account", Kind::Account, "only of this account")],
         held::list_held,
-    ),
+    )
+    .for_owners(),
     changes(
         "release_held",
         &["held", "release"],
         "Let a held message leave",
         &[needed("message", Kind::Text, "Exim's name for it")],
         held::release_held,
-    ),
+    )
+    .for_resellers(),
     changes(
         "remove_held",
         &["held", "remove"],
         "Delete a held message",
         &[needed("message", Kind::Text, "Exim's name for it")],
         held::remove_held,
-    ),
+    )
+    .for_resellers(),
     reads(
         "list_countries",
         &["countries", "list"],
         "The allowed countries, and the server's own",
         &[],
         countries::list_countries,
-    ),
+    )
+    .for_owners(),
     reads(
         "known_countries",
         &["countries", "known"],
         "Every country with code and name",
         &[],
         countries::known_countries,
-    ),
+    )
+    .for_owners(),
     changes(
         "allow_countries",
         &["countries", "allow"],
         "Add countries to a list",
         &[COUNTRIES, FOR],
         countries::allow_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "disallow_countries",
         &["countries", "disallow"],
         "Take countries off a list",
         &[COUNTRIES, FOR, CONFIRM],
         countries::disallow_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "set_countries",
         &["countries", "set"],
         "Set a whole list; an empty one allows no country",
         &[Argument { required: false, ..COUNTRIES }, FOR, CONFIRM],
         countries::set_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "unset_countries",
         &["countries", "unset"],
         "Remove the list of a mailbox or domain, so that the next level's holds",
         &[Argument { positional: true, required: true, ..FOR }],
         countries::unset_countries,
-    ),
+    )
+    .for_resellers(),
     reads("list_ip_exemptions", &["exemptions", "ip", "list"], "The list IP Authentication", &[], |a, _| {
         lists::list(a, ListName::IpExemption)
     }),
@@ -431,21 +474,24 @@ pub const FUNCTIONS: &[Function] = &[
         "The list User Authentication",
         &[],
         |a, _| lists::list(a, ListName::UserExemption),
-    ),
+    )
+    .for_owners(),
     changes(
         "add_user_exemption",
         &["exemptions", "user", "add"],
         "Never check logins of a mailbox or domain",
         &[USER_VALUE, UNTIL, NOTE],
         |a, g| lists::add(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     changes(
         "remove_user_exemption",
         &["exemptions", "user", "remove"],
         "Check logins of a mailbox or domain again",
         &[USER_VALUE],
         |a, g| lists::remove(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     changes(
         "import_user_exemptions",
         &["exemptions", "user", "import"],
@@ -493,7 +539,8 @@ pub const FUNCTIONS: &[Function] = &[
         "Temporary allowances",
         &[],
         allowances::list_allowances,
-    ),
+    )
+    .for_owners(),
     changes(
         "add_allowance",
         &["allowances", "add"],
@@ -505,14 +552,16 @@ pub const FUNCTIONS: &[Function] = &[
             NOTE,
         ],
         allowances::add_allowance,
-    ),
+    )
+    .for_owners(),
     changes(
         "remove_allowance",
         &["allowances", "remove"],
         "End an allowance at once",
         &[needed("id", Kind::Number(1, i64::MAX), "its number")],
         allowances::remove_allowance,
-    ),
+    )
+    .for_owners(),
     changes(
         "import_allowances",
         &["allowances", "import"],
@@ -583,7 +632,8 @@ pub const FUNCTIONS: &[Function] = &[
         "What the network data say of an address",
         &[needed("address", Kind::Address, "the address")],
         |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
-    ),
+    )
+    .for_owners(),
     changes(
         "build_data",
         &["data", "build"],
@@ -655,7 +705,8 @@ pub const FUNCTIONS: &[Function] = &[
         "Every function of the API with its arguments",
         &[],
         list_functions,
-    ),
+    )
+    .for_owners(),
 ];
 
 fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -675,26 +726,33 @@ fn tick(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome { messages: done.told, failures: done.failed, quiet, ..Outcome::default() })
 }
 
-fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
+fn list_functions(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let argument = |a: &Argument| json!({ "name": a.name, "required": a.required, "meaning": a.meaning });
     let row = |f: &Function| {
         json!({
             "function": f.name,
             "command": format!("postern {}", f.words.join(" ")),
             "changes": f.changes,
+            "scope": f.scope.word(),
             "about": f.about,
             "arguments": f.arguments.iter().map(argument).collect::<Vec<Value>>(),
         })
     };
-    Ok(json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>()).into())
+    Ok(json!(callable(admin.scope()).map(row).collect::<Vec<_>>()).into())
 }
 
-/// The functions as a table for people: what need not be given stands in brackets.
-pub fn overview() -> Value {
+/// What somebody of this scope may call.
+fn callable(scope: Scope) -> impl Iterator<Item = &'static Function> {
+    FUNCTIONS.iter().filter(move |f| f.scope >= scope)
+}
+
+/// The functions that somebody of this scope may call, as a table for people: what need not be given stands in
+/// brackets.
+pub fn overview(scope: Scope) -> Value {
     let word = |a: &Argument| if a.required { a.name.to_string() } else { format!("[{}]", a.name) };
     let words = |f: &Function| f.arguments.iter().map(word).collect::<Vec<_>>().join(" ");
     let row = |f: &Function| json!({ "function": f.name, "arguments": words(f), "about": f.about });
-    json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>())
+    json!(callable(scope).map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

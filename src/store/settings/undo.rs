@@ -108,6 +108,18 @@ impl Change<'_> {
     }
 }
 
+impl Audit {
+    /// Whether the subject is the key of an account or a domain, so that its owner may hear of it.
+    pub fn names_an_account(&self) -> bool {
+        match self.action.as_str() {
+            "set_countries" => self.subject != entries::scope(None),
+            "add_allowance" | "remove_allowance" | "release" => true,
+            action => list_of(action)
+                .is_some_and(|list| !matches!(list, ListName::IpExemption | ListName::AddressBlock)),
+        }
+    }
+}
+
 fn list_of(action: &str) -> Option<ListName> {
     let name = action.strip_prefix("add_").or_else(|| action.strip_prefix("remove_"))?;
     ListName::ALL.into_iter().find(|list| list.name() == name)

@@ -1,8 +1,9 @@
 //! What the roll-ups say: by country, by account, by reason. No query reads what single events left, and each
 //! goes along a key, so that a year of a large server is answered at once.
 
+use super::names::Seen;
 use super::places::{self, Met, Refused};
-use super::rollups::{COLUMNS, Uses};
+use super::rollups::{COLUMNS, HEADS, Uses};
 use chrono::{DateTime, Datelike, NaiveDate};
 use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
@@ -101,79 +102,107 @@ pub struct AccountFigure {
     pub uses: Uses,
 }
 
-/// One account's figures by country and service, from this day to today.
-pub fn of_account_by_day(
-    db: &Connection,
-    account: i64,
-    since: i64,
-    today: i64,
-) -> Result<Vec<AccountFigure>> {
-    of_account(db, "day", account, since, today)
+/// A span of time for which figures by account are there: first and last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Days since the epoch.
+    Days(i64, i64),
+    /// Whole months, counted from year 0.
+    Months(i64, i64),
 }
 
-/// The same by whole months.
-pub fn of_account_by_month(
-    db: &Connection,
-    account: i64,
-    since: i64,
-    this_month: i64,
-) -> Result<Vec<AccountFigure>> {
-    of_account(db, "month", account, since, this_month)
+impl Span {
+    /// The first day of it.
+    pub fn since(self) -> i64 {
+        match self {
+            Span::Days(first, _) => first,
+            Span::Months(first, _) => first_day(first),
+        }
+    }
+
+    /// The table's key begins with the time, so each day or month is one step to the account's rows.
+    fn sql(self) -> String {
+        let span = if matches!(self, Span::Days(..)) { "day" } else { "month" };
+        format!(
+            "WITH RECURSIVE span(at) AS (SELECT ?1 UNION ALL SELECT at + 1 FROM span WHERE at < ?2)
+             SELECT a.country, a.service, {} FROM span CROSS JOIN account_{span} a
+             ON a.{span} = span.at AND a.account = ?3",
+            COLUMNS.map(|c| format!("a.{c}")).join(", ")
+        )
+    }
 }
 
-/// The table's key begins with the time, so each day or month is one step to the account's rows.
-fn of_account_sql(span: &str) -> String {
-    format!(
-        "WITH RECURSIVE span(at) AS (SELECT ?1 UNION ALL SELECT at + 1 FROM span WHERE at < ?2)
-         SELECT a.country, a.service, {} FROM span CROSS JOIN account_{span} a
-         ON a.{span} = span.at AND a.account = ?3",
-        COLUMNS.map(|c| format!("a.{c}")).join(", ")
-    )
-}
-
-fn of_account(
+/// These accounts' figures together, by country and service.
+pub fn of_accounts(
     db: &Connection,
-    span: &str,
-    account: i64,
-    first: i64,
-    last: i64,
+    accounts: impl IntoIterator<Item = i64>,
+    span: Span,
 ) -> Result<Vec<AccountFigure>> {
+    let (Span::Days(first, last) | Span::Months(first, last)) = span;
     let mut found: BTreeMap<(String, String), Uses> = BTreeMap::new();
-    let mut statement = db.prepare_cached(&of_account_sql(span))?;
-    let mut rows = statement.query([first, last, account])?;
-    while let Some(row) = rows.next()? {
-        let uses = found.entry((row.get(0)?, row.get(1)?)).or_default();
-        for (n, use_) in uses.iter_mut().enumerate() {
-            *use_ = use_.saturating_add(row.get(n + 2)?);
+    let mut statement = db.prepare_cached(&span.sql())?;
+    for account in accounts {
+        let mut rows = statement.query([first, last, account])?;
+        while let Some(row) = rows.next()? {
+            let uses = found.entry((row.get(0)?, row.get(1)?)).or_default();
+            for (n, use_) in uses.iter_mut().enumerate() {
+                *use_ = use_.saturating_add(row.get(n + 2)?);
+            }
         }
     }
     Ok(found.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
 }
 
+/// The same as [`by_country`] of these accounts alone.
+pub fn by_country_of(
+    db: &Connection,
+    accounts: impl IntoIterator<Item = i64>,
+    span: Span,
+) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for AccountFigure { country, service, uses } in of_accounts(db, accounts, span)? {
+        for ((direction, verdict), n) in HEADS.into_iter().zip(uses).filter(|(_, n)| *n > 0) {
+            let (direction, verdict) = (direction.into(), verdict.into());
+            let (country, service) = (country.clone(), service.clone());
+            figures.push(Figure { direction, service, country, verdict, n });
+        }
+    }
+    figures.sort_by(|a, b| key(a).cmp(&key(b)));
+    Ok(figures)
+}
+
+fn key(figure: &Figure) -> [&str; 4] {
+    [&figure.direction, &figure.country, &figure.service, &figure.verdict]
+}
+
 const BY_REASON: &str = "SELECT account, country, n, day FROM login_day
      WHERE verdict = ?1 AND reason = ?2 AND day BETWEEN ?3 AND ?4";
 
-/// Whom these reasons refused (each with one of [`COLUMNS`], which says in which way) from this day to today;
-/// `limit` of the accounts by name.
+/// Whom of those that may be seen these reasons refused (each with one of [`COLUMNS`], which says in which way) from
+/// this day to today; `limit` of the accounts by name.
 pub fn by_reasons(
     db: &Connection,
     reasons: &[(&str, &str)],
-    since: i64,
-    today: i64,
+    (since, today): (i64, i64),
     limit: usize,
+    seen: &Seen,
 ) -> Result<Refused> {
     let (mut met, mut countries, mut known) = (Vec::new(), Vec::new(), HashMap::new());
     let mut statement = db.prepare_cached(BY_REASON)?;
     for (verdict, reason) in reasons {
         let mut rows = statement.query(params![verdict, reason, since, today])?;
         while let Some(row) = rows.next()? {
+            let account = row.get(0)?;
+            if !seen.holds(account) {
+                continue;
+            }
             let code = row.get_ref(1)?.as_str().unwrap_or_default();
             let country = *known.entry(code.to_string()).or_insert_with_key(|code: &String| {
                 countries.push(code.clone());
                 countries.len() - 1
             });
             let n = row.get::<_, i64>(2)?.unsigned_abs();
-            met.push(Met { account: row.get(0)?, country, n, last: row.get(3)? });
+            met.push(Met { account, country, n, last: row.get(3)? });
         }
     }
     places::sum_up(db, met, &countries, limit)

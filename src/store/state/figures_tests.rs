@@ -1,7 +1,7 @@
 //! Spans, sums, and how the database finds what is asked for.
 
 use super::*;
-use crate::store::state::{activity, in_memory};
+use crate::store::state::{activity, in_memory, names};
 
 #[test]
 fn months_begin_where_the_calendar_says() {
@@ -59,7 +59,7 @@ fn absurd_numbers_in_the_state_make_no_error() {
         db.execute(&format!("INSERT INTO account_day VALUES ({day}, 1, 'DE', 'imap', {figures})"), [])
             .unwrap();
     }
-    assert_eq!(of_account_by_day(&db, 1, 19_999, 20_000).unwrap()[0].uses, [i64::MAX; 9]);
+    assert_eq!(of_accounts(&db, [1], Span::Days(19_999, 20_000)).unwrap()[0].uses, [i64::MAX; 9]);
 }
 
 /// How the database goes about a query, one line a step.
@@ -73,14 +73,13 @@ fn plan(db: &Connection, sql: &str) -> Vec<String> {
 #[test]
 fn no_statistic_reads_events_and_each_goes_along_a_key() {
     let db = in_memory();
-    let by_day = of_account_sql("day");
-    let by_month = of_account_sql("month");
+    let by_day = Span::Days(0, 0).sql();
+    let by_month = Span::Months(0, 0).sql();
     let place = "SELECT account, last, days FROM login_place WHERE country = ?1";
     let network = "SELECT network, last, days FROM login_network WHERE country = ?1";
     let of_one = "SELECT country, last, days FROM login_place WHERE account = ?1";
     let next = "SELECT country FROM login_place WHERE country > ?1 ORDER BY country LIMIT 1";
-    let domain =
-        "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
+    let domain = names::DOMAIN;
     for sql in [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, &by_day, &by_month, place, network, of_one, next, domain]
     {
         let steps = plan(&db, sql);
@@ -102,7 +101,7 @@ fn activity_is_searched_by_an_index_whatever_is_looked_for() {
     let given = |field: fn(&mut activity::Filter) -> &mut String| {
         let mut filter = activity::Filter { limit: 10, ..activity::Filter::default() };
         *field(&mut filter) = "x".into();
-        plan(&db, &activity::list_sql(&filter))
+        plan(&db, &activity::list_sql(&filter, "id, account"))
     };
     for (steps, index) in [
         (given(|f| &mut f.account), "activity_account"),

@@ -8,7 +8,7 @@ use super::known_networks;
 use super::rollups::Retention;
 use crate::clock::Seconds;
 use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Names that get a number of their own.
 pub const MOST: i64 = 300_000;
@@ -91,6 +91,59 @@ pub fn number_of(db: &Connection, name: &str) -> Result<Option<i64>> {
     db.prepare_cached("SELECT id FROM account WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()
+}
+
+/// The accounts that a key means: one, or those of a domain (`@example.org`), by the index that is made for it.
+pub(super) fn numbers(db: &Connection, key: &str) -> Result<Vec<i64>> {
+    let (sql, value) = match key.strip_prefix('@') {
+        Some(domain) => (DOMAIN, domain),
+        None => ("SELECT id FROM account WHERE name = ?1", key),
+    };
+    db.prepare_cached(sql)?.query_map([value], |row| row.get(0))?.collect()
+}
+
+pub(super) const DOMAIN: &str =
+    "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
+
+/// Keys up to which the accounts of each are looked up; more are found on a walk through all names.
+const FEW: usize = 200;
+
+/// Accounts that a caller may see, by number.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// Every one, and everybody else too.
+    All,
+    /// These.
+    These(HashSet<i64>),
+}
+
+impl Seen {
+    /// Those of these keys (accounts, and `@` with a domain), of whose names `may_see` says the same.
+    pub fn of(db: &Connection, keys: &[String], may_see: &dyn Fn(&str) -> bool) -> Result<Seen> {
+        let mut these = HashSet::new();
+        if keys.len() <= FEW {
+            for key in keys {
+                these.extend(numbers(db, key)?);
+            }
+            return Ok(Seen::These(these));
+        }
+        let mut statement = db.prepare("SELECT id, name FROM account")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if row.get_ref(1)?.as_str().is_ok_and(may_see) {
+                these.insert(row.get(0)?);
+            }
+        }
+        Ok(Seen::These(these))
+    }
+
+    /// Whether this account may be seen.
+    pub fn holds(&self, account: i64) -> bool {
+        match self {
+            Seen::All => true,
+            Seen::These(these) => these.contains(&account),
+        }
+    }
 }
 
 /// Forgets names that no row speaks of any more, `piece` of each kind at once. Two days more than the rows are

@@ -4,6 +4,7 @@
 //! the rows of one country, however long the span. Outsiders cannot choose these rows: only who knows a
 //! password makes one. A thief who has one can make many, so both tables are capped, the latest stay.
 
+use super::names::{Seen, numbers};
 use super::rollups::Retention;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -148,18 +149,21 @@ fn visit<Who: FromSql>(
     Ok(())
 }
 
-/// The rows of one country since this day, the most logins first, so many at most; and the sum of all.
+/// The rows of one country since this day, the most logins first, so many at most; and the sum of all that may be
+/// seen.
 fn of_country<Who: Ord + FromSql>(
     db: &Connection,
     table: Table,
-    country: &str,
-    since: i64,
+    (country, since): (&str, i64),
     limit: usize,
+    is_seen: impl Fn(&Who) -> bool,
 ) -> Result<(Vec<Logins<Who>>, Sum)> {
     let (mut found, mut sum) = (Vec::new(), Sum::default());
     visit(db, table, country, since, |who: Who, n, last| {
-        sum.add(n);
-        found.push(Logins { who, n, last });
+        if is_seen(&who) {
+            sum.add(n);
+            found.push(Logins { who, n, last });
+        }
     })?;
     let by_weight = |a: &Logins<Who>, b: &Logins<Who>| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who));
     if limit < found.len() {
@@ -187,14 +191,16 @@ impl Sum {
     }
 }
 
-/// Accounts that logged in well from a country since this day, the most logins first.
+/// Accounts that may be seen and logged in well from a country since this day, the most logins first.
 pub fn accounts_in(
     db: &Connection,
     country: &str,
     since: i64,
     limit: usize,
+    seen: &Seen,
 ) -> Result<(Vec<Logins<String>>, Sum)> {
-    let (found, sum) = of_country::<i64>(db, Table::Accounts, country, since, limit)?;
+    let is_seen = |account: &i64| seen.holds(*account);
+    let (found, sum) = of_country(db, Table::Accounts, (country, since), limit, is_seen)?;
     let named = |l: Logins<i64>| Ok(Logins { who: name_of(db, l.who)?, n: l.n, last: l.last });
     Ok((found.into_iter().map(named).collect::<Result<_>>()?, sum))
 }
@@ -206,7 +212,7 @@ pub fn networks_in(
     since: i64,
     limit: usize,
 ) -> Result<(Vec<Logins<String>>, Sum)> {
-    of_country(db, Table::Networks, country, since, limit)
+    of_country(db, Table::Networks, (country, since), limit, |_| true)
 }
 
 /// The account of this number; empty for everybody else.
@@ -362,28 +368,22 @@ impl Meant {
     }
 }
 
-/// The accounts that a key means.
-fn numbers(db: &Connection, key: &str) -> Result<Vec<i64>> {
-    let (sql, value) = match key.strip_prefix('@') {
-        Some(domain) => (DOMAIN, domain),
-        None => ("SELECT id FROM account WHERE name = ?1", key),
-    };
-    db.prepare_cached(sql)?.query_map([value], |row| row.get(0))?.collect()
-}
-
-/// Accounts of a domain, by the index that is made for it.
-const DOMAIN: &str =
-    "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
-
 /// Accounts with lists of their own up to which each is looked up; more are met on a walk through all.
 const FEW: usize = 500;
 
-/// Whom the proposal would have refused since this day: `limit` of the accounts by name.
-pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize) -> Result<Refused> {
+/// Whom of those that may be seen the proposal would have refused since this day: `limit` of the accounts by name.
+pub fn refused_by(
+    db: &Connection,
+    proposal: &Proposal,
+    since: i64,
+    limit: usize,
+    seen: &Seen,
+) -> Result<Refused> {
     let meant = Meant::find(db, proposal)?;
     let mut countries = countries(db)?;
     let mut walk = Walk { meant: &meant, met: Vec::new(), unknown: 0, of_lists: 0 };
-    let asked: Vec<(i64, &BTreeSet<Country>)> = meant.asked(proposal).collect();
+    let asked: Vec<(i64, &BTreeSet<Country>)> =
+        meant.asked(proposal).filter(|(account, _)| seen.holds(*account)).collect();
     let many = asked.len() > FEW;
     for (place, country) in countries.iter().enumerate() {
         let servers = proposal.server.as_ref().is_some_and(|list| !holds(list, country));
@@ -391,6 +391,9 @@ pub fn refused_by(db: &Connection, proposal: &Proposal, since: i64, limit: usize
             continue;
         }
         visit(db, Table::Accounts, country, since, |account: i64, n, last| {
+            if !seen.holds(account) {
+                return;
+            }
             let met = Met { account, country: place, n, last };
             match meant.list.get(&account).map(|list| &proposal.lists[*list]) {
                 None if servers => walk.meet(met, country),

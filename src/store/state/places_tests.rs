@@ -108,7 +108,7 @@ fn server(codes: &str) -> Proposal {
 
 /// Who is refused, as `name country n`, and the sum.
 fn refused(db: &Connection, proposal: &Proposal, days: i64) -> (Vec<String>, u64, u64) {
-    let found = refused_by(db, proposal, TODAY - days + 1, 100).unwrap();
+    let found = refused_by(db, proposal, TODAY - days + 1, 100, &Seen::All).unwrap();
     let mut told: Vec<String> = Vec::new();
     for Refusal { account: who, n, places, .. } in &found.accounts {
         assert_eq!(places.iter().map(|p| p.n).sum::<u64>(), *n);
@@ -128,7 +128,7 @@ fn a_servers_list_refuses_who_logged_in_from_elsewhere() {
     assert_eq!(refused(&db, &server("DE"), 1), (vec!["bob@a.test BR 5".into()], 1, 5));
     assert_eq!(refused(&db, &server("DE,BR"), 30), (vec![], 0, 0));
     assert_eq!(refused(&db, &server("DE,BR"), 35), (vec!["carol@b.test FR 9".into()], 1, 9));
-    let all = refused_by(&db, &server("BR"), TODAY - 29, 1).unwrap();
+    let all = refused_by(&db, &server("BR"), TODAY - 29, 1, &Seen::All).unwrap();
     assert_eq!((all.sum, all.accounts.len()), (Sum { who: 3, logins: 61 }, 1));
     let places = vec![Logins { who: "DE".into(), n: 50, last: TODAY }];
     assert_eq!(all.accounts[0], Refusal { account: "web".into(), n: 50, last: TODAY, places });
@@ -181,8 +181,8 @@ fn a_large_domain_is_met_on_a_walk_and_told_as_if_each_was_looked_up() {
         for server in [None, Some(list("FR"))] {
             let lists = vec![("@a.test".to_string(), list(codes), true)];
             let proposal = Proposal { server, lists, ..Proposal::default() };
-            let [few, mut many] =
-                [&few, &many].map(|db| refused_by(db, &proposal, TODAY - 29, usize::MAX).unwrap());
+            let [few, mut many] = [&few, &many]
+                .map(|db| refused_by(db, &proposal, TODAY - 29, usize::MAX, &Seen::All).unwrap());
             assert!(many.countries.contains(&("TR".into(), Sum { who: 1, logins: 7 })), "{many:?}");
             many.accounts.retain(|refusal| refusal.account != names[FEW]);
             assert_eq!(many.accounts, few.accounts, "{proposal:?}");
@@ -195,13 +195,39 @@ fn a_large_domain_is_met_on_a_walk_and_told_as_if_each_was_looked_up() {
 #[test]
 fn the_most_logins_come_first_and_only_so_many_are_named() {
     let db = scene(&NAMES, &LOGINS);
-    let (found, sum) = accounts_in(&db, "DE", TODAY - 29, 2).unwrap();
+    let (found, sum) = accounts_in(&db, "DE", TODAY - 29, 2, &Seen::All).unwrap();
     let told: Vec<_> = found.iter().map(|l| (l.who.as_str(), l.n, l.last)).collect();
     assert_eq!(told, [("web", 50, TODAY), ("alice@a.test", 10, TODAY)]);
     assert_eq!(sum, Sum { who: 3, logins: 61 });
     let alice: Vec<_> = countries_of(&db, 1, TODAY - 29).unwrap().into_iter().map(|l| (l.who, l.n)).collect();
     assert_eq!(alice, [("DE".into(), 10), ("BR".into(), 2)]);
-    assert_eq!(accounts_in(&db, "FR", TODAY - 29, 2).unwrap(), (vec![], Sum::default()));
+    assert_eq!(accounts_in(&db, "FR", TODAY - 29, 2, &Seen::All).unwrap(), (vec![], Sum::default()));
+}
+
+#[test]
+fn whoever_may_see_a_few_accounts_alone_is_told_of_as_many_of_them_as_there_are() {
+    let db = scene(&NAMES, &LOGINS);
+    let seen = |keys: &[&str]| {
+        let owns =
+            |name: &str| keys.iter().any(|key| name == *key || (key.starts_with('@') && name.ends_with(key)));
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let Seen::These(few) = Seen::of(&db, &keys, &owns).unwrap() else { panic!("not all") };
+        let many: Vec<String> = (0..500).map(|n| format!("@{n}.test")).chain(keys).collect();
+        let Seen::These(walked) = Seen::of(&db, &many, &owns).unwrap() else { panic!("not all") };
+        assert_eq!(few, walked, "looked up or walked through, they are the same");
+        Seen::These(few)
+    };
+    let of_a = seen(&["@a.test"]);
+    let (found, sum) = accounts_in(&db, "DE", TODAY - 29, 1, &of_a).unwrap();
+    assert_eq!((found[0].who.as_str(), found.len(), sum), ("alice@a.test", 1, Sum { who: 1, logins: 10 }));
+    let all = refused_by(&db, &server("FR"), TODAY - 29, 1, &seen(&["bob@a.test"])).unwrap();
+    assert_eq!((all.sum, all.accounts[0].account.as_str()), (Sum { who: 1, logins: 5 }, "bob@a.test"));
+    let lists = vec![("@a.test".to_string(), list("FR"), true)];
+    let own = Proposal { lists, ..Proposal::default() };
+    let of_web = refused_by(&db, &own, TODAY - 29, 100, &seen(&["web"])).unwrap();
+    assert_eq!((of_web.sum, of_web.of_lists), (Sum::default(), 0), "nobody hears of others by their lists");
+    let nobody = refused_by(&db, &server("FR"), TODAY - 29, 100, &seen(&["@c.test"])).unwrap();
+    assert_eq!(nobody, Refused::default(), "not even what has no name");
 }
 
 #[test]

@@ -128,6 +128,19 @@ pub const COLUMNS: [&str; 9] = [
     "held",
 ];
 
+/// The same by direction and what happened, as figures by country have it; in the order of [`COLUMNS`].
+pub const HEADS: [(&str, &str); COLUMNS.len()] = [
+    ("login", "tried"),
+    ("login", "refused"),
+    ("login", "would_refuse"),
+    ("login", "succeeded"),
+    ("login", "failed"),
+    ("outbound", "sent"),
+    ("outbound", "refused"),
+    ("outbound", "would_refuse"),
+    ("outbound", "held"),
+];
+
 /// How often, in the order of [`COLUMNS`].
 pub type Uses = [i64; COLUMNS.len()];
 
@@ -221,26 +234,15 @@ impl Counts {
         for (direction, what) in columns(entry) {
             let key = (at / 3600, *direction, service.clone(), country.clone(), *what);
             *self.hours.entry(key).or_default() += 1;
-            let column = column(direction, what);
-            let key = (day, account.clone(), country.clone(), service.clone());
-            if let Some(n) = COLUMNS.iter().position(|c| *c == column) {
-                self.days.entry(key).or_default()[n] += 1;
-            }
+            let Some(n) = HEADS.iter().position(|head| head == &(*direction, *what)) else { continue };
+            let (key, column) = ((day, account.clone(), country.clone(), service.clone()), COLUMNS[n]);
+            self.days.entry(key).or_default()[n] += 1;
             if WITH_REASON.contains(&column) {
                 let (reason, account) = (entry.reason.to_string(), account.clone());
                 let key = (day, account, country.clone(), service.clone(), column, reason);
                 *self.reasons.entry(key).or_default() += 1;
             }
         }
-    }
-}
-
-/// The column of an account's figures.
-pub fn column(direction: &str, what: &'static str) -> &'static str {
-    match (direction, what) {
-        ("outbound", "refused") => "sending_refused",
-        ("outbound", "would_refuse") => "sending_would_refuse",
-        _ => what,
     }
 }
 

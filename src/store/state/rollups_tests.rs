@@ -1,7 +1,7 @@
 //! Folding and forgetting: figures computed by hand, floods, times outside of what is kept.
 
 use super::*;
-use crate::store::state::figures::{AccountFigure, by_country, of_account_by_day, of_account_by_month};
+use crate::store::state::figures::{AccountFigure, Figure, Span, by_country, by_country_of, of_accounts};
 use crate::store::state::in_memory;
 
 const NOON: Seconds = 1_700_000_000; // 2023-11-14 22:13 UTC
@@ -88,15 +88,47 @@ fn figures_are_kept_by_account_day_and_month() {
         let uses = [tried, 0, 0, succeeded, 0, 0, 0, 0, 0];
         AccountFigure { country: "DE".into(), service: service.into(), uses }
     };
-    let days = |since| of_account_by_day(&db, alice, since, TODAY).unwrap();
+    let days = |since| of_accounts(&db, [alice], Span::Days(since, TODAY)).unwrap();
     assert_eq!(days(TODAY), [row("imap", 3, 0), row("smtp", 0, 2)]);
     assert_eq!(days(TODAY - 13)[1], row("smtp", 0, 3));
     assert_eq!(days(TODAY - 14)[1], row("smtp", 0, 4));
     let november = figures::month_of(TODAY);
     assert_eq!(november, 2023 * 12 + 10);
-    let months = |since| of_account_by_month(&db, alice, since, november).unwrap();
+    let months = |since| of_accounts(&db, [alice], Span::Months(since, november)).unwrap();
     assert_eq!(months(november)[1], row("smtp", 0, 3));
     assert_eq!(months(november - 1)[1], row("smtp", 0, 4));
+}
+
+#[test]
+fn figures_of_the_accounts_that_may_be_seen_are_those_of_all_where_all_may_be_seen() {
+    let mut db = in_memory();
+    let of = |account: &str| -> String {
+        [
+            "try dovecot-gate imap US - refuse country_not_allowed",
+            "success exim-mail smtp DE - allow country_allowed",
+            "send exim-data smtp DE - allow within_limit",
+            "send exim-data smtp DE - refuse over_limit",
+            "send exim-data smtp FR - refuse sending_stopped",
+            "send exim-data smtp DE - would_refuse would_stop",
+            "send exim-local local - - hold sending_stopped",
+        ]
+        .map(|l| line(NOON, &format!("{l} {account}")))
+        .concat()
+    };
+    // Names that are not proven have no months of their own.
+    let proven = |account: &str| line(NOON, &format!("success exim-mail smtp DE - allow ended {account}"));
+    fold_one(&mut db, "fold-1", &(proven("alice@example.test") + &proven("web").repeat(2)), CAPS);
+    fold_one(&mut db, "fold-2", &(of("alice@example.test") + &of("web").repeat(2)), CAPS);
+    let (all, month) = (by_country(&db, TODAY, TODAY).unwrap(), figures::month_of(TODAY));
+    let ids = |name: &str| names::number_of(&db, name).unwrap();
+    let both = [ids("web").unwrap(), ids("alice@example.test").unwrap()];
+    for span in [Span::Days(TODAY, TODAY), Span::Days(TODAY - 34, TODAY), Span::Months(month, month)] {
+        assert_eq!(by_country_of(&db, both, span).unwrap(), all);
+        let of_web = by_country_of(&db, ids("web"), span).unwrap();
+        assert_eq!(of_web, all.iter().map(|f| Figure { n: f.n / 3 * 2, ..f.clone() }).collect::<Vec<_>>());
+        assert_eq!(by_country_of(&db, ids("nobody"), span).unwrap(), []);
+    }
+    assert_eq!(by_country_of(&db, both, Span::Days(TODAY - 2, TODAY - 1)).unwrap(), []);
 }
 
 #[test]
