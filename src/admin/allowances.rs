@@ -48,7 +48,11 @@ const FIELDS: [&str; 4] = ["for", "from", "until", "note"];
 /// Adds many at once. One that runs already with the same end is left as it is.
 pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let rows = import::rows(&import::text_of(given)?, &FIELDS)?;
-    let (mut grants, bad) = import::sorted(rows, |fields| grant(admin, fields).map(|(_, grant)| grant));
+    let (mut grants, bad) = import::sorted(rows, |fields| {
+        let (_, grant) = grant(admin, fields)?;
+        admin.may_name(fields.text("for"))?;
+        Ok(grant)
+    });
     let there = admin.settings()?.allowances()?;
     grants.retain(|grant| !there.iter().any(|g| g.says_the_same(grant)));
     import::take(admin, given, grants.len(), &bad, |change| {
@@ -56,9 +60,10 @@ pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     })
 }
 
-/// The running ones, as CSV that can be imported.
+/// The running ones that the caller may see, as CSV that can be imported.
 pub fn export_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
-    let running = admin.settings()?.allowances()?.into_iter().filter(|g| admin.call.now < g.until);
+    let is_meant = |g: &Grant| admin.call.now < g.until && admin.may_see(&g.subject);
+    let running = admin.settings()?.allowances()?.into_iter().filter(is_meant);
     let row = |grant: Grant| {
         BTreeMap::from([
             ("for", Subject::typed(&grant.subject)),

@@ -152,16 +152,13 @@ impl Theirs {
             let name = argument.name;
             match (argument.kind, given.given(name)) {
                 (Kind::Account, Some(account)) => self.must_own(&Subject::Account(account.parse()?))?,
-                (Kind::Subject | Kind::SubjectOrNetwork, Some(subject)) if !looks_like_network(subject) => {
-                    self.must_own(&subject.parse()?)?;
-                }
                 (Kind::Subject, None) if function.changes => {
                     return self.refused(&format!(
                         "name a mailbox or domain in the argument {name}: what is about the whole server is the administrator's"
                     ));
                 }
-                (Kind::Subject | Kind::SubjectOrNetwork | Kind::Network, Some(_)) => {
-                    return self.refused("addresses and networks are the administrator's");
+                (Kind::Subject | Kind::SubjectOrNetwork | Kind::Network, Some(text)) => {
+                    self.may_name(text)?
                 }
                 (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
                 // What each of these speaks of, the function itself looks after; of entries, each one.
@@ -174,6 +171,14 @@ impl Theirs {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a mailbox, domain or local user that is not his, and each address and network.
+    pub fn may_name(&self, text: &str) -> Result<()> {
+        match looks_like_network(text) {
+            true => self.refused("addresses and networks are the administrator's"),
+            false => self.must_own(&text.parse()?),
+        }
     }
 
     fn must_own(&self, subject: &Subject) -> Result<()> {

@@ -65,6 +65,7 @@ fn fields(list: ListName) -> &'static [&'static str] {
 fn entry(admin: &Admin, given: &Arguments, fields: &Arguments, list: ListName) -> Result<ListEntry> {
     import::check_common(fields)?;
     let value = fields.text("value");
+    admin.may_name(value)?;
     if let Ok(network) = list.checked(value)?.parse::<Network>() {
         must_be_meant(given, &network)?;
     }
@@ -122,11 +123,12 @@ fn values_for(entries: &[(ListName, String, ListEntry)], list: ListName) -> Vec<
     entries.iter().filter(|(of, _, _)| *of == list).map(|(_, value, _)| value.clone()).collect()
 }
 
-/// The entries that hold, as CSV that can be imported.
+/// The entries that hold and that the caller may see, as CSV that can be imported.
 pub fn export(admin: &Admin, lists: &[ListName]) -> Result<Outcome> {
     let (store, mut rows) = (admin.settings()?, Vec::new());
     for list in lists {
-        for entry in store.entries(*list)?.into_iter().filter(|e| e.holds(admin.call.now)) {
+        let is_meant = |e: &ListEntry| e.holds(admin.call.now) && admin.may_see(&e.value);
+        for entry in store.entries(*list)?.into_iter().filter(is_meant) {
             rows.push(BTreeMap::from([
                 ("value", list.typed(&entry.value)),
                 ("until", import::end(entry.until)),

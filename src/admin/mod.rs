@@ -120,6 +120,11 @@ impl Admin {
         self.theirs.as_ref().is_none_or(|theirs| theirs.owns_key(key))
     }
 
+    /// Refuses what the caller may not name: what is not his, and addresses and networks.
+    pub fn may_name(&self, text: &str) -> Result<()> {
+        self.theirs.as_ref().map_or(Ok(()), |theirs| theirs.may_name(text))
+    }
+
     /// The settings. Only root (in a sandbox: the owner of its files) can open them.
     pub fn settings(&self) -> Result<SettingsStore> {
         SettingsStore::open(&self.call.paths)

@@ -8,6 +8,7 @@ use crate::clock::{Seconds, readable};
 use crate::door::{line, policy};
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
+use crate::panel;
 use crate::paths::EXIM_SOCKET;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
@@ -132,6 +133,7 @@ fn report(admin: &Admin) -> Result<Report> {
         Err(error) => report.add("state", Level::Trouble, error.to_string()),
     }
     undecided(admin, &settings, &mut report);
+    panel(admin, &mut report);
     keeper(admin, &mut report);
     policy_server(admin, &settings, &mut report);
     tally(admin, &mut report);
@@ -332,6 +334,27 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
             format!("Exim's and Postfix's do not know the account, so they leave the decision to later doors because of {}. Without Dovecot's door a thief then gets past AUTH and is stopped at MAIL.", because.join(" and ")),
         );
     }
+}
+
+/// Which panel was found, and whether its records say who owns what. Nobody but root needs them.
+fn panel(admin: &Admin, report: &mut Report) {
+    let paths = &admin.call.paths;
+    let panel = panel::of_this_server(paths);
+    let found = match panel.is_a_panel() {
+        true => format!("{} was found", panel.name()),
+        false => format!("None was found; {} stands for one", panel.name()),
+    };
+    let read = || panel.records(paths).and_then(|records| panel.owners(&records).map(|_| ()));
+    let (level, says) = match read() {
+        Ok(()) => (Level::Good, format!("{found}: its records say who owns what.")),
+        Err(_) if !panel.is_a_panel() && !paths.owners().exists() => {
+            (Level::Note, format!("{found} and is not there: only the administrator can do anything here."))
+        }
+        Err(error) => {
+            (Level::Warning, format!("{found}. {error} Resellers and owners can do nothing until then."))
+        }
+    };
+    report.add("panel", level, says);
 }
 
 /// Whether the keeper answers, found out by asking it. Root's questions count for nobody.

@@ -355,10 +355,12 @@ pub const FUNCTIONS: &[Function] = &[
         "Block many accounts, addresses and networks: one a line, CSV or JSON",
         MANY,
         lists::import_blocks,
-    ),
+    )
+    .for_resellers(),
     reads("export_blocks", &["blocks", "export"], "The administrator's blocks as CSV", &[], |a, _| {
         lists::export(a, &[ListName::AccountBlock, ListName::AddressBlock])
-    }),
+    })
+    .for_resellers(),
     reads(
         "list_held",
         &["held", "list"],
@@ -498,14 +500,16 @@ pub const FUNCTIONS: &[Function] = &[
         "Add many mailboxes and domains: one a line, CSV or JSON",
         MANY,
         |a, g| lists::import(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     reads(
         "export_user_exemptions",
         &["exemptions", "user", "export"],
         "The list User Authentication as CSV",
         &[],
         |a, _| lists::export(a, &[ListName::UserExemption]),
-    ),
+    )
+    .for_resellers(),
     reads("list_whitelist", &["whitelist", "list"], "The Per-User Rate Limiter Whitelist", &[], |a, _| {
         lists::list(a, ListName::Whitelist)
     }),
@@ -568,14 +572,16 @@ pub const FUNCTIONS: &[Function] = &[
         "Add many allowances: CSV with the fields for,from,until,note, or JSON",
         MANY,
         allowances::import_allowances,
-    ),
+    )
+    .for_resellers(),
     reads(
         "export_allowances",
         &["allowances", "export"],
         "The running allowances as CSV",
         &[],
         allowances::export_allowances,
-    ),
+    )
+    .for_resellers(),
     reads(
         "get_settings",
         &["settings", "list"],

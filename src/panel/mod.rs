@@ -22,6 +22,11 @@ pub trait Panel {
     /// Its name, for people.
     fn name(&self) -> &'static str;
 
+    /// Whether it is one, and not what stands for one where there is none.
+    fn is_a_panel(&self) -> bool {
+        true
+    }
+
     /// Whether it runs this server.
     fn is_here(&self, paths: &Paths) -> bool;
 

@@ -16,6 +16,10 @@ impl Panel for Plain {
         "/etc/postern/owners"
     }
 
+    fn is_a_panel(&self) -> bool {
+        false
+    }
+
     fn is_here(&self, _: &Paths) -> bool {
         true
     }

@@ -71,14 +71,26 @@ fn words_after_the_helpers_own_cannot_change_who_asks() {
         &["--as", "owner:ann", "api", "release_block", "value=alice@ann.test", "--root=/"],
         &["--as", "owner:ann", "keeper", "--prepare"],
         &["--as", "owner:ann", "settings", "set", "country_rule", "off"],
+        &["--as", "owner:ann", "man", "/nonexistent"],
+        &["--as", "owner:ann", "completions", "bash"],
+        &["--as", "owner:ann", "api", "--openapi"],
+        &["--as", "owner:ann", "status", "--format", "nagios"],
+        &["--as", "owner:ann", "backup", "/nonexistent/backup"],
+        &["--as", "owner:ann", "restore", "/nonexistent/backup", "--confirm"],
+        &["--as", "owner:ann", "config", "export"],
+        &["--as", "owner:ann", "undo"],
+        &["--as", "owner:ann", "countries", "suggest"],
         &["--as", "owner:", "api", "list_blocks"],
         &["--as", "", "api", "list_blocks"],
         &["--as", "admin:x", "api", "list_blocks"],
     ] {
         let ran = sandbox.postern(words);
         assert!(ran.status.is_some_and(|status| status > 0), "{words:?}: {ran:?}");
+        assert!(ran.out.is_empty() || ran.json()["status"] == 0, "{words:?}: {ran:?}");
     }
     assert_eq!(snapshot(&sandbox), before);
+    let listed = sandbox.postern(&["--as", "owner:ann", "api", "--list"]).succeeded();
+    assert!(listed.contains("add_allowance") && !listed.contains("apply_config"), "{listed}");
 }
 
 #[test]
@@ -186,6 +198,30 @@ fn without_a_panel_the_administrators_file_says_who_owns_what() {
     }
     // The user that sends for many is nobody's, whatever the file says.
     refused(&call_as(&sandbox, "owner:www-data", &["list_held", "account=www-data"]), "a shared user");
+}
+
+#[test]
+fn status_names_the_panel_that_was_found_and_says_whether_its_records_are_believed() {
+    let sandbox = Sandbox::new();
+    let told = |state: &str, words: &[&str]| {
+        let (found, says) = sandbox.status_of("panel").unwrap();
+        assert_eq!(found, state, "{says}");
+        words.iter().for_each(|word| assert!(says.contains(word), "{word}: {says}"));
+    };
+    told("note", &["None was found", "/etc/postern/owners", "is not there"]);
+    let owners = sandbox.path("etc/postern/owners");
+    fs::write(&owners, "ann.test: ann\n").unwrap();
+    told("good", &["None was found", "/etc/postern/owners"]);
+    fs::write(&owners, "ann.test ann\n").unwrap();
+    told("warning", &["None was found", "can do nothing"]);
+    plesk(&sandbox, "printf 'ann.test\\tann\\t\\t\\n'");
+    told("good", &["Plesk was found"]);
+    plesk(&sandbox, "exit 1");
+    told("warning", &["Plesk was found", "can do nothing"]);
+    cpanel(&sandbox);
+    told("good", &["cPanel was found"]);
+    fs::set_permissions(sandbox.path("etc/userdomains"), Permissions::from_mode(0o666)).unwrap();
+    told("warning", &["cPanel was found", "others than root can write it"]);
 }
 
 /// `plesk` as its `db` command is: strict about how it is asked, and by whom.

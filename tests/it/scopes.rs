@@ -246,6 +246,32 @@ const OPEN: &[Calls] = &[
         ],
     ),
     calls(
+        "import_user_exemptions",
+        &["entries=dora@ann.test\nann"],
+        "2 entries were taken",
+        &[
+            &["file=/etc/passwd"],
+            &["file=-"],
+            &["entries=set-exempt@ann.test # mine"],
+            &["entries=set-blocked@ann.test"],
+        ],
+    ),
+    calls("export_user_exemptions", &[], "set-exempt@ann.test", &[]),
+    calls(
+        "import_blocks",
+        &["entries=bad2@ann.test"],
+        "1 entries were taken",
+        &[&["file=/etc/passwd"], &["entries=set-blocked@ann.test # mine"]],
+    ),
+    calls("export_blocks", &[], "set-blocked@ann.test", &[]),
+    calls(
+        "import_allowances",
+        &["entries=for,from,until\nalice@ann.test,FR,2027-01-01\n"],
+        "1 entries were taken",
+        &[&["file=-"], &["entries=for,from,until\nset-countries@ann.test,FR,2027-01-01\n"]],
+    ),
+    calls("export_allowances", &[], "set-allowed@ann.test", &[]),
+    calls(
         "remove_user_exemption",
         &["value=carol@ann.test"],
         "",
@@ -364,6 +390,91 @@ fn a_list_with_a_limit_shows_an_owner_his_rows_however_many_of_others_are_newer(
         sandbox.api(&["list_activity", "account=x1@otto.test"])[0]["reference"].as_str().unwrap().to_owned();
     let found = call_as(&sandbox, "owner:ann", &["list_activity", &format!("reference={of_otto}")]);
     assert_eq!(found["data"], serde_json::json!([]), "{found}");
+}
+
+#[test]
+fn a_reseller_imports_what_is_his_alone_and_a_line_about_others_is_a_bad_one() {
+    let sandbox = Sandbox::new();
+    cpanel(&sandbox);
+    let import = |who: &str, words: &[&str]| call_as(&sandbox, who, words);
+    let before = snapshot(&sandbox);
+    let mixed = "entries=a@ann.test\nb@otto.test\notto\n192.0.2.7\n";
+    let dated = "entries=for,from,until\na@ann.test,FR,2027-01-01\notto.test,FR,2027-01-01\n";
+    for (words, bad) in [
+        (["import_user_exemptions", mixed], 3),
+        (["import_blocks", mixed], 3),
+        (["import_allowances", dated], 1),
+    ] {
+        let answer = import("reseller:rex", &words);
+        assert_eq!(
+            (&answer["status"], &answer["metadata"]["code"]),
+            (&0.into(), &"incomplete".into()),
+            "{answer}"
+        );
+        assert_eq!(answer["data"]["bad"].as_array().map(Vec::len), Some(bad), "{answer}");
+        refused(&import("owner:ann", &words), "an owner imports nothing");
+    }
+    for words in [["import_whitelist", "entries=a@ann.test"], ["import_ip_exemptions", "entries=192.0.2.7"]] {
+        refused(&import("reseller:rex", &words), "the server's lists");
+    }
+    assert_eq!(snapshot(&sandbox), before);
+    for (list, words) in [
+        ("list_user_exemptions", ["import_user_exemptions", mixed, "on_bad=keep"]),
+        ("list_blocks", ["import_blocks", mixed, "on_bad=keep"]),
+    ] {
+        allowed(&import("reseller:rex", &words), "the good ones");
+        let rows = sandbox.api(&[list]);
+        assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+        assert!(rows[0]["who"] == "reseller rex" || rows[0]["by"] == "reseller rex", "{rows}");
+    }
+}
+
+/// Ranks stay what they are, whatever way the settings take.
+#[test]
+fn whose_an_entry_is_survives_export_apply_undo_backup_and_restore() {
+    let sandbox = Sandbox::new();
+    cpanel(&sandbox);
+    for words in [
+        &["add_user_exemption", "value=alice@ann.test"][..],
+        &["set_countries", "for=bob@ann.test", "countries=FR"],
+        &["add_allowance", "for=alice@ann.test", "from=BR", "until=7d"],
+        &["add_block", "value=bad@ann.test"],
+    ] {
+        allowed(&call_as(&sandbox, "reseller:rex", words), &format!("{words:?}"));
+    }
+    sandbox.api(&["set_countries", "for=carol@ann.test", "countries=FR"]);
+    let is_rexs = |what: &str| {
+        for (list, who) in
+            [("list_user_exemptions", "who"), ("list_allowances", "who"), ("list_blocks", "by")]
+        {
+            assert_eq!(sandbox.api(&[list])[0][who], "reseller rex", "{what}: {list}");
+        }
+        let set = |of: &str| {
+            let subject = format!("for={of}@ann.test");
+            call_as(&sandbox, "reseller:rex", &["set_countries", &subject, "countries=FR"])
+        };
+        allowed(&set("bob"), what);
+        refused(&set("carol"), what);
+    };
+    is_rexs("at first");
+    let document = sandbox.postern(&["config", "export"]).succeeded();
+    let file = sandbox.path("policy.json");
+    fs::write(&file, document).unwrap();
+    let applied = sandbox.api(&["apply_config", &format!("file={}", file.display())]);
+    assert_eq!(applied["changed"], false, "{applied}");
+    is_rexs("after export and apply");
+    let backup = sandbox.path("backup.tar");
+    sandbox.postern(&["backup", backup.to_str().unwrap()]).succeeded();
+    sandbox.api(&["set_countries", "for=bob@ann.test", "countries=BR"]);
+    sandbox.api(&["add_user_exemption", "value=alice@ann.test", "note=root's"]);
+    refused(&call_as(&sandbox, "reseller:rex", &["remove_user_exemption", "value=alice@ann.test"]), "root's");
+    sandbox.api(&["undo"]);
+    sandbox.api(&["undo"]);
+    is_rexs("after undo");
+    sandbox.api(&["set_countries", "for=bob@ann.test", "countries=BR"]);
+    sandbox.api(&["add_user_exemption", "value=alice@ann.test", "note=root's"]);
+    sandbox.postern(&["restore", backup.to_str().unwrap(), "--confirm"]).succeeded();
+    is_rexs("after restore");
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl<'a> Change<'a> {
         move |source| Error::Database { doing: "write to", path, source }
     }
 
+    /// When.
+    pub(super) fn now(&self) -> Seconds {
+        self.now
+    }
+
     /// Who changes.
     pub fn who(&self) -> &str {
         &self.who
@@ -203,13 +208,16 @@ impl<'a> Change<'a> {
         countries: Option<&BTreeSet<Country>>,
     ) -> Result<()> {
         self.may_set_countries(subject, countries.is_some())?;
-        self.set_countries_of(&entries::scope(subject), countries)
+        let (who, now) = (self.who.clone(), self.now);
+        self.set_countries_of(&entries::scope(subject), countries, (&who, now))
     }
 
+    /// Sets the list of a scope as whose it is, and since when.
     pub(super) fn set_countries_of(
         &mut self,
         scope: &str,
         countries: Option<&BTreeSet<Country>>,
+        (who, at): (&str, Seconds),
     ) -> Result<()> {
         let before = entries::countries_of(&self.transaction, scope).map_err(self.failed())?;
         self.transaction.execute("DELETE FROM country WHERE scope = ?1", [scope]).map_err(self.failed())?;
@@ -218,7 +226,7 @@ impl<'a> Change<'a> {
             .map_err(self.failed())?;
         if let Some(countries) = countries {
             self.transaction
-                .execute("INSERT INTO country_list VALUES (?1, ?2, ?3)", params![scope, self.who, self.now])
+                .execute("INSERT INTO country_list VALUES (?1, ?2, ?3)", params![scope, who, at])
                 .map_err(self.failed())?;
             for code in countries {
                 self.transaction
