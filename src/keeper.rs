@@ -156,7 +156,7 @@ pub fn run(options: Options) -> Result<()> {
         ));
     }
     tell_panics(&engines);
-    let mut sockets = Sockets::new()?;
+    let mut sockets = Sockets::default();
     sockets.listen_for_dovecot(policy_port, &engines)?;
     sockets.listen_for_postfix(&engines)?;
     // Last: whom this one answers can rely on the others.
@@ -261,6 +261,7 @@ fn only_one(paths: &Paths) -> Result<File> {
 }
 
 /// What the keeper listens on.
+#[derive(Default)]
 struct Sockets {
     /// Names of sockets, to be taken away at the end, so that nobody new comes.
     names: Vec<PathBuf>,
@@ -271,11 +272,6 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn new() -> Result<Sockets> {
-        let owed = Owed::new().map_err(Error::system("make a pipe"))?;
-        Ok(Sockets { names: Vec::new(), crews: Vec::new(), owed })
-    }
-
     fn add<L: Listener>(
         &mut self,
         listener: L,

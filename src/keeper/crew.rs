@@ -180,7 +180,7 @@ mod tests {
                 assert_ne!(byte, *b"!", "the fault that a test asks for");
             }
         };
-        (dir, Crew::begin(listener, most, &Owed::new().unwrap(), Box::new(echo)).unwrap(), path)
+        (dir, Crew::begin(listener, most, &Arc::default(), Box::new(echo)).unwrap(), path)
     }
 
     fn echoes(stream: &mut UnixStream) -> bool {
