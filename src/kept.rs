@@ -1,8 +1,8 @@
 //! What a program that lives long keeps open between requests: the published policy, the network data, the
 //! shared state, the tally.
 //!
-//! Policy and data are published by rename: each request looks whether the policy's name leads to another file by
-//! now, and every fifth of a second one looks at the other names. The state is let go as soon as somebody intends
+//! Policy and data are published by rename: each request looks whether the names of policy and state lead to other
+//! files by now, and every fifth of a second one looks at the other names. The state is let go as soon as somebody intends
 //! to replace it (see [`lock`]); there is one for all threads, since there is one writer at a time anyway.
 
 use crate::error::{Error, Result};
@@ -120,8 +120,7 @@ fn asked_within(what: &str) -> Error {
     Error::Data(format!("The {what} is being read by this very request."))
 }
 
-/// The shared state, open for all threads of a program: until somebody lets it go, which a program that lives long
-/// has to see to ([`KeptState::tend`]).
+/// The shared state, open for all threads of a program.
 #[derive(Default)]
 pub struct KeptState {
     slot: Mutex<Option<Open<State>>>,
@@ -139,6 +138,14 @@ impl KeptState {
         let Some(mut slot) = self.slot.try_lock_for(TURN) else {
             return Err(Error::State("Others work with the state; nothing was counted.".into()));
         };
+        if lock::somebody_intends(paths) {
+            *slot = None;
+            return Err(lock::being_replaced());
+        }
+        let now = identity(&paths.state());
+        if slot.as_ref().map(|open| open.identity) != now {
+            *slot = None;
+        }
         let mut open = match slot.take() {
             Some(open) => open,
             None => self.open(paths)?,
