@@ -10,6 +10,7 @@
 
 mod crew;
 mod engines;
+mod event_loop;
 mod owed;
 
 use crate::admin::Admin;
@@ -33,6 +34,7 @@ use crate::tick;
 use crate::trouble::{self, Trouble};
 use crew::{Crew, Listener};
 use engines::Engines;
+use event_loop::{Client, EventLoop};
 use fs2::FileExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -301,8 +303,9 @@ impl Sockets {
         {
             folders.push(engines.paths.at(&settings.postfix_folder));
         }
+        let kept = EventLoop::begin(engines, OF_POSTFIX, MOST)?;
         for (number, folder) in folders.iter().enumerate() {
-            let listened = self.listen_for_postfix_in(folder, engines);
+            let listened = self.listen_for_postfix_in(folder, engines, &kept);
             match listened {
                 // One that nobody else depends on: the rest goes on without it.
                 Err(error) if number > 0 => trouble::mark(&call, Trouble::Keeper, &error.to_string()),
@@ -312,18 +315,22 @@ impl Sockets {
         Ok(())
     }
 
-    fn listen_for_postfix_in(&mut self, folder: &Path, engines: &Arc<Engines>) -> Result<()> {
-        for (name, serve) in [
-            (POSTFIX_SOCKET, serve_postfix as fn(&Engines, Watched<UnixStream>)),
-            (MILTER_SOCKET, serve_milter),
-        ] {
-            let path = folder.join(name);
-            let listener = bind(&path)?;
-            self.names.push(path);
-            let engines = engines.clone();
-            self.add(listener, move |stream, _| serve(&engines, stream))?;
-        }
-        Ok(())
+    fn listen_for_postfix_in(
+        &mut self,
+        folder: &Path,
+        engines: &Arc<Engines>,
+        kept: &Arc<EventLoop>,
+    ) -> Result<()> {
+        let path = folder.join(POSTFIX_SOCKET);
+        let listener = bind(&path)?;
+        self.names.push(path);
+        let (for_policy, kept) = (engines.clone(), kept.clone());
+        self.add(listener, move |stream, _| serve_postfix(&for_policy, &kept, stream))?;
+        let path = folder.join(MILTER_SOCKET);
+        let listener = bind(&path)?;
+        self.names.push(path);
+        let engines = engines.clone();
+        self.add(listener, move |stream, _| serve_milter(&engines, stream))
     }
 
     /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.
@@ -425,11 +432,10 @@ fn serve_dovecot(engines: &Engines, stream: Watched<TcpStream>, crowded: bool) {
     let _ = policy::converse(&mut stream, &options, &mut |request| engines.answer(request, true));
 }
 
-fn serve_postfix(engines: &Engines, stream: Watched<UnixStream>) {
+fn serve_postfix(engines: &Engines, kept: &EventLoop, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let admitted = admits(engines, uid, POSTFIX_SOCKET);
-    let Ok(mut stream) = Patient::new(stream, OF_POSTFIX) else { return };
-    end(engines, postfix::converse(&mut stream, &mut |request| engines.answer_to(uid, admitted, request)));
+    kept.serve(stream, Client { uid, admitted, talk: postfix::Talk::default() });
 }
 
 fn serve_milter(engines: &Engines, stream: Watched<UnixStream>) {

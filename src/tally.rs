@@ -126,8 +126,15 @@ pub fn append_held(call: &Call, door: Door, service: Service, held: &Held) {
     );
 }
 
-fn append_text(call: &Call, text: String) {
-    if let Err(error) = write(call, &text) {
+fn append_text(call: &Call, line: String) {
+    if !call.kept.is_some_and(|kept| kept.takes_line(&line)) {
+        append_lines(call, &line);
+    }
+}
+
+/// Appends whole lines by one write, as [`append`] does with one.
+pub(crate) fn append_lines(call: &Call, text: &str) {
+    if let Err(error) = write(call, text) {
         trouble::mark(call, Trouble::Tally, &error.to_string());
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const WAITING: usize = 4;
 
 /// Stack of a thread. A decision needs less than a tenth of it.
-const STACK: usize = 256 * 1024;
+pub(super) const STACK: usize = 256 * 1024;
 
 /// How long threads that wait for a connection may take to learn that there is none to wait for.
 const WAKE: Duration = Duration::from_millis(200);

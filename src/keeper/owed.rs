@@ -90,6 +90,17 @@ impl<S: AsFd> Watched<S> {
 }
 
 impl<S> Watched<S> {
+    /// All that follows from the question that was answered has ended, and nobody reads for the moment.
+    pub(super) fn rest(&mut self) {
+        self.answered = false;
+        self.go(SILENT);
+    }
+
+    /// The stream itself, for what is no reading and no writing.
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     fn go(&self, stage: u8) {
         self.connection.stage.store(stage, Ordering::SeqCst);
     }

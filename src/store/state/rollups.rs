@@ -3,13 +3,13 @@
 //! Sizes are bounded because outsiders choose names and places: names beyond [`MOST_ACCOUNTS`] and rows
 //! beyond [`MOST_ROWS_A_DAY`] are counted under "everybody else" (account 0).
 
-use super::{held, known_networks};
+use super::{Unit, held, known_networks};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, MessageId, Service};
 use crate::tally;
-use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -50,11 +50,11 @@ struct Counts {
 
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
 /// taken for now.
-pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds) -> Result<()> {
+pub fn fold(t: &Unit, file: &str, text: &str, now: Seconds) -> Result<()> {
     fold_within(t, file, text, now, CAPS)
 }
 
-fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps) -> Result<()> {
+fn fold_within(t: &Unit, file: &str, text: &str, now: Seconds, caps: Caps) -> Result<()> {
     let fresh = t.execute("INSERT OR IGNORE INTO folded(file, at) VALUES (?1, ?2)", params![file, now])?;
     if fresh == 0 {
         return Ok(());
@@ -115,7 +115,7 @@ impl Counts {
         }
     }
 
-    fn write(self, t: &Transaction, caps: Caps) -> Result<()> {
+    fn write(self, t: &Unit, caps: Caps) -> Result<()> {
         let mut accounts = Accounts::load(t, caps)?;
         let mut upsert = t.prepare(
             "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -174,12 +174,12 @@ struct Accounts {
 }
 
 impl Accounts {
-    fn load(t: &Transaction, caps: Caps) -> Result<Accounts> {
+    fn load(t: &Unit, caps: Caps) -> Result<Accounts> {
         let known: i64 = t.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?;
         Ok(Accounts { left: caps.accounts - known, rows_a_day: caps.rows_a_day, rows: HashMap::new() })
     }
 
-    fn number(&mut self, t: &Transaction, name: &str, day: i64) -> Result<i64> {
+    fn number(&mut self, t: &Unit, name: &str, day: i64) -> Result<i64> {
         let rows = match self.rows.entry(day) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -209,7 +209,7 @@ impl Accounts {
 }
 
 /// Forgets what is older than it is kept for, and names that no row speaks of any more.
-pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
+pub fn prune(t: &Unit, now: Seconds) -> Result<()> {
     let old_days = t.execute("DELETE FROM login_day WHERE day < ?1", [now / 86_400 - DAYS])?;
     t.execute("DELETE FROM traffic_hour WHERE hour < ?1", [(now / 86_400 - TRAFFIC_DAYS) * 24])?;
     known_networks::prune(t, now)?;
@@ -307,8 +307,8 @@ mod tests {
         line(NOON, &format!("try dovecot-gate imap DE - allow country_allowed {account}"))
     }
 
-    fn fold_one(db: &mut Connection, file: &str, text: &str, caps: Caps) {
-        let t = db.transaction().unwrap();
+    fn fold_one(db: &Connection, file: &str, text: &str, caps: Caps) {
+        let t = Unit::begin(&db).unwrap();
         fold_within(&t, file, text, NOON, caps).unwrap();
         t.commit().unwrap();
     }
@@ -334,14 +334,14 @@ mod tests {
 
     #[test]
     fn a_message_that_was_held_and_not_recorded_is_listed_and_no_other_word_is_taken_for_one() {
-        let mut db = in_memory();
+        let db = in_memory();
         let line = |rest: &str| format!("2 {NOON} held exim-local local - - {rest}\n");
         let text = line("1xW1Xt-0000gn-1R 3 webuser")
             + &line("--option 3 webuser")
             + &line("1xW1Xt-0000go-1R -3 webuser")
             + &line("1xW1Xt-0000gp-1R 3 -")
             + &line("1xW1Xt-0000gq-1R 1 webuser").replacen("2 1", "2 9", 1);
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         let held = held::list(&db, "").unwrap();
         let told: Vec<_> = held.iter().map(|h| (h.message.as_str(), h.recipients, h.at)).collect();
         assert_eq!(told, [("1xW1Xt-0000gn-1R", 3, NOON), ("1xW1Xt-0000gq-1R", 1, NOON)]);
@@ -350,9 +350,9 @@ mod tests {
 
     #[test]
     fn a_countrys_figures_are_told_by_account() {
-        let mut db = in_memory();
+        let db = in_memory();
         let text = login("alice@example.test").repeat(3) + &login("bob@example.test") + &login("-");
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         let told: Vec<_> =
             accounts_in(&db, "DE", 0, 10).unwrap().into_iter().map(|f| (f.account, f.verdict, f.n)).collect();
         let row = |account: &str, n| (account.to_string(), "tried".to_string(), n);
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn tried_refused_and_succeeded_are_told_apart() {
-        let mut db = in_memory();
+        let db = in_memory();
         let lines = [
             "try dovecot-gate imap DE - allow country_allowed alice@example.test",
             "try dovecot-gate imap US - refuse country_not_allowed alice@example.test",
@@ -376,7 +376,7 @@ mod tests {
             "send exim-data smtp DE - would_refuse would_stop alice@example.test",
         ];
         let text: String = lines.iter().map(|l| line(NOON, l)).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         assert_eq!(
             figures(&db),
             [
@@ -404,18 +404,18 @@ mod tests {
 
     #[test]
     fn a_file_is_folded_once_however_often_it_is_met() {
-        let mut db = in_memory();
+        let db = in_memory();
         for _ in 0..3 {
-            fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
+            fold_one(&db, "fold-1", &login("alice@example.test"), CAPS);
         }
         assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 1)]);
-        fold_one(&mut db, "fold-2", &login("alice@example.test"), CAPS);
+        fold_one(&db, "fold-2", &login("alice@example.test"), CAPS);
         assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 2)]);
     }
 
     #[test]
     fn successes_make_networks_known_and_failures_do_not() {
-        let mut db = in_memory();
+        let db = in_memory();
         let lines = [
             "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
             "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
@@ -424,7 +424,7 @@ mod tests {
             "success dovecot-policy imap DE 5.9.1.0/24 allow ended -",
         ];
         let text: String = lines.iter().map(|l| line(NOON, l)).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         let known = known_networks::of(&db, &"alice@example.test".parse().unwrap()).unwrap();
         let known: Vec<_> = known.iter().map(|k| (k.network.as_str(), k.n)).collect();
         assert_eq!(known, [("5.9.0.0/24", 2)]);
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn half_lines_and_foreign_lines_are_left_out_and_the_rest_counts() {
-        let mut db = in_memory();
+        let db = in_memory();
         let good = login("alice@example.test");
         let broken = [
             &good[..good.len() / 2],
@@ -452,43 +452,43 @@ mod tests {
             &format!("2 1700000000 try dovecot-gate imap DE - allow country_allowed {}", "a".repeat(600)),
         ];
         let text: String = broken.iter().map(|l| format!("{l}\n{good}")).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", broken.len() as i64)]);
     }
 
     #[test]
     fn a_time_outside_of_what_is_kept_counts_as_now() {
-        let mut db = in_memory();
+        let db = in_memory();
         let at = |at| line(at, "try dovecot-gate imap DE - allow country_allowed alice");
         let text = [at(0), at(-5), at(i64::MAX), at(NOON + 1), at(NOON - 36 * 86_400), at(NOON)].concat();
-        fold_one(&mut db, "fold-1", &text, CAPS);
+        fold_one(&db, "fold-1", &text, CAPS);
         assert_eq!(number(&db, "SELECT count(DISTINCT day) FROM login_day"), 1);
         assert_eq!(number(&db, "SELECT n FROM login_day"), 6);
     }
 
     #[test]
     fn a_flood_of_names_is_counted_under_everybody_else() {
-        let mut db = in_memory();
+        let db = in_memory();
         let caps = Caps { accounts: 10, rows_a_day: 1_000_000 };
         let names = |from: i64, to: i64| (from..to).map(|n| login(&format!("user{n}"))).collect::<String>();
-        fold_one(&mut db, "fold-1", &names(0, 300), caps);
-        fold_one(&mut db, "fold-2", &names(300, 600), caps);
+        fold_one(&db, "fold-1", &names(0, 300), caps);
+        fold_one(&db, "fold-2", &names(300, 600), caps);
         assert_eq!(number(&db, "SELECT count(*) FROM account"), 10);
         assert_eq!(number(&db, "SELECT count(*) FROM login_day"), 11);
         assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
         // Whoever has a number keeps it.
         let known: String = db.query_row("SELECT name FROM account LIMIT 1", [], |row| row.get(0)).unwrap();
-        fold_one(&mut db, "fold-3", &login(&known), caps);
+        fold_one(&db, "fold-3", &login(&known), caps);
         assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
     }
 
     #[test]
     fn a_flood_of_rows_is_counted_under_everybody_else() {
-        let mut db = in_memory();
+        let db = in_memory();
         let caps = Caps { accounts: 1_000_000, rows_a_day: 25 };
         for file in 0..4 {
             let text: String = (0..100).map(|n| login(&format!("user{file}x{n}"))).collect();
-            fold_one(&mut db, &format!("fold-{file}"), &text, caps);
+            fold_one(&db, &format!("fold-{file}"), &text, caps);
         }
         assert!(number(&db, "SELECT count(*) FROM login_day") <= 26);
         assert_eq!(number(&db, "SELECT sum(n) FROM login_day"), 400);
@@ -496,10 +496,10 @@ mod tests {
 
     #[test]
     fn what_is_older_than_it_is_kept_for_is_forgotten_with_the_names_that_only_it_knew() {
-        let mut db = in_memory();
-        fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
+        let db = in_memory();
+        fold_one(&db, "fold-1", &login("alice@example.test"), CAPS);
         let later = |days: i64| NOON + days * 86_400;
-        let t = db.transaction().unwrap();
+        let t = Unit::begin(&db).unwrap();
         prune(&t, later(35)).unwrap();
         assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
         fold(
