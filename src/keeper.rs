@@ -19,7 +19,7 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::decide::Fact;
 use crate::door::patient::{Patience, Patient};
-use crate::door::{line, milter, policy, postfix};
+use crate::door::{line, milter, policy};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::gather;
@@ -34,7 +34,7 @@ use crate::tick;
 use crate::trouble::{self, Trouble};
 use crew::{Crew, Listener};
 use engines::Engines;
-use event_loop::{Client, EventLoop};
+use event_loop::EventLoop;
 use fs2::FileExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -435,7 +435,7 @@ fn serve_dovecot(engines: &Engines, stream: Watched<TcpStream>, crowded: bool) {
 fn serve_postfix(engines: &Engines, kept: &EventLoop, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let admitted = admits(engines, uid, POSTFIX_SOCKET);
-    kept.serve(stream, Client { uid, admitted, talk: postfix::Talk::default() });
+    kept.serve(stream, uid, admitted);
 }
 
 fn serve_milter(engines: &Engines, stream: Watched<UnixStream>) {

@@ -11,7 +11,7 @@ use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::shared_folder::identity;
 use crate::store::lock;
-use crate::store::state::State;
+use crate::store::state::{State, Within};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::fmt;
@@ -133,12 +133,19 @@ impl Kept {
     }
 
     /// Does work of several questions that share one transaction on the state, one look at what may have been
-    /// replaced, and one write to the tally, which is the caller's to make. Fails where the state cannot be had at
-    /// once; nothing is done then.
-    pub(crate) fn together<T>(&self, paths: &Paths, work: impl FnOnce() -> T) -> Result<Together<T>> {
+    /// replaced, and one write to the tally, which is the caller's to make. Fails where the state is not open and free
+    /// at once; nothing is done then.
+    pub(crate) fn together<T>(
+        &self,
+        paths: &Paths,
+        within: Within,
+        work: impl FnOnce() -> T,
+    ) -> Result<Together<T>> {
         let mut slot = self.state.turn(AT_ONCE)?;
-        let mut open = self.state.take(paths, &mut slot)?;
-        if let Err(error) = open.state.begin_shared(AT_ONCE) {
+        let Some(mut open) = self.state.take_open(paths, &mut slot)? else {
+            return Err(Error::State("The state is not open yet.".into()));
+        };
+        if let Err(error) = open.state.begin_shared(within, AT_ONCE) {
             *slot = Some(open);
             return Err(error);
         }
@@ -213,20 +220,26 @@ impl KeptState {
             .ok_or_else(|| Error::State("Others work with the state; nothing was counted.".into()))
     }
 
-    /// The state, taken out of its place. It is let go where somebody intends to replace it, and opened anew where its
-    /// name leads to another file by now.
+    /// The state, taken out of its place; opened where it is not open.
     fn take(&self, paths: &Paths, slot: &mut Slot) -> Result<OpenState> {
+        if let Some(open) = self.take_open(paths, slot)? {
+            return Ok(open);
+        }
+        // Looked at before it is opened, so that one that is replaced meanwhile is opened anew next time.
+        let identity = identity(&paths.state()).unwrap_or_default();
+        let state = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
+        Ok(OpenState { identity, state })
+    }
+
+    /// The state, taken out of its place, where it is open. It is let go where somebody intends to replace it, and
+    /// where its name leads to another file by now.
+    fn take_open(&self, paths: &Paths, slot: &mut Slot) -> Result<Option<OpenState>> {
         let open = slot.take();
         if lock::somebody_intends(paths) {
             return Err(lock::being_replaced());
         }
-        // Looked at before it is opened, so that one that is replaced meanwhile is opened anew next time.
-        let now = identity(&paths.state());
-        if let Some(open) = open.filter(|open| Some(open.identity) == now) {
-            return Ok(open);
-        }
-        let state = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
-        Ok(OpenState { identity: now.unwrap_or_default(), state })
+        let now = open.as_ref().and_then(|_| identity(&paths.state()));
+        Ok(open.filter(|open| Some(open.identity) == now))
     }
 
     /// Lets the state go where somebody intends to replace it, or has; holds it open otherwise, since a hook that

@@ -93,7 +93,7 @@ pub fn converse(stream: &mut (impl Read + Write), ask: &mut Ask) -> std::io::Res
         let action = match talk.hear(stream)? {
             Heard::Asks(asked) => {
                 let answer = ask(&asked.request);
-                talk.action(asked, &answer)
+                talk.action(*asked, &answer)
             }
             Heard::Knows(action) => action,
             Heard::End => return Ok(talk.end()),
@@ -117,7 +117,7 @@ pub(crate) struct Talk {
 /// What came.
 pub(crate) enum Heard {
     /// A question that has to be decided.
-    Asks(Asked),
+    Asks(Box<Asked>),
     /// One whose answer is this, whatever is decided.
     Knows(Vec<u8>),
     /// The end.
@@ -143,7 +143,7 @@ impl Talk {
         Ok(match asked {
             Ok(Some(asked)) => match self.memory.action(&asked) {
                 Some(action) => Heard::Knows(action),
-                None => Heard::Asks(asked),
+                None => Heard::Asks(Box::new(asked)),
             },
             Ok(None) => Heard::Knows(GO_ON.to_vec()),
             Err(error) => {

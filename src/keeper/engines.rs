@@ -10,7 +10,7 @@ use crate::kept::{Kept, KeptState, Together};
 use crate::paths::Paths;
 use crate::policy::Head;
 use crate::request::Request;
-use crate::store::state;
+use crate::store::state::{self, Within};
 use crate::tally;
 use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Verdict};
@@ -134,7 +134,9 @@ impl Engines {
             (true, 0) => self.decide_by(&uncounted, by.request),
             (true, _) => self.decide_by(&call, by.request),
         };
-        let together = call.kept?.together(&call.paths, || asked.iter().map(decide).collect::<Vec<_>>());
+        let within = if asked.len() > 1 { Within::Several } else { Within::One };
+        let together =
+            call.kept?.together(&call.paths, within, || asked.iter().map(decide).collect::<Vec<_>>());
         let Together { done, kept: written, lines } = together.ok()?;
         if let Err(error) = written {
             // What was decided from facts that were read stands.

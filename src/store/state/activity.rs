@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn record_one(db: &Connection, event: &Event, most: i64) -> Reference {
-        let t = Unit::begin(&db).unwrap();
+        let t = Unit::begin(db).unwrap();
         let reference = record_within(&t, event, most).unwrap();
         t.commit().unwrap();
         reference

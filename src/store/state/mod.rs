@@ -23,6 +23,7 @@ mod upkeep;
 
 pub use access::give_access;
 pub use unit::Unit;
+pub(crate) use unit::Within;
 pub use upkeep::{begin, remove_old_ones_aside};
 
 use super::lock;
@@ -61,8 +62,8 @@ pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema
 pub struct State {
     connection: Connection,
     path: PathBuf,
-    /// Whether what writes now shares one transaction.
-    shared: bool,
+    /// The transaction that is open, if one was begun for work to come.
+    within: Option<Within>,
     _lock: lock::Shared,
 }
 
@@ -73,7 +74,7 @@ impl State {
         let lock = lock::shared(paths)?;
         let path = paths.state();
         let connection = connect(&path)?;
-        let state = State { connection, path, shared: false, _lock: lock };
+        let state = State { connection, path, within: None, _lock: lock };
         state.refuse_newer()?;
         Ok(state)
     }
@@ -109,8 +110,11 @@ impl State {
 
     /// Begins a piece of work that writes: others wait from here on, so what is read is what is changed.
     pub fn begin(&mut self) -> Result<Unit<'_>> {
-        let begin = if self.shared { Unit::begin_within } else { Unit::begin };
-        begin(&self.connection).map_err(self.failed("write to"))
+        let unit = match self.within {
+            Some(within) => Unit::begin_within(&self.connection, within),
+            None => Unit::begin(&self.connection),
+        };
+        unit.map_err(self.failed("write to"))
     }
 
     /// Does work that writes, all of it or nothing.
@@ -122,22 +126,25 @@ impl State {
         Ok(done)
     }
 
-    /// Begins a transaction that all work shares until [`end_shared`](State::end_shared). Others are waited for no
-    /// longer than this.
-    pub(crate) fn begin_shared(&mut self, wait: Duration) -> Result<()> {
+    /// Begins a transaction for all work until [`end_shared`](State::end_shared). Others are waited for no longer
+    /// than this.
+    pub(crate) fn begin_shared(&mut self, within: Within, wait: Duration) -> Result<()> {
         let begun = self
             .connection
             .busy_timeout(wait)
             .and_then(|()| self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]));
         let reset = self.connection.busy_timeout(BUSY);
         begun.and(reset).map_err(self.failed("write to"))?;
-        self.shared = true;
+        self.within = Some(within);
         Ok(())
     }
 
-    /// Keeps what was done since, all of it or nothing.
+    /// Keeps what was done since, all of it or nothing. Who found that it is undone already has been told.
     pub(crate) fn end_shared(&mut self) -> Result<()> {
-        self.shared = false;
+        self.within = None;
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
         let kept = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if kept.is_err() && !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -227,6 +234,8 @@ pub fn trouble_of(error: &Error) -> Trouble {
                 Trouble::StateDenied
             }
             Some(ErrorCode::SystemIoFailure) => Trouble::StateFull,
+            // A transaction that SQLite undid by itself, for want of room (sqlite.org/lang_transaction.html).
+            Some(ErrorCode::OperationAborted) => Trouble::StateFull,
             _ => Trouble::StateBroken,
         },
         _ => Trouble::StateBroken,

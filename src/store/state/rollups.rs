@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn fold_one(db: &Connection, file: &str, text: &str, caps: Caps) {
-        let t = Unit::begin(&db).unwrap();
+        let t = Unit::begin(db).unwrap();
         fold_within(&t, file, text, NOON, caps).unwrap();
         t.commit().unwrap();
     }

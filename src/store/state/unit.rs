@@ -1,6 +1,6 @@
 //! A piece of work on the state that is kept whole or not at all.
 //!
-//! It is a transaction of its own; where several pieces share one transaction, it is a part of it (a savepoint,
+//! It is a transaction of its own; where several questions share one transaction, it is a part of it (a savepoint,
 //! sqlite.org/lang_savepoint.html), and what becomes of the transaction becomes of it.
 
 use rusqlite::{Connection, Error, Result, ffi};
@@ -13,7 +13,7 @@ pub struct Unit<'a> {
     kept: bool,
 }
 
-/// How SQL says it.
+/// How SQL says it; nothing has to be said where this is empty.
 struct Words {
     begin: &'static str,
     keep: &'static str,
@@ -22,8 +22,19 @@ struct Words {
 
 const ALONE: Words = Words { begin: "BEGIN IMMEDIATE", keep: "COMMIT", undo: &["ROLLBACK"] };
 
-const SHARED: Words =
+const PART: Words =
     Words { begin: "SAVEPOINT unit", keep: "RELEASE unit", undo: &["ROLLBACK TO unit", "RELEASE unit"] };
+
+const WHOLE: Words = Words { begin: "", keep: "", undo: &["ROLLBACK"] };
+
+/// A transaction that is open already, and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// Several questions share it: what one undoes is its own part.
+    Several,
+    /// One question has it to itself.
+    One,
+}
 
 impl<'a> Unit<'a> {
     /// Begins a transaction. Others wait from here on, so what is read is what is changed.
@@ -32,14 +43,20 @@ impl<'a> Unit<'a> {
     }
 
     /// Begins a part of the transaction that is open.
-    pub(super) fn begin_within(connection: &'a Connection) -> Result<Unit<'a>> {
+    pub(super) fn begin_within(connection: &'a Connection, within: Within) -> Result<Unit<'a>> {
         // On a full disk and the like SQLite undoes the whole transaction by itself; then a savepoint would be one
         // of its own, and what came before would seem to be kept.
         if connection.is_autocommit() {
             let said = "the transaction that several questions share was undone".into();
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), Some(said)));
         }
-        Unit::begin_by(connection, &SHARED)
+        Unit::begin_by(
+            connection,
+            match within {
+                Within::Several => &PART,
+                Within::One => &WHOLE,
+            },
+        )
     }
 
     fn begin_by(connection: &'a Connection, words: &'static Words) -> Result<Unit<'a>> {
@@ -56,6 +73,9 @@ impl<'a> Unit<'a> {
 }
 
 fn run(connection: &Connection, words: &str) -> Result<()> {
+    if words.is_empty() {
+        return Ok(());
+    }
     connection.prepare_cached(words)?.execute([]).map(drop)
 }
 
