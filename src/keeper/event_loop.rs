@@ -295,3 +295,7 @@ impl Read for AtOnce<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+#[path = "event_loop_tests.rs"]
+mod tests;

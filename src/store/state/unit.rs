@@ -98,3 +98,60 @@ impl Drop for Unit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scene() -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t(n)").unwrap();
+        db
+    }
+
+    fn numbers(db: &Connection) -> Vec<i64> {
+        let mut statement = db.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    fn add(unit: &Unit, n: i64) {
+        unit.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_committed_is_undone() {
+        let db = scene();
+        add(&Unit::begin(&db).unwrap(), 1);
+        let unit = Unit::begin(&db).unwrap();
+        add(&unit, 2);
+        unit.commit().unwrap();
+        assert_eq!(numbers(&db), [2]);
+    }
+
+    #[test]
+    fn of_several_in_one_transaction_one_is_undone_alone() {
+        let db = scene();
+        run(&db, "BEGIN IMMEDIATE").unwrap();
+        for n in 1..=3 {
+            let unit = Unit::begin_within(&db, Within::Several).unwrap();
+            add(&unit, n);
+            if n != 2 {
+                unit.commit().unwrap();
+            }
+        }
+        run(&db, "COMMIT").unwrap();
+        assert_eq!(numbers(&db), [1, 3]);
+    }
+
+    #[test]
+    fn one_that_has_the_transaction_to_itself_is_undone_with_it_and_nothing_can_follow() {
+        let db = scene();
+        for within in [Within::One, Within::Several] {
+            run(&db, "BEGIN IMMEDIATE").unwrap();
+            add(&Unit::begin_within(&db, Within::One).unwrap(), 1);
+            assert!(db.is_autocommit());
+            assert!(Unit::begin_within(&db, within).is_err());
+        }
+        assert!(numbers(&db).is_empty());
+    }
+}
