@@ -2,8 +2,10 @@
 //!
 //! It holds policy, data and state open and answers the same doors as the hooks, by the same code, on sockets of
 //! its own: Exim's line protocol and Postfix's policy delegation in `/run/postern/sockets`, Dovecot's policy
-//! requests on a loopback port. It folds the tally, prunes and writes the WAL back. A dead keeper refuses
-//! connections at once, since nobody else holds its sockets, and mail servers fall back to the hooks.
+//! requests on a loopback port. Each connection has a thread while it is served, out of one crew for each socket;
+//! those that Postfix keeps wait for their next question in one event loop, which decides together what comes
+//! together. The keeper folds the tally, prunes and writes the WAL back. A dead keeper refuses connections at
+//! once, since nobody else holds its sockets, and mail servers fall back to the hooks.
 //!
 //! Local users may be hostile: only the mail servers' users may enter the folder of the sockets, and who
 //! connects is known by his number (SO_PEERCRED, unix(7)). Root is answered and never counted.
@@ -285,12 +287,19 @@ impl Sockets {
         Ok(())
     }
 
-    fn listen_for_exim(&mut self, engines: &Arc<Engines>) -> Result<()> {
-        let path = engines.paths.sockets().join(EXIM_SOCKET);
+    fn listen(
+        &mut self,
+        path: PathBuf,
+        serve: impl Fn(Watched<UnixStream>) + Send + Sync + 'static,
+    ) -> Result<()> {
         let listener = bind(&path)?;
         self.names.push(path);
-        let engines = engines.clone();
-        self.add(listener, move |stream, _| serve_exim(&engines, stream))
+        self.add(listener, move |stream, _| serve(stream))
+    }
+
+    fn listen_for_exim(&mut self, engines: &Arc<Engines>) -> Result<()> {
+        let (path, engines) = (engines.paths.sockets().join(EXIM_SOCKET), engines.clone());
+        self.listen(path, move |stream| serve_exim(&engines, stream))
     }
 
     /// In the folder of all sockets, and where a setting says so in one within Postfix's own root.
@@ -321,16 +330,10 @@ impl Sockets {
         engines: &Arc<Engines>,
         kept: &Arc<EventLoop>,
     ) -> Result<()> {
-        let path = folder.join(POSTFIX_SOCKET);
-        let listener = bind(&path)?;
-        self.names.push(path);
         let (for_policy, kept) = (engines.clone(), kept.clone());
-        self.add(listener, move |stream, _| serve_postfix(&for_policy, &kept, stream))?;
-        let path = folder.join(MILTER_SOCKET);
-        let listener = bind(&path)?;
-        self.names.push(path);
+        self.listen(folder.join(POSTFIX_SOCKET), move |stream| serve_postfix(&for_policy, &kept, stream))?;
         let engines = engines.clone();
-        self.add(listener, move |stream, _| serve_milter(&engines, stream))
+        self.listen(folder.join(MILTER_SOCKET), move |stream| serve_milter(&engines, stream))
     }
 
     /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.

@@ -1,9 +1,10 @@
 //! What a program that lives long keeps open between requests: the published policy, the network data, the
 //! shared state, the tally.
 //!
-//! Policy and data are published by rename: each request looks whether the names of policy and state lead to other
-//! files by now, and every fifth of a second one looks at the other names. The state is let go as soon as somebody intends
-//! to replace it (see [`lock`]); there is one for all threads, since there is one writer at a time anyway.
+//! Policy and data are published by rename: each request looks whether the names of policy and state lead to
+//! other files by now (requests that are decided together look once), and every fifth of a second one looks at
+//! the other names. The state is let go as soon as somebody intends to replace it (see [`lock`]); there is one
+//! for all threads, since there is one writer at a time anyway.
 
 use crate::error::{Error, Result};
 use crate::networks::Networks;

@@ -1,9 +1,9 @@
 //! The tally: one appended line for each login or message, so that an allowed login costs no transaction.
 //!
-//! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at most
-//! 512 bytes, written with one `write` under `O_APPEND`, so lines of many processes never mix. `tick` renames
-//! the file, waits until late writers are done, folds it into the roll-ups of the state and removes it.
-//! Losing one costs a statistic.
+//! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at
+//! most 512 bytes, written with one `write` under `O_APPEND`, alone or with others, so lines of many processes never
+//! mix. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
+//! removes it. Losing one costs a statistic.
 //!
 //! A message that is held while the state cannot be written has a line more, since nobody would find it again:
 //! `2 <time> held <door> <service> - - <message> <recipients> <account>`.

@@ -1,7 +1,8 @@
 //! Who decides in the keeper: a few sets of open files, each for one thread at a time.
 //!
 //! A request that finds none free within 0.3 seconds is decided without being counted, as a hook does that
-//! comes after a late keeper; a request that panics costs itself and its set.
+//! comes after a late keeper; a request that panics costs itself and its set. The event loop has a set of its own, with
+//! which it decides several requests in one transaction.
 
 use crate::call::Call;
 use crate::clock::Clock;
