@@ -304,7 +304,9 @@ fn while_another_holds_the_state_the_loop_goes_on_and_the_question_is_counted_af
         scene.turn();
         assert_eq!(hear(&mut nothing_to_decide), GO_ON);
         holder.execute_batch("ROLLBACK").unwrap();
-        assert_eq!((hear(&mut client).as_str(), scene.counted().as_str()), (GO_ON, ALICE));
+        assert_eq!(hear(&mut client), GO_ON);
+        // On a machine so busy that a second was over meanwhile, it is told.
+        assert!(scene.counted() == ALICE || scene.marks("state-locked") > 0);
     });
 }
 
