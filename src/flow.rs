@@ -1,9 +1,9 @@
 //! The one page that runs a request: gather, decide, record, answer.
 //!
-//! What must bind is written in the same immediate transaction in which the state is gathered and decided,
-//! so that two hooks can never both be the 150th. A record that cannot be written never softens a refusal,
-//! nor does one that takes too long: who asks is told of a refusal as soon as it is decided, so that the
-//! program's way out is that refusal from then on.
+//! What must bind is written in the same piece of work on the state ([`Unit`](state::Unit): others wait for it)
+//! in which the state is gathered and decided, so that two hooks can never both be the 150th. A record that
+//! cannot be written never softens a refusal, nor does one that takes too long: who asks is told of a refusal
+//! as soon as it is decided, so that the program's way out is that refusal from then on.
 
 use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;
@@ -124,7 +124,7 @@ fn may_be_read(why: &Error) -> bool {
     matches!(state::trouble_of(why), Trouble::StateLocked | Trouble::StateFull)
 }
 
-/// One transaction: nobody else counts or stops this sender between what is read and what is written. Fails
+/// One piece of work: nobody else counts or stops this sender between what is read and what is written. Fails
 /// where nothing was decided.
 fn decide_and_record(
     call: &Call,
@@ -138,13 +138,13 @@ fn decide_and_record(
         return Ok((decide(&Fact::Missing(Missing::State)), None));
     };
     let write_failed = state.failed("write to");
-    let transaction = state.begin()?;
-    let (facts, stop) = senders::gather(&transaction, account).map_err(failed)?;
+    let unit = state.begin()?;
+    let (facts, stop) = senders::gather(&unit, account).map_err(failed)?;
     let mut decision = decide(&Fact::Known(facts));
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
-    let written = record::send(&transaction, call, send, about, &decision, reference.as_ref())
-        .and_then(|()| transaction.commit());
+    let written =
+        record::send(&unit, call, send, about, &decision, reference.as_ref()).and_then(|()| unit.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
         decision.record = Record::Nothing;

@@ -2,14 +2,17 @@
 //!
 //! It holds policy, data and state open and answers the same doors as the hooks, by the same code, on sockets of
 //! its own: Exim's line protocol and Postfix's policy delegation in `/run/postern/sockets`, Dovecot's policy
-//! requests on a loopback port. It folds the tally, prunes and writes the WAL back. A dead keeper refuses
-//! connections at once, since nobody else holds its sockets, and mail servers fall back to the hooks.
+//! requests on a loopback port. Each connection has a thread while it is served, out of one crew for each socket;
+//! those that Postfix keeps wait for their next question in one event loop, which decides together what comes
+//! together. The keeper folds the tally, prunes and writes the WAL back. A dead keeper refuses connections at
+//! once, since nobody else holds its sockets, and mail servers fall back to the hooks.
 //!
 //! Local users may be hostile: only the mail servers' users may enter the folder of the sockets, and who
 //! connects is known by his number (SO_PEERCRED, unix(7)). Root is answered and never counted.
 
 mod crew;
 mod engines;
+mod event_loop;
 mod owed;
 
 use crate::admin::Admin;
@@ -18,7 +21,7 @@ use crate::call::Call;
 use crate::clock::Clock;
 use crate::decide::Fact;
 use crate::door::patient::{Patience, Patient};
-use crate::door::{line, milter, policy, postfix};
+use crate::door::{line, milter, policy};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::gather;
@@ -33,6 +36,7 @@ use crate::tick;
 use crate::trouble::{self, Trouble};
 use crew::{Crew, Listener};
 use engines::Engines;
+use event_loop::EventLoop;
 use fs2::FileExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -156,7 +160,7 @@ pub fn run(options: Options) -> Result<()> {
         ));
     }
     tell_panics(&engines);
-    let mut sockets = Sockets::new()?;
+    let mut sockets = Sockets::default();
     sockets.listen_for_dovecot(policy_port, &engines)?;
     sockets.listen_for_postfix(&engines)?;
     // Last: whom this one answers can rely on the others.
@@ -261,6 +265,7 @@ fn only_one(paths: &Paths) -> Result<File> {
 }
 
 /// What the keeper listens on.
+#[derive(Default)]
 struct Sockets {
     /// Names of sockets, to be taken away at the end, so that nobody new comes.
     names: Vec<PathBuf>,
@@ -271,11 +276,6 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn new() -> Result<Sockets> {
-        let owed = Owed::new().map_err(Error::system("make a pipe"))?;
-        Ok(Sockets { names: Vec::new(), crews: Vec::new(), owed })
-    }
-
     fn add<L: Listener>(
         &mut self,
         listener: L,
@@ -287,12 +287,19 @@ impl Sockets {
         Ok(())
     }
 
-    fn listen_for_exim(&mut self, engines: &Arc<Engines>) -> Result<()> {
-        let path = engines.paths.sockets().join(EXIM_SOCKET);
+    fn listen(
+        &mut self,
+        path: PathBuf,
+        serve: impl Fn(Watched<UnixStream>) + Send + Sync + 'static,
+    ) -> Result<()> {
         let listener = bind(&path)?;
         self.names.push(path);
-        let engines = engines.clone();
-        self.add(listener, move |stream, _| serve_exim(&engines, stream))
+        self.add(listener, move |stream, _| serve(stream))
+    }
+
+    fn listen_for_exim(&mut self, engines: &Arc<Engines>) -> Result<()> {
+        let (path, engines) = (engines.paths.sockets().join(EXIM_SOCKET), engines.clone());
+        self.listen(path, move |stream| serve_exim(&engines, stream))
     }
 
     /// In the folder of all sockets, and where a setting says so in one within Postfix's own root.
@@ -305,8 +312,9 @@ impl Sockets {
         {
             folders.push(engines.paths.at(&settings.postfix_folder));
         }
+        let kept = EventLoop::begin(engines, OF_POSTFIX, MOST)?;
         for (number, folder) in folders.iter().enumerate() {
-            let listened = self.listen_for_postfix_in(folder, engines);
+            let listened = self.listen_for_postfix_in(folder, engines, &kept);
             match listened {
                 // One that nobody else depends on: the rest goes on without it.
                 Err(error) if number > 0 => trouble::mark(&call, Trouble::Keeper, &error.to_string()),
@@ -316,18 +324,16 @@ impl Sockets {
         Ok(())
     }
 
-    fn listen_for_postfix_in(&mut self, folder: &Path, engines: &Arc<Engines>) -> Result<()> {
-        for (name, serve) in [
-            (POSTFIX_SOCKET, serve_postfix as fn(&Engines, Watched<UnixStream>)),
-            (MILTER_SOCKET, serve_milter),
-        ] {
-            let path = folder.join(name);
-            let listener = bind(&path)?;
-            self.names.push(path);
-            let engines = engines.clone();
-            self.add(listener, move |stream, _| serve(&engines, stream))?;
-        }
-        Ok(())
+    fn listen_for_postfix_in(
+        &mut self,
+        folder: &Path,
+        engines: &Arc<Engines>,
+        kept: &Arc<EventLoop>,
+    ) -> Result<()> {
+        let (for_policy, kept) = (engines.clone(), kept.clone());
+        self.listen(folder.join(POSTFIX_SOCKET), move |stream| serve_postfix(&for_policy, &kept, stream))?;
+        let engines = engines.clone();
+        self.listen(folder.join(MILTER_SOCKET), move |stream| serve_milter(&engines, stream))
     }
 
     /// Where another answers there already (hooks/systemd/postern-policy.socket), it goes on doing so.
@@ -429,11 +435,10 @@ fn serve_dovecot(engines: &Engines, stream: Watched<TcpStream>, crowded: bool) {
     let _ = policy::converse(&mut stream, &options, &mut |request| engines.answer(request, true));
 }
 
-fn serve_postfix(engines: &Engines, stream: Watched<UnixStream>) {
+fn serve_postfix(engines: &Engines, kept: &EventLoop, stream: Watched<UnixStream>) {
     let Some(uid) = peer(&stream) else { return };
     let admitted = admits(engines, uid, POSTFIX_SOCKET);
-    let Ok(mut stream) = Patient::new(stream, OF_POSTFIX) else { return };
-    end(engines, postfix::converse(&mut stream, &mut |request| engines.answer_to(uid, admitted, request)));
+    kept.serve(stream, uid, admitted);
 }
 
 fn serve_milter(engines: &Engines, stream: Watched<UnixStream>) {

@@ -1,9 +1,10 @@
 //! What a program that lives long keeps open between requests: the published policy, the network data, the
 //! shared state, the tally.
 //!
-//! Policy and data are published by rename: each request looks whether the names of policy and state lead to other
-//! files by now, and every fifth of a second one looks at the other names. The state is let go as soon as somebody intends
-//! to replace it (see [`lock`]); there is one for all threads, since there is one writer at a time anyway.
+//! Policy and data are published by rename: each request looks whether the names of policy and state lead to
+//! other files by now (requests that are decided together look once), and every fifth of a second one looks at
+//! the other names. The state is let go as soon as somebody intends to replace it (see [`lock`]); there is one
+//! for all threads, since there is one writer at a time anyway.
 
 use crate::error::{Error, Result};
 use crate::networks::Networks;
@@ -11,8 +12,8 @@ use crate::paths::Paths;
 use crate::policy::Policy;
 use crate::shared_folder::identity;
 use crate::store::lock;
-use crate::store::state::State;
-use parking_lot::Mutex;
+use crate::store::state::{State, Within};
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// How long a thread waits for another that works with the state.
 const TURN: Duration = Duration::from_millis(300);
+
+/// How long those wait that others wait for.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// How often names are looked at that need not be looked at each time. A tally that was renamed is written to for
 /// as long, which who folds it has to wait.
@@ -34,12 +38,36 @@ struct Open<T> {
     what: T,
 }
 
+/// The state that is open, and which file it is.
+struct OpenState {
+    identity: (u64, u64),
+    state: State,
+}
+
 /// What one thread at a time works with.
 pub struct Kept {
     policy: RefCell<Option<Open<Policy>>>,
     networks: RefCell<Option<Open<Networks>>>,
     tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
+    shared: Shared,
+}
+
+/// What several questions share that are decided together; nothing otherwise.
+#[derive(Default)]
+struct Shared {
+    state: RefCell<Option<OpenState>>,
+    /// Lines for the tally.
+    lines: RefCell<Option<String>>,
+}
+
+/// What comes of work that was done together.
+pub(crate) struct Together<T> {
+    pub(crate) done: T,
+    /// Whether what was written to the state is kept.
+    pub(crate) kept: Result<()>,
+    /// Lines that the tally is owed.
+    pub(crate) lines: String,
 }
 
 impl fmt::Debug for Kept {
@@ -51,14 +79,17 @@ impl fmt::Debug for Kept {
 impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
-        Kept { policy: RefCell::default(), networks: RefCell::default(), tally: RefCell::default(), state }
+        let (policy, networks, tally) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Kept { policy, networks, tally, state, shared: Shared::default() }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
         let path = paths.policy();
         let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
-        // What an administrator changes holds from the next request on.
-        read(up_to_date(&mut slot, &path, Duration::ZERO, Policy::open)?.0)
+        // What an administrator changes holds from the next request on. Those that are decided together have come
+        // before the first of them looks.
+        let look = if self.shared.lines.borrow().is_some() { LOOK } else { Duration::ZERO };
+        read(up_to_date(&mut slot, &path, look, Policy::open)?.0)
     }
 
     pub(crate) fn with_networks<T>(
@@ -89,7 +120,46 @@ impl Kept {
         paths: &Paths,
         work: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<T> {
-        self.state.with(paths, work)
+        let mut shared = self.shared.state.try_borrow_mut().map_err(|_| asked_within("state"))?;
+        match &mut *shared {
+            Some(open) => work(&mut open.state),
+            None => self.state.with(paths, work),
+        }
+    }
+
+    /// Takes a line for the tally, where several are written at once; tells whether it did.
+    pub(crate) fn takes_line(&self, line: &str) -> bool {
+        let mut lines = self.shared.lines.borrow_mut();
+        lines.as_mut().map(|lines| lines.push_str(line)).is_some()
+    }
+
+    /// Does work of several questions that share one transaction on the state, one look at what may have been
+    /// replaced, and one write to the tally, which is the caller's to make. Fails where the state is not open and free
+    /// at once; nothing is done then.
+    pub(crate) fn together<T>(
+        &self,
+        paths: &Paths,
+        within: Within,
+        work: impl FnOnce() -> T,
+    ) -> Result<Together<T>> {
+        let mut slot = self.state.turn(AT_ONCE)?;
+        let Some(mut open) = self.state.take_open(paths, &mut slot)? else {
+            return Err(Error::State("The state is not open yet.".into()));
+        };
+        if let Err(error) = open.state.begin_shared(within, AT_ONCE) {
+            *slot = Some(open);
+            return Err(error);
+        }
+        // One look for all; where there is no policy, each says so.
+        let _ = self.with_policy(paths, |_| Ok(()));
+        self.shared.state.replace(Some(open));
+        self.shared.lines.replace(Some(String::new()));
+        let done = work();
+        let lines = self.shared.lines.take().unwrap_or_default();
+        let Some(mut open) = self.shared.state.take() else { return Err(asked_within("state")) };
+        let kept = open.state.end_shared();
+        *slot = Some(open);
+        Ok(Together { done, kept, lines })
     }
 }
 
@@ -123,9 +193,11 @@ fn asked_within(what: &str) -> Error {
 /// The shared state, open for all threads of a program.
 #[derive(Default)]
 pub struct KeptState {
-    slot: Mutex<Option<Open<State>>>,
+    slot: Mutex<Option<OpenState>>,
     for_long: bool,
 }
+
+type Slot<'a> = MutexGuard<'a, Option<OpenState>>;
 
 impl KeptState {
     /// For a program that works with the state again and again.
@@ -135,24 +207,40 @@ impl KeptState {
 
     /// Works with the state, when it is this thread's turn; after 0.3 seconds of waiting it is locked.
     fn with<T>(&self, paths: &Paths, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        let Some(mut slot) = self.slot.try_lock_for(TURN) else {
-            return Err(Error::State("Others work with the state; nothing was counted.".into()));
-        };
-        if lock::somebody_intends(paths) {
-            *slot = None;
-            return Err(lock::being_replaced());
-        }
-        let now = identity(&paths.state());
-        if slot.as_ref().map(|open| open.identity) != now {
-            *slot = None;
-        }
-        let mut open = match slot.take() {
-            Some(open) => open,
-            None => self.open(paths)?,
-        };
-        let done = work(&mut open.what);
+        let mut slot = self.turn(TURN)?;
+        // Out of its place meanwhile: a panic costs it.
+        let mut open = self.take(paths, &mut slot)?;
+        let done = work(&mut open.state);
         *slot = Some(open);
         done
+    }
+
+    fn turn(&self, wait: Duration) -> Result<Slot<'_>> {
+        self.slot
+            .try_lock_for(wait)
+            .ok_or_else(|| Error::State("Others work with the state; nothing was counted.".into()))
+    }
+
+    /// The state, taken out of its place; opened where it is not open.
+    fn take(&self, paths: &Paths, slot: &mut Slot) -> Result<OpenState> {
+        if let Some(open) = self.take_open(paths, slot)? {
+            return Ok(open);
+        }
+        // Looked at before it is opened, so that one that is replaced meanwhile is opened anew next time.
+        let identity = identity(&paths.state()).unwrap_or_default();
+        let state = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
+        Ok(OpenState { identity, state })
+    }
+
+    /// The state, taken out of its place, where it is open. It is let go where somebody intends to replace it, and
+    /// where its name leads to another file by now.
+    fn take_open(&self, paths: &Paths, slot: &mut Slot) -> Result<Option<OpenState>> {
+        let open = slot.take();
+        if lock::somebody_intends(paths) {
+            return Err(lock::being_replaced());
+        }
+        let now = open.as_ref().and_then(|_| identity(&paths.state()));
+        Ok(open.filter(|open| Some(open.identity) == now))
     }
 
     /// Lets the state go where somebody intends to replace it, or has; holds it open otherwise, since a hook that
@@ -160,25 +248,9 @@ impl KeptState {
     /// who waits for the state nor a hook depends on the next request. A state of a newer version is let go,
     /// too. What cannot be opened is for the next request to tell.
     pub fn tend(&self, paths: &Paths) {
-        let Some(mut slot) = self.slot.try_lock_for(TURN) else { return };
-        let intended = lock::somebody_intends(paths);
-        let unfit = |open: &Open<State>| {
-            Some(open.identity) != identity(&paths.state()) || open.what.refuse_newer().is_err()
-        };
-        if intended || slot.as_ref().is_some_and(unfit) {
-            *slot = None;
-        }
-        if slot.is_none() && !intended {
-            *slot = self.open(paths).ok();
-        }
-    }
-
-    /// The state, and which file it is: looked at before it is opened, so that one that is replaced meanwhile is
-    /// opened anew next time.
-    fn open(&self, paths: &Paths) -> Result<Open<State>> {
-        let identity = identity(&paths.state()).unwrap_or_default();
-        let what = if self.for_long { State::open_for_long(paths) } else { State::open(paths) }?;
-        Ok(Open { what, identity, looked: Instant::now() })
+        let Ok(mut slot) = self.turn(TURN) else { return };
+        let open = self.take(paths, &mut slot).ok();
+        *slot = open.filter(|open| open.state.refuse_newer().is_ok());
     }
 
     /// Lets the state go, whatever else.

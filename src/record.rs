@@ -14,10 +14,9 @@ use crate::log;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Send, Service};
 use crate::settings::Settings;
 use crate::sources::{self, Told};
-use crate::store::state::{self, activity, held, notices, senders};
+use crate::store::state::{self, Unit, activity, held, notices, senders};
 use crate::tally::{self, Kind};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
-use rusqlite::Transaction;
 use std::borrow::Cow;
 
 /// Records a login or its use; gives the reference of a refusal.
@@ -272,7 +271,7 @@ pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference:
 
 /// Writes what binds.
 pub fn send(
-    t: &Transaction,
+    t: &Unit,
     call: &Call,
     send: &Send,
     about: &About,
@@ -313,7 +312,7 @@ pub fn send(
 }
 
 fn keep_stop(
-    t: &Transaction,
+    t: &Unit,
     call: &Call,
     account: &Account,
     until: i64,
@@ -336,7 +335,7 @@ fn keep_stop(
 }
 
 fn keep_send_event(
-    t: &Transaction,
+    t: &Unit,
     call: &Call,
     about: &About,
     decision: &SendDecision,

@@ -1,9 +1,9 @@
 //! The tally: one appended line for each login or message, so that an allowed login costs no transaction.
 //!
-//! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at most
-//! 512 bytes, written with one `write` under `O_APPEND`, so lines of many processes never mix. `tick` renames
-//! the file, waits until late writers are done, folds it into the roll-ups of the state and removes it.
-//! Losing one costs a statistic.
+//! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at
+//! most 512 bytes, written with one `write` under `O_APPEND`, alone or with others, so lines of many processes never
+//! mix. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
+//! removes it. Losing one costs a statistic.
 //!
 //! A message that is held while the state cannot be written has a line more, since nobody would find it again:
 //! `2 <time> held <door> <service> - - <message> <recipients> <account>`.
@@ -126,8 +126,15 @@ pub fn append_held(call: &Call, door: Door, service: Service, held: &Held) {
     );
 }
 
-fn append_text(call: &Call, text: String) {
-    if let Err(error) = write(call, &text) {
+fn append_text(call: &Call, line: String) {
+    if !call.kept.is_some_and(|kept| kept.takes_line(&line)) {
+        append_lines(call, &line);
+    }
+}
+
+/// Appends whole lines by one write, as [`append`] does with one.
+pub(crate) fn append_lines(call: &Call, text: &str) {
+    if let Err(error) = write(call, text) {
         trouble::mark(call, Trouble::Tally, &error.to_string());
     }
 }

@@ -20,7 +20,7 @@ use std::io::{ErrorKind, Read, Write};
 pub type Ask<'a> = dyn FnMut(&Request) -> Answer + 'a;
 
 /// Says a whole answer. A [`Patient`](patient::Patient) connection takes the flush for the end of the question.
-fn say(stream: &mut impl Write, answer: &[u8]) -> std::io::Result<()> {
+pub(crate) fn say(stream: &mut impl Write, answer: &[u8]) -> std::io::Result<()> {
     stream.write_all(answer)?;
     stream.flush()
 }

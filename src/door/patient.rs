@@ -79,6 +79,16 @@ impl<S: Timed> Patient<S> {
         Ok(Patient { stream, patience, begun: Some(Instant::now()), limit: patience.first, waits: None })
     }
 
+    /// Takes a connection on which a question was begun just now.
+    pub(crate) fn within_a_question(stream: S, patience: Patience) -> Result<Patient<S>> {
+        Ok(Patient { limit: patience.question, ..Patient::new(stream, patience)? })
+    }
+
+    /// Gives the connection back.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
+    }
+
     fn wait(&mut self, limit: Duration) -> Result<()> {
         if self.waits != Some(limit) {
             self.stream.wait_at_most(limit)?;

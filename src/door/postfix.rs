@@ -33,6 +33,7 @@ use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Verdict};
 use std::ffi::{c_char, c_int};
 use std::io::{Read, Write};
+use std::ops::Range;
 
 const PROGRAM: &str = "postern-postfix";
 
@@ -87,25 +88,84 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 /// Fails where the connection fails. The first question that was not understood is given back as an error for
 /// the caller to mark; it was answered `DUNNO`. One that is too long ends the conversation.
 pub fn converse(stream: &mut (impl Read + Write), ask: &mut Ask) -> std::io::Result<Result<()>> {
-    let (mut lines, mut memory, mut first) = (Lines::default(), Memory::default(), Ok(()));
+    let mut talk = Talk::default();
     loop {
-        let question = match lines.question(stream)? {
-            Some(Ok(question)) => question,
-            Some(Err(error)) => {
-                say(stream, GO_ON)?;
-                return Ok(first.and(Err(error)));
+        let action = match talk.hear(stream)? {
+            Heard::Asks(asked) => {
+                let answer = ask(&asked.request);
+                talk.action(*asked, &answer)
             }
-            None => return Ok(first),
-        };
-        let action = match question.request() {
-            Ok(None) => GO_ON.to_vec(),
-            Ok(Some(request)) => memory.action(&question, &request, ask),
-            Err(error) => {
-                first = first.and(Err(error));
-                GO_ON.to_vec()
-            }
+            Heard::Knows(action) => action,
+            Heard::End => return Ok(talk.end()),
         };
         say(stream, &action)?;
+    }
+}
+
+/// One connection: what was read of it, what was answered. It can go on from where a stream failed that does not
+/// wait, on the same connection.
+#[derive(Default)]
+pub(crate) struct Talk {
+    lines: Lines,
+    memory: Memory,
+    /// The first that was not understood.
+    trouble: Option<Error>,
+    /// Nothing more is heard.
+    over: bool,
+}
+
+/// What came.
+pub(crate) enum Heard {
+    /// A question that has to be decided.
+    Asks(Box<Asked>),
+    /// One whose answer is this, whatever is decided.
+    Knows(Vec<u8>),
+    /// The end.
+    End,
+}
+
+/// A question that has to be decided.
+pub(crate) struct Asked {
+    question: Question,
+    pub(crate) request: Request,
+}
+
+impl Talk {
+    /// Hears the next question. Fails where the stream fails.
+    pub(crate) fn hear(&mut self, stream: &mut impl Read) -> std::io::Result<Heard> {
+        if self.over {
+            return Ok(Heard::End);
+        }
+        let Some(question) = self.lines.question(stream)? else { return Ok(Heard::End) };
+        self.over = question.is_err();
+        let asked =
+            question.and_then(|question| Ok(question.request()?.map(|request| Asked { question, request })));
+        Ok(match asked {
+            Ok(Some(asked)) => match self.memory.action(&asked) {
+                Some(action) => Heard::Knows(action),
+                None => Heard::Asks(Box::new(asked)),
+            },
+            Ok(None) => Heard::Knows(GO_ON.to_vec()),
+            Err(error) => {
+                self.trouble.get_or_insert(error);
+                Heard::Knows(GO_ON.to_vec())
+            }
+        })
+    }
+
+    /// The answer to the question.
+    pub(crate) fn action(&mut self, asked: Asked, answer: &Answer) -> Vec<u8> {
+        self.memory.keep(asked, answer)
+    }
+
+    /// Whether nothing was read that is not answered yet, and more may come.
+    pub(crate) fn is_between_questions(&self) -> bool {
+        !self.over && self.lines.are_used_up()
+    }
+
+    /// What was not understood.
+    pub(crate) fn end(self) -> Result<()> {
+        self.trouble.map_or(Ok(()), Err)
     }
 }
 
@@ -136,29 +196,30 @@ struct Memory {
 }
 
 impl Memory {
-    fn action(&mut self, question: &Question, request: &Request, ask: &mut Ask) -> Vec<u8> {
-        match request {
+    /// What is answered without asking again.
+    fn action(&self, asked: &Asked) -> Option<Vec<u8>> {
+        let question = &asked.question;
+        let action = match asked.request {
             Request::Use(_) => {
-                if let Some((_, _, action)) =
-                    self.used.as_ref().filter(|(q, v, _)| question.repeats_use(q, *v))
-                {
-                    return action.clone();
-                }
-                let answer = ask(request);
-                let action = spoken(request, &answer);
-                self.used = Some((question.clone(), answer.verdict, action.clone()));
-                action
+                self.used.as_ref().filter(|(q, v, _)| question.repeats_use(q, *v)).map(|(_, _, a)| a)
             }
             Request::Send(_) => {
-                if let Some((_, action)) = self.sent.as_ref().filter(|(q, _)| question.is_same_message(q)) {
-                    return action.clone();
-                }
-                let action = spoken(request, &ask(request));
-                self.sent = Some((question.clone(), action.clone()));
-                action
+                self.sent.as_ref().filter(|(q, _)| question.is_same_message(q)).map(|(_, a)| a)
             }
-            _ => spoken(request, &ask(request)),
+            _ => None,
+        };
+        action.cloned()
+    }
+
+    fn keep(&mut self, asked: Asked, answer: &Answer) -> Vec<u8> {
+        let Asked { question, request } = asked;
+        let action = spoken(&request, answer);
+        match request {
+            Request::Use(_) => self.used = Some((question, answer.verdict, action.clone())),
+            Request::Send(_) => self.sent = Some((question, action.clone())),
+            _ => {}
         }
+        action
     }
 }
 
@@ -266,39 +327,43 @@ struct Lines {
     read: Vec<u8>,
     /// So much of it was given out.
     used: usize,
+    /// The question that has begun, and its length so far.
+    begun: Question,
+    length: usize,
 }
 
 impl Lines {
     /// The next question; none at the end of the connection, also where it ends within a question: nobody
     /// waits for that answer.
     fn question(&mut self, stream: &mut impl Read) -> std::io::Result<Option<Result<Question>>> {
-        let (mut question, mut length) = (Question::default(), 0);
         loop {
             let Some(line) = self.line(stream)? else { return Ok(None) };
-            length += line.len() + 1;
-            if line.len() > LONGEST_LINE || length > LONGEST {
+            let line = &self.read[line];
+            self.length += line.len() + 1;
+            if line.len() > LONGEST_LINE || self.length > LONGEST {
                 let accepted = format!("lines of {LONGEST_LINE} bytes and {LONGEST} in all at most");
                 return Ok(Some(Err(Error::bad_value("The question", "that came", accepted))));
             }
             if line.is_empty() {
-                return Ok(Some(Ok(question)));
+                self.length = 0;
+                return Ok(Some(Ok(std::mem::take(&mut self.begun))));
             }
-            question.take(line);
+            self.begun.take(line);
         }
     }
 
-    /// The next line without its newline. One that is too long is given out as far as it was read.
-    fn line(&mut self, stream: &mut impl Read) -> std::io::Result<Option<&[u8]>> {
+    /// The next line without its newline, by its place. One that is too long is given out as far as it was read.
+    fn line(&mut self, stream: &mut impl Read) -> std::io::Result<Option<Range<usize>>> {
         let mut searched = self.used;
         loop {
             if let Some(length) = self.read[searched..].iter().position(|b| *b == b'\n') {
                 let line = self.used..searched + length;
                 self.used = line.end + 1;
-                return Ok(Some(&self.read[line]));
+                return Ok(Some(line));
             }
             if self.read.len() - self.used > LONGEST_LINE {
                 let begun = std::mem::replace(&mut self.used, self.read.len());
-                return Ok(Some(&self.read[begun..]));
+                return Ok(Some(begun..self.read.len()));
             }
             self.read.drain(..self.used);
             self.used = 0;
@@ -307,6 +372,10 @@ impl Lines {
                 return Ok(None);
             }
         }
+    }
+
+    fn are_used_up(&self) -> bool {
+        self.used == self.read.len() && self.length == 0
     }
 }
 

@@ -205,7 +205,52 @@ fn postfix_is_told_in_words_that_it_knows() {
     assert!(said(&used, &answer(Verdict::Hold, Reason::RuleOff)).starts_with("action=HOLD "));
 }
 
+/// A stream that does not wait: between two pieces nothing has come yet.
+struct Halting {
+    pieces: std::collections::VecDeque<Vec<u8>>,
+    halted: bool,
+}
+
+impl Read for Halting {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.halted = !self.halted;
+        if self.halted {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        let piece = self.pieces.pop_front().unwrap_or_default();
+        buffer[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}
+
 proptest! {
+    #[test]
+    fn in_whatever_pieces_it_comes_the_same_is_answered(
+        values in proptest::collection::vec(("[a-z_]{0,20}", "\\PC{0,40}"), 0..20),
+        length in 1usize..200,
+    ) {
+        let others: Vec<_> = values.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let text = question("MAIL", &others) + &question("VRFY", &[]) + &question("END-OF-MESSAGE", &others);
+        let (said, asked, _) = conversation(text.as_bytes(), |_| refused());
+        let pieces = text.as_bytes().chunks(length).map(<[u8]>::to_vec).collect();
+        let mut stream = Halting { pieces, halted: false };
+        let (mut talk, mut said_in_pieces, mut asked_in_pieces) = (Talk::default(), Vec::new(), Vec::new());
+        loop {
+            match talk.hear(&mut stream) {
+                Ok(Heard::Asks(asked)) => {
+                    asked_in_pieces.push(asked.request.clone());
+                    said_in_pieces.extend(talk.action(*asked, &refused()));
+                }
+                Ok(Heard::Knows(action)) => said_in_pieces.extend(action),
+                Ok(Heard::End) => break,
+                Err(e) => prop_assert_eq!(e.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        prop_assert!(talk.is_between_questions());
+        prop_assert_eq!(String::from_utf8(said_in_pieces).unwrap(), said);
+        prop_assert_eq!(asked_in_pieces, asked);
+    }
+
     #[test]
     fn any_bytes_are_answered_by_whole_actions(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let (said, ..) = conversation(&bytes, |_| allowed());

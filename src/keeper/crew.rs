@@ -1,8 +1,9 @@
 //! Threads that take connections from one listener: as many as are needed, up to a bound.
 //!
 //! Each thread takes a connection, serves it to its end, and takes the next. Whoever takes one while no other
-//! waits for the next begins another thread; where many wait, those that come back end. So a kept connection
-//! costs a thread and a short one costs none, and what comes beyond the bound waits in the listener's queue.
+//! waits for the next begins another thread; where many wait, those that come back end. So a connection costs a
+//! thread for as long as it is served, and a short one costs none; what comes beyond the bound waits in the listener's
+//! queue. Kept connections of Postfix's are given away between two questions ([`event_loop`](super::event_loop)).
 
 use super::owed::{Owed, Watched};
 use crate::door::patient::Timed;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 const WAITING: usize = 4;
 
 /// Stack of a thread. A decision needs less than a tenth of it.
-const STACK: usize = 256 * 1024;
+pub(super) const STACK: usize = 256 * 1024;
 
 /// How long threads that wait for a connection may take to learn that there is none to wait for.
 const WAKE: Duration = Duration::from_millis(200);
@@ -180,7 +181,7 @@ mod tests {
                 assert_ne!(byte, *b"!", "the fault that a test asks for");
             }
         };
-        (dir, Crew::begin(listener, most, &Owed::new().unwrap(), Box::new(echo)).unwrap(), path)
+        (dir, Crew::begin(listener, most, &Arc::default(), Box::new(echo)).unwrap(), path)
     }
 
     fn echoes(stream: &mut UnixStream) -> bool {

@@ -1,15 +1,18 @@
 //! Who decides in the keeper: a few sets of open files, each for one thread at a time.
 //!
 //! A request that finds none free within 0.3 seconds is decided without being counted, as a hook does that
-//! comes after a late keeper; a request that panics costs itself and its set.
+//! comes after a late keeper; a request that panics costs itself and its set. The event loop has a set of its own, with
+//! which it decides several requests in one transaction.
 
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::flow;
-use crate::kept::{Kept, KeptState};
+use crate::kept::{Kept, KeptState, Together};
 use crate::paths::Paths;
 use crate::policy::Head;
 use crate::request::Request;
+use crate::store::state::{self, Within};
+use crate::tally;
 use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Verdict};
 use nix::unistd::geteuid;
@@ -28,6 +31,13 @@ const AT_ONCE: usize = 4;
 
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_millis(300);
+
+/// A question, and whose.
+pub(super) struct AskedBy<'a> {
+    pub(super) uid: u32,
+    pub(super) admitted: bool,
+    pub(super) request: &'a Request,
+}
 
 /// What the policy says of users.
 struct Known {
@@ -86,28 +96,61 @@ impl Engines {
     }
 
     fn decide(&self, kept: Kept, request: &Request, records: bool) -> Answer {
+        let decided = self.decide_by(&Call { kept: Some(&kept), records, ..self.call() }, request);
+        self.give_back(match &decided {
+            Ok(_) => kept,
+            Err(_) => self.another_set(),
+        });
+        decided.unwrap_or_else(|stands| stands)
+    }
+
+    /// Files that nobody else works with yet.
+    pub(super) fn another_set(&self) -> Kept {
+        Kept::new(self.state.clone())
+    }
+
+    /// Decides; after a panic what was decided before stands.
+    fn decide_by(&self, call: &Call, request: &Request) -> std::result::Result<Answer, Answer> {
         let refusal = RefCell::new(None);
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            let call = Call { kept: Some(&kept), records, ..self.call() };
-            let answer = flow::answer(&call, request, &|answer| {
+            let answer = flow::answer(call, request, &|answer| {
                 *refusal.borrow_mut() = Some(answer.clone());
                 self.have_fault(request);
             });
             self.have_fault(request);
             answer
         }));
-        match decided {
-            Ok(answer) => {
-                self.give_back(kept);
-                answer
-            }
-            Err(_) => {
-                drop(kept);
-                self.give_back(Kept::new(self.state.clone()));
-                // What was decided before the fault stands.
-                refusal.into_inner().unwrap_or_else(not_counted)
-            }
+        decided.map_err(|_| refusal.into_inner().unwrap_or_else(not_counted))
+    }
+
+    /// Answers several that share one transaction on the state, in order; none of them where the state cannot be had
+    /// at once. A panic costs its question alone, and the set of files.
+    ///
+    /// Not for local messages: what is held and could not be recorded is noted elsewhere before it is answered.
+    pub(super) fn answer_together(&self, kept: &mut Kept, asked: &[AskedBy]) -> Option<Vec<Answer>> {
+        let call = Call { kept: Some(kept), ..self.call() };
+        let uncounted = Call { records: false, ..call.clone() };
+        let decide = |by: &AskedBy| match (by.admitted, by.uid) {
+            (false, _) => Ok(not_counted()),
+            (true, 0) => self.decide_by(&uncounted, by.request),
+            (true, _) => self.decide_by(&call, by.request),
+        };
+        let within = if asked.len() > 1 { Within::Several } else { Within::One };
+        let together =
+            call.kept?.together(&call.paths, within, || asked.iter().map(decide).collect::<Vec<_>>());
+        let Together { done, kept: written, lines } = together.ok()?;
+        if let Err(error) = written {
+            // What was decided from facts that were read stands.
+            state::mark_trouble(&call, &error);
         }
+        if !lines.is_empty() {
+            tally::append_lines(&call, &lines);
+        }
+        let panicked = done.iter().any(std::result::Result::is_err);
+        if panicked {
+            *kept = self.another_set();
+        }
+        Some(done.into_iter().map(|decided| decided.unwrap_or_else(|stands| stands)).collect())
     }
 
     fn decide_busy(&self, request: &Request) -> Answer {

@@ -66,6 +66,14 @@ fn who_is_told_to_go_on_sending_has_not_shown_who_he_is() {
     assert!(said.contains(r#""status":-1"#), "{said}");
 }
 
+/// What Postfix asks of a message; two of them without an instance are two messages.
+fn delegation(account: &str) -> String {
+    format!(
+        "request=smtpd_access_policy\nprotocol_state=END-OF-MESSAGE\nprotocol_name=ESMTP\n\
+         client_address={GERMAN}\nsasl_method=PLAIN\nsasl_username={account}\nrecipient_count=1\n\n"
+    )
+}
+
 /// How many messages of BOB's the state has counted.
 fn counted(sandbox: &Sandbox) -> u32 {
     let sql = "SELECT coalesce((SELECT window FROM sender WHERE account = 'bob@example.test'), x'')";
@@ -88,12 +96,7 @@ fn what_was_counted_before_the_end_is_answered() {
     let mut asked = 0;
     loop {
         asked += 1;
-        let question = format!(
-            "request=smtpd_access_policy\nprotocol_state=END-OF-MESSAGE\nprotocol_name=ESMTP\n\
-             client_address={GERMAN}\nsasl_method=PLAIN\nsasl_username={BOB}\nrecipient_count=1\n\
-             queue_id=4gB{asked:08}\ninstance=1.{asked}\n\n"
-        );
-        stream.write_all(question.as_bytes()).unwrap();
+        stream.write_all(delegation(BOB).as_bytes()).unwrap();
         eventually("it is counted", || counted(&sandbox) == asked);
         let mut looks = 0;
         while waiting(&stream) < asked && looks < 20 {
@@ -141,6 +144,88 @@ fn a_keeper_that_is_told_to_end_answers_all_that_came_before() {
     }
     let (answered, in_vain) = (answered.into_inner(), in_vain.into_inner());
     assert_eq!((in_vain, counted(&sandbox)), (0, answered));
+}
+
+/// Postfix keeps its connections, and asks anew where one ends: what was counted without an answer would count twice.
+#[test]
+fn of_kept_connections_what_is_counted_is_answered_when_the_keeper_ends() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "100000");
+    let answered = AtomicU32::new(0);
+    for _ in 0..10 {
+        let keeper = sandbox.keeper(&[]);
+        let socket = keeper.socket.with_file_name("postfix");
+        let before = answered.load(Ordering::Relaxed);
+        std::thread::scope(|threads| {
+            for _ in 0..6 {
+                threads.spawn(|| {
+                    let mut stream = as_user(EXIM, || UnixStream::connect(&socket).unwrap());
+                    let mut said = [0; 64];
+                    while stream.write_all(delegation(BOB).as_bytes()).is_ok()
+                        && let Ok(n) = stream.read(&mut said)
+                        && n > 0
+                    {
+                        assert_eq!(said[..n], *b"action=DUNNO\n\n");
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            eventually("there is load", || answered.load(Ordering::Relaxed) > before + 100);
+            keeper.signal(Signal::SIGTERM);
+        });
+        keeper.end_of_its_own();
+    }
+    assert_eq!(counted(&sandbox), answered.into_inner());
+}
+
+/// Two who send through one keeper that decides for many at once, and a hook beside it.
+#[test]
+fn kept_connections_and_hooks_together_admit_exactly_the_limit() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "100");
+    let keeper = sandbox.keeper(&[]);
+    let socket = keeper.socket.with_file_name("postfix");
+    let (admitted, by_hook) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                let mut stream = as_user(EXIM, || UnixStream::connect(&socket).unwrap());
+                let mut said = [0; 512];
+                for _ in 0..40 {
+                    stream.write_all(delegation(BOB).as_bytes()).unwrap();
+                    let n = stream.read(&mut said).unwrap();
+                    let is_allowed = said[..n] == *b"action=DUNNO\n\n";
+                    assert!(is_allowed || said.starts_with(b"action=451 4.7.1"));
+                    admitted.fetch_add(is_allowed.into(), Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..5 {
+            let said = sandbox.send(BOB);
+            by_hook.fetch_add((said == "allow\n").into(), Ordering::Relaxed);
+        }
+    });
+    assert_eq!(admitted.into_inner() + by_hook.into_inner(), 100);
+}
+
+/// Those that wait for their next question cost none.
+#[test]
+fn hundreds_of_kept_connections_are_answered_by_a_few_threads() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "100000");
+    let keeper = sandbox.keeper(&[]);
+    let socket = keeper.socket.with_file_name("postfix");
+    let mut streams: Vec<UnixStream> =
+        as_user(EXIM, || (0..500).map(|_| UnixStream::connect(&socket).unwrap()).collect());
+    for round in 1..=3 {
+        for stream in &mut streams {
+            stream.write_all(delegation(BOB).as_bytes()).unwrap();
+        }
+        for stream in &mut streams {
+            let mut said = [0; 14];
+            stream.read_exact(&mut said).unwrap();
+            assert_eq!(said, *b"action=DUNNO\n\n");
+        }
+        assert_eq!(counted(&sandbox), round * 500);
+        eventually("its threads have ended", || keeper.figure("Threads") < 30);
+    }
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! Outsiders choose the keys (addresses, names), so equal events of one hour share a row and the table is a
 //! ring: a new row pushes out the one that is [`MOST`] rows older.
 
+use super::Unit;
 use crate::account::Account;
 use crate::address::Address;
 use crate::clock::Seconds;
 use crate::request::Door;
 use crate::verdict::Reference;
-use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde::{Deserialize, Serialize};
 
 /// Rows that are kept.
@@ -44,7 +45,7 @@ pub struct Event {
 }
 
 /// Records the event; the reference under which it stands is the older one's where it joins a row.
-pub fn record(t: &Transaction, event: &Event) -> Result<Reference> {
+pub fn record(t: &Unit, event: &Event) -> Result<Reference> {
     record_within(t, event, MOST)
 }
 
@@ -69,7 +70,7 @@ pub fn refused_since(
     Ok(false)
 }
 
-fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference> {
+fn record_within(t: &Unit, event: &Event, most: i64) -> Result<Reference> {
     let hour = event.last / 3600;
     let same = t
         .prepare_cached(
@@ -97,7 +98,7 @@ fn record_within(t: &Transaction, event: &Event, most: i64) -> Result<Reference>
     Ok(reference)
 }
 
-fn insert(t: &Transaction, event: &Event, hour: i64, reference: &Reference) -> Result<()> {
+fn insert(t: &Unit, event: &Event, hour: i64, reference: &Reference) -> Result<()> {
     t.execute(
         "INSERT OR REPLACE INTO activity(hour, first, last, n, account, address, country, service, door, verdict, reason, detail, reference)
          VALUES (?1, ?2, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -195,7 +196,7 @@ fn read_event(row: &rusqlite::Row) -> Result<Event> {
 }
 
 /// Forgets what is older; `piece` rows at once.
-pub(super) fn prune(t: &Transaction, oldest: Seconds, piece: i64) -> Result<()> {
+pub(super) fn prune(t: &Unit, oldest: Seconds, piece: i64) -> Result<()> {
     let sql = "DELETE FROM activity WHERE id IN (SELECT id FROM activity WHERE hour < ?1 LIMIT ?2)";
     t.execute(sql, [oldest / 3600, piece]).map(|_| ())
 }
@@ -226,8 +227,8 @@ mod tests {
         Filter { limit: 1000, ..Filter::default() }
     }
 
-    fn record_one(db: &mut Connection, event: &Event, most: i64) -> Reference {
-        let t = db.transaction().unwrap();
+    fn record_one(db: &Connection, event: &Event, most: i64) -> Reference {
+        let t = Unit::begin(db).unwrap();
         let reference = record_within(&t, event, most).unwrap();
         t.commit().unwrap();
         reference
@@ -235,8 +236,8 @@ mod tests {
 
     #[test]
     fn an_event_reads_back_with_the_reference_that_the_client_was_told() {
-        let mut db = in_memory();
-        let reference = record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let db = in_memory();
+        let reference = record_one(&db, &refusal("alice@example.test", NOON), MOST);
         let found = list(&db, &Filter { reference: reference.to_string(), ..all() }).unwrap();
         let expected = Event {
             first: NOON,
@@ -249,12 +250,12 @@ mod tests {
 
     #[test]
     fn equal_events_of_an_hour_share_a_row_and_a_reference() {
-        let mut db = in_memory();
+        let db = in_memory();
         let hour = NOON / 3600 * 3600;
-        let first = record_one(&mut db, &refusal("alice@example.test", hour), MOST);
-        let again = record_one(&mut db, &refusal("alice@example.test", hour + 3599), MOST);
+        let first = record_one(&db, &refusal("alice@example.test", hour), MOST);
+        let again = record_one(&db, &refusal("alice@example.test", hour + 3599), MOST);
         assert_eq!(first, again);
-        let next = record_one(&mut db, &refusal("alice@example.test", hour + 3600), MOST);
+        let next = record_one(&db, &refusal("alice@example.test", hour + 3600), MOST);
         assert_ne!(first, next);
         let found = list(&db, &all()).unwrap();
         assert_eq!(
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_differs_in_anything_that_matters_has_a_row_of_its_own() {
-        let mut db = in_memory();
+        let db = in_memory();
         let alice = refusal("alice@example.test", NOON);
         for event in [
             alice.clone(),
@@ -275,18 +276,18 @@ mod tests {
             Event { verdict: "would_refuse".into(), ..alice.clone() },
             Event { reason: "address_blocked".into(), ..alice },
         ] {
-            record_one(&mut db, &event, MOST);
+            record_one(&db, &event, MOST);
         }
         assert_eq!(list(&db, &all()).unwrap().len(), 6);
     }
 
     #[test]
     fn a_given_reference_is_kept_and_a_forged_one_is_replaced() {
-        let mut db = in_memory();
+        let db = in_memory();
         let given = Event { reference: "7K3M-92QX".into(), ..refusal("alice@example.test", NOON) };
-        assert_eq!(record_one(&mut db, &given, MOST).to_string(), "7K3M-92QX");
+        assert_eq!(record_one(&db, &given, MOST).to_string(), "7K3M-92QX");
         db.execute("UPDATE activity SET reference = 'x' || char(10) || 'Bcc: y'", []).unwrap();
-        let anew = record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let anew = record_one(&db, &refusal("alice@example.test", NOON), MOST);
         let found = list(&db, &all()).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].reference, anew.to_string());
@@ -294,27 +295,27 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_and_addresses_pushes_out_the_oldest_and_never_goes_over_the_cap() {
-        let mut db = in_memory();
+        let db = in_memory();
         for n in 0..1000 {
             let event = Event { address: format!("192.0.2.{n}"), ..refusal(&format!("user{n}"), NOON + n) };
-            record_one(&mut db, &event, 50);
+            record_one(&db, &event, 50);
         }
         let left = list(&db, &all()).unwrap();
         assert_eq!(left.len(), 50);
         assert_eq!((left[0].account.as_str(), left[49].account.as_str()), ("user999", "user950"));
         // One that is seen again and again takes no room.
         for n in 0..1000 {
-            record_one(&mut db, &refusal("user999", NOON + 1000 + n / 600), 50);
+            record_one(&db, &refusal("user999", NOON + 1000 + n / 600), 50);
         }
         assert_eq!(list(&db, &all()).unwrap().len(), 50);
     }
 
     #[test]
     fn whoever_may_see_a_few_accounts_alone_sees_as_many_of_their_rows_as_there_are() {
-        let mut db = in_memory();
-        record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let db = in_memory();
+        record_one(&db, &refusal("alice@example.test", NOON), MOST);
         for n in 1..=50 {
-            record_one(&mut db, &refusal(&format!("user{n}"), NOON + n), MOST);
+            record_one(&db, &refusal(&format!("user{n}"), NOON + n), MOST);
         }
         let filter = Filter { limit: 2, ..all() };
         let names = |may_see: &dyn Fn(&str) -> bool| -> Vec<String> {
@@ -327,10 +328,10 @@ mod tests {
 
     #[test]
     fn the_list_is_searched_by_account_address_reason_and_time() {
-        let mut db = in_memory();
-        record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        let db = in_memory();
+        record_one(&db, &refusal("alice@example.test", NOON), MOST);
         record_one(
-            &mut db,
+            &db,
             &Event { address: "2001:db8::1".into(), ..refusal("bob@example.test", NOON + 1) },
             MOST,
         );

@@ -1,7 +1,8 @@
 //! Messages of local programs that Exim keeps frozen because their sender is stopped.
 
+use super::Unit;
 use crate::clock::Seconds;
-use rusqlite::{Connection, Result, Transaction, params};
+use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
 
 /// How long a message stays on the list, in seconds.
@@ -21,7 +22,7 @@ pub struct Held {
 }
 
 /// Notes that the message is held.
-pub fn keep(t: &Transaction, held: &Held) -> Result<()> {
+pub fn keep(t: &Unit, held: &Held) -> Result<()> {
     t.execute(
         "INSERT OR REPLACE INTO held(message, account, at, recipients) VALUES (?1, ?2, ?3, ?4)",
         params![held.message, held.account, held.at, held.recipients],
@@ -33,7 +34,7 @@ pub fn keep(t: &Transaction, held: &Held) -> Result<()> {
 const MOST_LATE: i64 = 100_000;
 
 /// Notes what was held while the state could not be written, where it was not noted since.
-pub fn keep_late(t: &Transaction, late: &[Held]) -> Result<()> {
+pub fn keep_late(t: &Unit, late: &[Held]) -> Result<()> {
     if late.is_empty() {
         return Ok(());
     }
@@ -58,13 +59,13 @@ pub fn list(db: &Connection, account: &str) -> Result<Vec<Held>> {
 }
 
 /// Forgets the message: it was released or removed. Gives how many rows that were.
-pub fn forget(t: &Transaction, message: &str) -> Result<usize> {
+pub fn forget(t: &Unit, message: &str) -> Result<usize> {
     t.execute("DELETE FROM held WHERE message = ?1", [message])
 }
 
 /// Forgets what was held longer than Exim keeps a frozen message on most servers, so that messages which are
 /// gone do not fill the ceiling for ever; and what claims to come from the future. Gives how many.
-pub fn prune(t: &Transaction, now: Seconds) -> Result<usize> {
+pub fn prune(t: &Unit, now: Seconds) -> Result<usize> {
     t.execute("DELETE FROM held WHERE at < ?1 OR at > ?2", [now - KEPT, now + 86_400])
 }
 
@@ -79,8 +80,8 @@ mod tests {
 
     #[test]
     fn held_messages_are_listed_oldest_first_and_forgotten_one_by_one() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for held in [message("b-b-b", "web", 2), message("a-a-a", "web", 1), message("c-c-c", "shop", 3)] {
             keep(&t, &held).unwrap();
         }
@@ -95,8 +96,8 @@ mod tests {
 
     #[test]
     fn what_is_noted_late_is_what_was_not_noted_before() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         keep(&t, &message("a-a-a", "web", 1)).unwrap();
         keep_late(&t, &[message("a-a-a", "shop", 2), message("b-b-b", "web", 3)]).unwrap();
         assert_eq!(list(&t, "").unwrap(), [message("a-a-a", "web", 1), message("b-b-b", "web", 3)]);
@@ -108,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_message_that_is_held_twice_is_one_message() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         keep(&t, &message("a-a-a", "web", 1)).unwrap();
         keep(&t, &message("a-a-a", "web", 9)).unwrap();
         assert_eq!(list(&t, "").unwrap(), [message("a-a-a", "web", 9)]);
@@ -117,8 +118,8 @@ mod tests {
 
     #[test]
     fn after_two_weeks_a_message_no_longer_counts_towards_the_ceiling() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         let now = 1_700_000_000;
         for (name, at) in
             [("old-a-b", now - KEPT - 1), ("young-a-b", now - KEPT), ("ahead-a-b", now + 90_000)]

@@ -3,10 +3,11 @@
 //! Outsiders cannot choose these rows: only who knows the password makes one. A thief who has it can make many,
 //! so the networks of one mailbox are capped, the latest stay.
 
+use super::Unit;
 use crate::account::Account;
 use crate::address::Network;
 use crate::clock::Seconds;
-use rusqlite::{Connection, Result, Transaction, params};
+use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
 
 /// Days for which a network stays known.
@@ -32,7 +33,7 @@ pub struct KnownNetwork {
 }
 
 /// Adds so many logins of this day. The account is its number in the roll-ups.
-pub(super) fn add(t: &Transaction, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
+pub(super) fn add(t: &Unit, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
     let values = params![account, network.to_string(), day, n];
     let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?3), n = n + ?4
          WHERE account = ?1 AND network = ?2";
@@ -62,11 +63,11 @@ pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
 }
 
 /// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap; `piece` of each at once.
-pub(super) fn prune(t: &Transaction, now: Seconds, piece: i64) -> Result<()> {
+pub(super) fn prune(t: &Unit, now: Seconds, piece: i64) -> Result<()> {
     prune_to(t, now, MOST, piece)
 }
 
-fn prune_to(t: &Transaction, now: Seconds, most: i64, piece: i64) -> Result<()> {
+fn prune_to(t: &Unit, now: Seconds, most: i64, piece: i64) -> Result<()> {
     let forget = "DELETE FROM known_network WHERE (account, network) IN
          (SELECT account, network FROM known_network WHERE last < ?1 ORDER BY last LIMIT ?2)";
     t.execute(forget, [now / 86_400 - DAYS, piece])?;
@@ -92,9 +93,9 @@ mod tests {
 
     #[test]
     fn a_network_that_is_used_again_is_one_row_with_its_first_and_last_day() {
-        let mut db = in_memory();
+        let db = in_memory();
         db.execute("INSERT INTO account(id, name) VALUES (7, 'alice@example.test')", []).unwrap();
-        let t = db.transaction().unwrap();
+        let t = Unit::begin(&db).unwrap();
         for (day, n) in [(20_000, 2), (19_990, 1), (20_001, 1)] {
             add(&t, 7, &network(1), day, n).unwrap();
         }
@@ -112,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_mailbox_has_at_most_so_many_and_the_latest_stay() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for n in 0..2 * MOST_OF_ONE {
             add(&t, 7, &network(n), 20_000 + n, 1).unwrap();
         }
@@ -127,8 +128,8 @@ mod tests {
 
     #[test]
     fn what_was_not_used_for_long_is_forgotten_and_the_whole_is_capped() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for n in 0..100 {
             add(&t, n, &network(n), 20_000 + n, 1).unwrap();
         }

@@ -22,9 +22,12 @@ pub mod notices;
 pub mod places;
 pub mod rollups;
 pub mod senders;
+mod unit;
 mod upkeep;
 
 pub use access::give_access;
+pub use unit::Unit;
+pub(crate) use unit::Within;
 pub use upkeep::{begin, remove_old_ones_aside};
 
 use super::lock;
@@ -35,7 +38,7 @@ use crate::paths::Paths;
 use crate::trouble::{self, Trouble};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +67,8 @@ pub const SCHEMA: &[&str] =
 pub struct State {
     connection: Connection,
     path: PathBuf,
+    /// The transaction that is open, if one was begun for work to come.
+    within: Option<Within>,
     _lock: lock::Shared,
 }
 
@@ -74,16 +79,17 @@ impl State {
         let lock = lock::shared(paths)?;
         let path = paths.state();
         let connection = connect(&path)?;
-        let state = State { connection, path, _lock: lock };
+        let state = State { connection, path, within: None, _lock: lock };
         state.refuse_newer()?;
         Ok(state)
     }
 
     /// Opens the state for a program that works with it again and again: what it read stays in memory, as far as
-    /// that suffices.
+    /// that suffices, and so does what a part of a transaction would have to undo (else in a file, for which SQLite lays
+    /// out 64 KiB each time).
     pub fn open_for_long(paths: &Paths) -> Result<State> {
         let state = State::open(paths)?;
-        let sql = format!("PRAGMA cache_size=-{CACHE}");
+        let sql = format!("PRAGMA cache_size=-{CACHE}; PRAGMA temp_store=MEMORY;");
         state.connection.execute_batch(&sql).map_err(state.failed("prepare"))?;
         Ok(state)
     }
@@ -107,19 +113,48 @@ impl State {
         move |source| Error::Database { doing, path, source }
     }
 
-    /// Begins a transaction that writes. Others wait from here on, so what is read is what is changed.
-    pub fn begin(&mut self) -> Result<Transaction<'_>> {
-        let failed = self.failed("write to");
-        self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)
+    /// Begins a piece of work that writes: others wait from here on, so what is read is what is changed.
+    pub fn begin(&mut self) -> Result<Unit<'_>> {
+        let unit = match self.within {
+            Some(within) => Unit::begin_within(&self.connection, within),
+            None => Unit::begin(&self.connection),
+        };
+        unit.map_err(self.failed("write to"))
     }
 
     /// Does work that writes, all of it or nothing.
-    pub fn write<T>(&mut self, work: impl FnOnce(&Transaction) -> rusqlite::Result<T>) -> Result<T> {
+    pub fn write<T>(&mut self, work: impl FnOnce(&Unit) -> rusqlite::Result<T>) -> Result<T> {
         let (failed, failed_too) = (self.failed("write to"), self.failed("write to"));
-        let transaction = self.begin()?;
-        let done = work(&transaction).map_err(failed)?;
-        transaction.commit().map_err(failed_too)?;
+        let unit = self.begin()?;
+        let done = work(&unit).map_err(failed)?;
+        unit.commit().map_err(failed_too)?;
         Ok(done)
+    }
+
+    /// Begins a transaction for all work until [`end_shared`](State::end_shared). Others are waited for no longer
+    /// than this.
+    pub(crate) fn begin_shared(&mut self, within: Within, wait: Duration) -> Result<()> {
+        let begun = self
+            .connection
+            .busy_timeout(wait)
+            .and_then(|()| self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]));
+        let reset = self.connection.busy_timeout(BUSY);
+        begun.and(reset).map_err(self.failed("write to"))?;
+        self.within = Some(within);
+        Ok(())
+    }
+
+    /// Keeps what was done since, all of it or nothing. Who found that it is undone already has been told.
+    pub(crate) fn end_shared(&mut self) -> Result<()> {
+        self.within = None;
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        let kept = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        if kept.is_err() && !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        kept.map(drop).map_err(self.failed("write to"))
     }
 
     /// Does work that reads.
@@ -204,6 +239,8 @@ pub fn trouble_of(error: &Error) -> Trouble {
                 Trouble::StateDenied
             }
             Some(ErrorCode::SystemIoFailure) => Trouble::StateFull,
+            // A transaction that SQLite undid by itself, for want of room (sqlite.org/lang_transaction.html).
+            Some(ErrorCode::OperationAborted) => Trouble::StateFull,
             _ => Trouble::StateBroken,
         },
         _ => Trouble::StateBroken,

@@ -4,10 +4,10 @@
 //! have a smaller share of the numbers and are forgotten with their days, so that no flood of them keeps a
 //! mailbox from having its figures.
 
-use super::known_networks;
 use super::rollups::Retention;
+use super::{Unit, known_networks};
 use crate::clock::Seconds;
-use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::{HashMap, HashSet};
 
 /// Names that get a number of their own.
@@ -33,7 +33,7 @@ pub(super) struct Names {
 
 impl Names {
     /// With room for so many names, and so many that are not proven.
-    pub(super) fn load(t: &Transaction, most: i64, most_unproven: i64) -> Result<Names> {
+    pub(super) fn load(t: &Unit, most: i64, most_unproven: i64) -> Result<Names> {
         let count = |sql: &str| t.query_row(sql, [], |row| row.get::<_, i64>(0));
         let all = count("SELECT count(*) FROM account")?;
         let unproven = count("SELECT count(*) FROM account WHERE proven = 0")?;
@@ -42,13 +42,7 @@ impl Names {
 
     /// The number of this name, which was heard of on this day, and whether the name is proven; 0 where it gets
     /// none.
-    pub(super) fn number(
-        &mut self,
-        t: &Transaction,
-        name: &str,
-        day: i64,
-        proves: bool,
-    ) -> Result<(i64, bool)> {
+    pub(super) fn number(&mut self, t: &Unit, name: &str, day: i64, proves: bool) -> Result<(i64, bool)> {
         if name.is_empty() {
             return Ok((0, false));
         }
@@ -80,7 +74,7 @@ impl Names {
     }
 }
 
-fn read(t: &Transaction, name: &str) -> Result<Option<Known>> {
+fn read(t: &Unit, name: &str) -> Result<Option<Known>> {
     t.prepare_cached("SELECT id, last, proven FROM account WHERE name = ?1")?
         .query_row([name], |row| Ok(Known { id: row.get(0)?, last: row.get(1)?, proven: row.get(2)? }))
         .optional()
@@ -148,7 +142,7 @@ impl Seen {
 
 /// Forgets names that no row speaks of any more, `piece` of each kind at once. Two days more than the rows are
 /// kept: a number that is given away again must not find any.
-pub(super) fn prune(t: &Transaction, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
+pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
     let today = now / 86_400;
     // A program of an older version knows nothing of these columns.
     t.execute("UPDATE account SET last = ?1 WHERE last = 0 AND proven = 0", [today])?;

@@ -1,7 +1,8 @@
 //! What the administrator is to be told; sent by `tick`.
 
+use super::Unit;
 use crate::clock::Seconds;
-use rusqlite::{Connection, Result, Transaction, params};
+use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
 
 /// Notices that are kept; more than this wait only where nobody sends them.
@@ -25,17 +26,17 @@ pub struct Notice {
 }
 
 /// Queues a notice.
-pub fn queue(t: &Transaction, at: Seconds, kind: &str, account: &str, detail: &str) -> Result<()> {
+pub fn queue(t: &Unit, at: Seconds, kind: &str, account: &str, detail: &str) -> Result<()> {
     insert(t, at, kind, account, detail)?;
     keep_newest(t, MOST)
 }
 
-fn keep_newest(t: &Transaction, most: i64) -> Result<()> {
+fn keep_newest(t: &Unit, most: i64) -> Result<()> {
     t.execute("DELETE FROM notice WHERE id <= ?1", [t.last_insert_rowid() - most])?;
     Ok(())
 }
 
-fn insert(t: &Transaction, at: Seconds, kind: &str, account: &str, detail: &str) -> Result<()> {
+fn insert(t: &Unit, at: Seconds, kind: &str, account: &str, detail: &str) -> Result<()> {
     t.execute(
         "INSERT INTO notice(at, kind, account, detail) VALUES (?1, ?2, ?3, ?4)",
         params![at, kind, account, detail],
@@ -62,13 +63,13 @@ pub fn waiting(db: &Connection) -> Result<Vec<Notice>> {
 }
 
 /// Notes that it was handed to sendmail, or that this failed once more.
-pub fn mark(t: &Transaction, id: i64, sent: Option<Seconds>) -> Result<()> {
+pub fn mark(t: &Unit, id: i64, sent: Option<Seconds>) -> Result<()> {
     t.execute("UPDATE notice SET sent = ?2, tries = tries + 1 WHERE id = ?1", params![id, sent])?;
     Ok(())
 }
 
 /// Forgets what was sent a month ago.
-pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
+pub fn prune(t: &Unit, now: Seconds) -> Result<()> {
     t.execute("DELETE FROM notice WHERE sent < ?1", [now - 30 * 86_400])?;
     Ok(())
 }
@@ -86,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_notice_waits_until_it_is_sent_and_failures_are_counted() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         queue(&t, NOON, "stopped", "alice@example.test", "More than 150 messages.").unwrap();
         queue(&t, NOON, "over_limit", "nobody", "More than 150 messages.").unwrap();
         let first = waiting(&t).unwrap()[0].clone();
@@ -103,8 +104,8 @@ mod tests {
 
     #[test]
     fn notices_that_nobody_sends_never_go_over_the_cap() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for n in 0..500 {
             insert(&t, NOON, "stopped", &format!("user{n}"), "").unwrap();
             keep_newest(&t, 20).unwrap();
@@ -115,8 +116,8 @@ mod tests {
 
     #[test]
     fn the_oldest_hundred_go_first() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         (0..150).for_each(|n| queue(&t, NOON, "stopped", &format!("user{n}"), "").unwrap());
         let first = accounts(&t);
         assert_eq!((first.len(), first[0].as_str(), first[99].as_str()), (100, "user0", "user99"));
@@ -124,13 +125,12 @@ mod tests {
 
     #[test]
     fn what_was_sent_a_month_ago_is_forgotten_and_what_waits_is_not() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         queue(&t, NOON, "stopped", "sent", "").unwrap();
         mark(&t, t.last_insert_rowid(), Some(NOON)).unwrap();
         queue(&t, NOON, "stopped", "waits", "").unwrap();
-        let rows =
-            |t: &Transaction| t.query_row("SELECT count(*) FROM notice", [], |r| r.get::<_, i64>(0)).unwrap();
+        let rows = |t: &Unit| t.query_row("SELECT count(*) FROM notice", [], |r| r.get::<_, i64>(0)).unwrap();
         prune(&t, NOON + 30 * 86_400).unwrap();
         assert_eq!(rows(&t), 2);
         prune(&t, NOON + 30 * 86_400 + 1).unwrap();

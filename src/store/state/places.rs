@@ -4,12 +4,13 @@
 //! the rows of one country, however long the span. Outsiders cannot choose these rows: only who knows a
 //! password makes one. A thief who has one can make many, so both tables are capped, the latest stay.
 
+use super::Unit;
 use super::names::{Seen, numbers};
 use super::rollups::Retention;
 use crate::clock::Seconds;
 use crate::country::Country;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension, Result, ToSql, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, ToSql, params};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Rows of each of the two tables.
@@ -93,7 +94,7 @@ fn since_in(last: i64, blob: &[u8], day: i64) -> u64 {
 
 /// Adds so many good logins of this day.
 pub(super) fn add(
-    t: &Transaction,
+    t: &Unit,
     table: Table,
     (country, who): (&str, &dyn ToSql),
     (day, n): (i64, i64),
@@ -474,14 +475,14 @@ const NEXT_COUNTRY: &str = "SELECT country FROM login_place WHERE country > ?1 O
 
 /// Forgets what was not used for as long as days are kept, and the oldest beyond the cap; `piece` rows of each
 /// table at once.
-pub(super) fn prune(t: &Transaction, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
+pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
     for table in [Table::Accounts, Table::Networks] {
         prune_to(t, table, now / 86_400 - retention.login_days, MOST, piece)?;
     }
     Ok(())
 }
 
-fn prune_to(t: &Transaction, table: Table, oldest: i64, most: i64, piece: i64) -> Result<()> {
+fn prune_to(t: &Unit, table: Table, oldest: i64, most: i64, piece: i64) -> Result<()> {
     let (name, column) = table.names();
     let forget = format!(
         "DELETE FROM {name} WHERE (country, {column}) IN

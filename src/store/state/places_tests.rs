@@ -72,11 +72,11 @@ proptest! {
 
 /// Accounts with numbers from 1, and where they logged in: account, country, days ago, how often.
 fn scene(names: &[&str], logins: &[(i64, &str, i64, i64)]) -> Connection {
-    let mut db = in_memory();
+    let db = in_memory();
     for name in names {
         db.execute("INSERT INTO account(name) VALUES (?1)", [name]).unwrap();
     }
-    let t = db.transaction().unwrap();
+    let t = Unit::begin(&db).unwrap();
     for (account, country, ago, n) in logins {
         add(&t, Table::Accounts, (country, account), (TODAY - ago, *n), (TODAY, 35)).unwrap();
     }
@@ -232,13 +232,13 @@ fn whoever_may_see_a_few_accounts_alone_is_told_of_as_many_of_them_as_there_are(
 
 #[test]
 fn a_flood_of_networks_pushes_out_the_oldest_and_never_stays_over_the_cap() {
-    let mut db = in_memory();
-    let t = db.transaction().unwrap();
+    let db = in_memory();
+    let t = Unit::begin(&db).unwrap();
     for n in 0..100i64 {
         let network = format!("10.0.{n}.0/24");
         add(&t, Table::Networks, ("DE", &network), (TODAY - 100 + n, 1), (TODAY, 35)).unwrap();
     }
-    let left = |t: &Transaction| -> (i64, i64) {
+    let left = |t: &Unit| -> (i64, i64) {
         let sql = "SELECT count(*), min(last) FROM login_network";
         t.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     };

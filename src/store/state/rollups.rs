@@ -32,14 +32,14 @@
 
 use super::names::{self, Names};
 use super::places::{self, Table};
-use super::{activity, figures, held, known_networks};
+use super::{Unit, activity, figures, held, known_networks};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, MessageId, Service};
 use crate::settings::Settings;
 use crate::tally;
-use rusqlite::{Connection, OptionalExtension, Result, ToSql, Transaction, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Result, ToSql, params, params_from_iter};
 use std::collections::{BTreeMap, HashMap};
 
 /// How long figures are kept.
@@ -170,12 +170,12 @@ struct Counts {
 
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
 /// taken for now.
-pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds, retention: &Retention) -> Result<()> {
+pub fn fold(t: &Unit, file: &str, text: &str, now: Seconds, retention: &Retention) -> Result<()> {
     fold_within(t, file, text, now, retention, CAPS)
 }
 
 fn fold_within(
-    t: &Transaction,
+    t: &Unit,
     file: &str,
     text: &str,
     now: Seconds,
@@ -266,7 +266,7 @@ fn columns(entry: &tally::Entry) -> &'static [(&'static str, &'static str)] {
 
 /// Writes counts into the state, within the caps.
 struct Writer<'a> {
-    t: &'a Transaction<'a>,
+    t: &'a Unit<'a>,
     names: Names,
     caps: Caps,
     now: Seconds,
@@ -453,7 +453,7 @@ impl Writer<'_> {
     }
 }
 
-fn rows_of(t: &Transaction, table: &str, at: i64) -> Result<Room> {
+fn rows_of(t: &Unit, table: &str, at: i64) -> Result<Room> {
     let kept = t
         .prepare_cached("SELECT n, idle FROM room WHERE name = ?1 AND at = ?2")?
         .query_row(params![table, at], |row| Ok(Room { all: row.get(0)?, idle: row.get(1)? }))
@@ -473,11 +473,11 @@ const MONTH: ByAccount = ByAccount { name: "account_month", span: "month", room:
 
 /// Forgets what is older than it is kept for, and names that no row speaks of any more; so much that it is done
 /// in a moment, and the rest in the next minutes.
-pub fn prune(t: &Transaction, now: Seconds, retention: &Retention) -> Result<()> {
+pub fn prune(t: &Unit, now: Seconds, retention: &Retention) -> Result<()> {
     prune_piece(t, now, retention, PIECE)
 }
 
-fn prune_piece(t: &Transaction, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
+fn prune_piece(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
     let today = now / 86_400;
     let by_account = "account, country, service";
     let by_country = "direction, service, country, verdict";

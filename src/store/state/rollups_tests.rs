@@ -22,7 +22,7 @@ fn login(account: &str) -> String {
 }
 
 fn fold_one(db: &mut Connection, file: &str, text: &str, caps: Caps) {
-    let t = db.transaction().unwrap();
+    let t = Unit::begin(db).unwrap();
     fold_within(&t, file, text, NOON, &kept(), caps).unwrap();
     t.commit().unwrap();
 }
@@ -299,7 +299,7 @@ fn what_is_older_than_it_is_kept_for_is_forgotten_with_the_names_that_only_it_kn
     let mut db = in_memory();
     fold_one(&mut db, "fold-1", &(login("alice@example.test") + &success("carol@example.test")), CAPS);
     let later = |days: i64| NOON + days * 86_400;
-    let t = db.transaction().unwrap();
+    let t = Unit::begin(&db).unwrap();
     prune(&t, later(35), &kept()).unwrap();
     assert_eq!(number(&t, "SELECT count(*) FROM account"), 2);
     assert_eq!(number(&t, "SELECT count(*) FROM account_day"), 2);
@@ -336,7 +336,7 @@ fn the_settings_say_how_long_figures_are_kept() {
     fold_one(&mut db, "fold-1", &(success("alice@example.test") + &line(NOON, refused)), CAPS);
     let short = Retention { activity_days: 3, login_days: 7, login_months: 1, traffic_days: 10 };
     let left = |days: i64, db: &mut Connection| {
-        let t = db.transaction().unwrap();
+        let t = Unit::begin(db).unwrap();
         prune(&t, NOON + days * 86_400, &short).unwrap();
         let tables = ["account_day", "login_day", "login_place", "account_month", "traffic_hour"];
         tables.map(|table| number(&t, &format!("SELECT count(*) > 0 FROM {table}")))
@@ -352,7 +352,7 @@ fn a_minute_removes_a_piece_and_the_next_one_the_rest() {
     let mut db = in_memory();
     let text: String = (0..100).map(|n| success(&format!("user{n}"))).collect();
     fold_one(&mut db, "fold-1", &text, CAPS);
-    let t = db.transaction().unwrap();
+    let t = Unit::begin(&db).unwrap();
     for left in [70, 40, 10, 0, 0] {
         prune_piece(&t, NOON + 36 * 86_400, &kept(), 30).unwrap();
         assert_eq!(number(&t, "SELECT count(*) FROM account_day"), left);
@@ -364,7 +364,7 @@ fn a_minute_removes_a_piece_and_the_next_one_the_rest() {
 fn a_number_is_not_given_away_while_rows_speak_of_it() {
     let mut db = in_memory();
     fold_one(&mut db, "fold-1", &login("nobody@example.test"), CAPS);
-    let t = db.transaction().unwrap();
+    let t = Unit::begin(&db).unwrap();
     for day in 0..=60 {
         prune(&t, NOON + day * 86_400, &kept()).unwrap();
         let orphans = "SELECT count(*) FROM account_day WHERE account NOT IN (SELECT id FROM account)";

@@ -1,10 +1,11 @@
 //! Windows and stops of senders.
 
+use super::Unit;
 use crate::account::Account;
 use crate::clock::Seconds;
 use crate::decide::send::SenderState;
 use crate::decide::window::Window;
-use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 /// Most senders that are kept. Names come from logins that succeeded or from local users, so outsiders
 /// cannot fill this; the cap is against our own mistakes.
@@ -84,7 +85,7 @@ pub fn newest_stops(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Stop
 }
 
 /// Keeps the window with the newest message in it.
-pub fn keep_window(t: &Transaction, account: &Account, window: &Window, now: Seconds) -> Result<()> {
+pub fn keep_window(t: &Unit, account: &Account, window: &Window, now: Seconds) -> Result<()> {
     t.prepare_cached(
         "INSERT INTO sender(account, window, last) VALUES (?1, ?2, ?3)
          ON CONFLICT(account) DO UPDATE SET window = excluded.window, last = excluded.last",
@@ -94,13 +95,13 @@ pub fn keep_window(t: &Transaction, account: &Account, window: &Window, now: Sec
 }
 
 /// Remembers that the administrator was told about this sender.
-pub fn keep_told(t: &Transaction, account: &Account, told_until: Seconds) -> Result<()> {
+pub fn keep_told(t: &Unit, account: &Account, told_until: Seconds) -> Result<()> {
     t.execute("UPDATE sender SET told_until = ?2 WHERE account = ?1", params![account.name(), told_until])?;
     Ok(())
 }
 
 /// Stops the account.
-pub fn keep_stop(t: &Transaction, stop: &Stop) -> Result<()> {
+pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
     t.execute(
         "INSERT OR REPLACE INTO stop(account, since, until, reason, detail, reference, refused, last)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -120,7 +121,7 @@ pub fn keep_stop(t: &Transaction, stop: &Stop) -> Result<()> {
 
 /// Counts one more message of a stopped account. Its end never moves away; it comes nearer where the clock
 /// was set back.
-pub fn count_refused(t: &Transaction, account: &Account, until: Seconds, now: Seconds) -> Result<()> {
+pub fn count_refused(t: &Unit, account: &Account, until: Seconds, now: Seconds) -> Result<()> {
     t.prepare_cached(
         "UPDATE stop SET refused = refused + 1, last = ?2, until = min(until, ?3) WHERE account = ?1",
     )?
@@ -130,7 +131,7 @@ pub fn count_refused(t: &Transaction, account: &Account, until: Seconds, now: Se
 
 /// Lifts the stop and forgets what was sent, so that the account can send its whole limit again at once.
 /// Tells whether there was a stop.
-pub fn release(t: &Transaction, account: &Account) -> Result<bool> {
+pub fn release(t: &Unit, account: &Account) -> Result<bool> {
     t.execute("UPDATE sender SET window = x'', told_until = NULL WHERE account = ?1", [account.name()])?;
     Ok(t.execute("DELETE FROM stop WHERE account = ?1", [account.name()])? > 0)
 }
@@ -153,11 +154,11 @@ pub fn release_matching(
 }
 
 /// Forgets senders that were quiet for two days, stops that ended a month ago, and what is over the cap.
-pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
+pub fn prune(t: &Unit, now: Seconds) -> Result<()> {
     prune_to(t, now, MOST_SENDERS)
 }
 
-fn prune_to(t: &Transaction, now: Seconds, most: i64) -> Result<()> {
+fn prune_to(t: &Unit, now: Seconds, most: i64) -> Result<()> {
     t.execute(
         "DELETE FROM sender WHERE last < ?1 AND coalesce(told_until, 0) < ?2",
         [now - 2 * 86_400, now],
@@ -215,8 +216,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_sender_is_what_is_gathered() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         keep_window(&t, &alice(), &window_of(3), NOON).unwrap();
         keep_told(&t, &alice(), NOON + 60).unwrap();
         keep_window(&t, &alice(), &window_of(4), NOON).unwrap();
@@ -240,8 +241,8 @@ mod tests {
 
     #[test]
     fn a_refused_message_is_counted_and_moves_the_end_nearer_or_not_at_all() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         keep_stop(&t, &stop("alice@example.test", NOON + 600)).unwrap();
         let end = || stop_of(&t, &alice()).unwrap().map(|s| (s.until, s.refused, s.last)).unwrap();
         count_refused(&t, &alice(), NOON + 9999, NOON + 1).unwrap();
@@ -252,8 +253,8 @@ mod tests {
 
     #[test]
     fn a_release_leaves_the_whole_limit_and_touches_nobody_else() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for account in ["alice@example.test", "bob@example.test"] {
             let account: Account = account.parse().unwrap();
             keep_window(&t, &account, &window_of(150), NOON).unwrap();
@@ -271,8 +272,8 @@ mod tests {
 
     #[test]
     fn only_stops_in_force_are_listed_newest_first() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         keep_stop(&t, &stop("over", NOON)).unwrap();
         keep_stop(&t, &Stop { since: NOON - 9, ..stop("older", NOON + 1) }).unwrap();
         keep_stop(&t, &stop("newer", NOON + 1)).unwrap();
@@ -282,8 +283,8 @@ mod tests {
 
     #[test]
     fn what_is_quiet_for_long_is_forgotten_and_what_still_binds_is_not() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         let two_days = 2 * 86_400;
         for (name, last) in [("quiet", NOON), ("lately", NOON + 1), ("told", NOON)] {
             let account: Account = name.parse().unwrap();
@@ -303,8 +304,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_senders_is_cut_to_the_cap_and_the_latest_stay() {
-        let mut db = in_memory();
-        let t = db.transaction().unwrap();
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
         for n in 0..500 {
             let account: Account = format!("user{n}").parse().unwrap();
             keep_window(&t, &account, &window_of(1), NOON + n).unwrap();
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_forged_row_is_an_error_or_a_value_and_never_a_panic() {
-        let mut db = in_memory();
+        let db = in_memory();
         for forged in [
             "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 'text', 'never', x'00')",
             "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', zeroblob(99999), 0, NULL)",
@@ -327,7 +328,7 @@ mod tests {
             "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0)",
         ] {
             db.execute(forged, []).unwrap();
-            let t = db.transaction().unwrap();
+            let t = Unit::begin(&db).unwrap();
             let _ = gather(&t, &alice());
             let _ = count_refused(&t, &alice(), NOON, NOON);
             let _ = stops(&t, NOON);
