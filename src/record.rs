@@ -4,6 +4,7 @@
 use crate::account::Account;
 use crate::address::{Address, AddressClass, Network};
 use crate::call::{self, Call};
+use crate::clock::readable;
 use crate::country::Country;
 use crate::decide::login::LoginFacts;
 use crate::decide::send::{Record, SendDecision};
@@ -14,8 +15,9 @@ use crate::log;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Send, Service};
 use crate::settings::Settings;
 use crate::sources::{self, Told};
-use crate::store::state::{self, activity, held, notices, senders};
+use crate::store::state::{self, activity, held, notices, senders, sightings};
 use crate::tally::{self, Kind};
+use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
 use rusqlite::Transaction;
 use std::borrow::Cow;
@@ -102,8 +104,55 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
         message: None,
     };
     match told {
-        Told::Failed => about.tally(call, Kind::Failure, "failed", &Reason::Ended),
+        Told::Failed => {
+            about.tally(call, Kind::Failure, "failed", &Reason::Ended);
+            learn(call, outcome, settings);
+        }
         _ => about.tally(call, Kind::Success, "allow", &Reason::Ended),
+    }
+}
+
+/// Learns from a login that failed.
+fn learn(call: &Call, outcome: &Outcome, settings: &Settings) {
+    let Some(address) = outcome.address.filter(|a| call.records && gather::teaches(call, settings, *a))
+    else {
+        return;
+    };
+    let failed = sightings::Failed {
+        account: outcome.account.as_ref(),
+        address,
+        guess: outcome.guess,
+        mail_service: gather::mail_service(call, address),
+    };
+    let got_in_since = |since| tally::somebody_succeeded_since(&call.paths, since);
+    let learned = call
+        .with_state(|state| state.write(|t| sightings::learn(t, &failed, settings, call.now, &got_in_since)));
+    match learned {
+        Ok(news) => tell_news(call, outcome, &news),
+        Err(error) => state::mark_trouble(call, &error),
+    }
+}
+
+/// What was learned is told in the log; the administrator finds it in the lists, too.
+fn tell_news(call: &Call, outcome: &Outcome, news: &sightings::News) {
+    let line = |event| {
+        log::Line::new(log::Severity::Notice, event)
+            .field("service", outcome.service.name())
+            .maybe("address", outcome.address)
+            .maybe("account", outcome.account.as_ref())
+    };
+    for sighting in &news.marked {
+        let line = line("attack_network").field("network", &sighting.network).field("why", &sighting.why);
+        line.field("until", readable(sighting.until)).send(&call.paths, call.program);
+    }
+    if let Some(until) = news.burst_until {
+        line("burst").field("until", readable(until)).send(&call.paths, call.program);
+    }
+    if let Some(until) = news.guarded_until {
+        line("mailbox_guarded").field("until", readable(until)).send(&call.paths, call.program);
+    }
+    if news.outage {
+        trouble::mark(call, Trouble::LoginsFail, "owners fail from where they are known, and nobody gets in");
     }
 }
 

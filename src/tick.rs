@@ -13,13 +13,14 @@ use crate::call::Call;
 use crate::error::Result;
 use crate::folders;
 use crate::gather;
+use crate::guess;
 use crate::log::{Line, Severity};
 use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
 use crate::server_country;
 use crate::store::settings::SettingsStore;
-use crate::store::state::{self, State, held, notices, rollups, senders};
+use crate::store::state::{self, State, held, notices, rollups, senders, sightings};
 use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -127,7 +128,7 @@ pub fn in_keeper(call: &Call) -> Done {
         let Some(_lock) = only_one::lock(&call.paths, Duration::ZERO)? else {
             return Ok(Done::default());
         };
-        Ok(parts(call, &[fold::fold_tally, release_whitelisted, tidy]))
+        Ok(parts(call, &[renew_key, fold::fold_tally, release_whitelisted, tidy]))
     };
     let mut done = Done::default();
     done.add(work());
@@ -162,7 +163,7 @@ pub fn publish_where_needed(call: &Call) -> Result<Done> {
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
 fn work(call: &Call, of_root: Vec<String>) -> Done {
     end_after(LONGEST);
-    let done = parts(call, &[fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
+    let done = parts(call, &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
     if !all.is_empty() {
         trouble::mark(call, Trouble::Tick, &all.join(" "));
@@ -187,12 +188,17 @@ fn release_whitelisted(call: &Call) -> Result<Done> {
     Ok(Done::telling([format!("{n} stops were lifted, since their accounts are on the whitelist.")]))
 }
 
+fn renew_key(call: &Call) -> Result<Done> {
+    guess::renew_key(&call.paths, call.now).map(|()| Done::default())
+}
+
 fn tidy(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
     let forgotten = state.write(|t| {
         senders::prune(t, call.now)?;
         notices::prune(t, call.now)?;
         rollups::prune(t, call.now)?;
+        sightings::prune(t, call.now)?;
         held::prune(t, call.now)
     })?;
     trouble::clear(&call.paths, FORGET_TROUBLE);

@@ -3,6 +3,7 @@
 //! Outsiders cannot choose these rows: only who knows the password makes one. A thief who has it can make many,
 //! so the networks of one mailbox are capped, the latest stay.
 
+use super::sightings;
 use crate::account::Account;
 use crate::address::Network;
 use crate::clock::Seconds;
@@ -43,7 +44,7 @@ pub(super) fn add(t: &Transaction, account: i64, network: &Network, day: i64, n:
          (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",
     )?
     .execute([account, MOST_OF_ONE])?;
-    Ok(())
+    sightings::note_good(t, network, day)
 }
 
 /// The networks of this mailbox, the latest first.
@@ -57,6 +58,20 @@ pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
         Ok(KnownNetwork { network: row.get(0)?, first: day(1)?, last: day(2)?, n: row.get(3)? })
     })?
     .collect()
+}
+
+/// Whether the mailbox was used well from this network, or from any at all, before today: a thief who guessed a
+/// password a minute ago is nobody's old friend.
+pub(super) fn knows(
+    db: &Connection,
+    account: &Account,
+    network: Option<&Network>,
+    now: Seconds,
+) -> Result<bool> {
+    let sql = "SELECT 1 FROM known_network k JOIN account a ON a.id = k.account
+               WHERE a.name = ?1 AND (?2 IS NULL OR k.network = ?2) AND k.first < ?3 AND k.last >= ?3 - ?4";
+    let network = network.map(ToString::to_string);
+    db.prepare_cached(sql)?.exists(params![account.name(), network, now / 86_400, DAYS])
 }
 
 /// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap.

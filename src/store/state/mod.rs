@@ -18,6 +18,7 @@ pub mod known_networks;
 pub mod notices;
 pub mod rollups;
 pub mod senders;
+pub mod sightings;
 mod upkeep;
 
 pub use access::give_access;
@@ -53,7 +54,8 @@ const CACHE: u32 = 12 * 1024;
 pub const VERSION: i64 = 1;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+pub const SCHEMA: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-attack.sql")];
 
 /// The open state, with the right to work on it.
 pub struct State {
