@@ -4,6 +4,7 @@
 
 mod sandbox;
 
+mod attack;
 mod broken;
 mod chain;
 mod gate;
