@@ -38,6 +38,7 @@ pub fn login(
         service: login.service,
         door: login.door,
         message: None,
+        by_mail_service: facts.cloud_mail_client,
     };
     // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
@@ -102,6 +103,7 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
         service: outcome.service,
         door: outcome.door,
         message: None,
+        by_mail_service: outcome.address.is_some_and(|a| gather::mail_service(call, a).is_some()),
     };
     match told {
         Told::Failed => {
@@ -193,6 +195,8 @@ pub struct About<'a> {
     service: Service,
     door: Door,
     message: Option<(&'a MessageId, u32)>,
+    /// Whether a mail service logs in for its users from there.
+    by_mail_service: bool,
 }
 
 impl<'a> About<'a> {
@@ -206,6 +210,7 @@ impl<'a> About<'a> {
             service: if send.address.is_none() { Service::Local } else { Service::Smtp },
             door: send.door,
             message: send.message.as_ref().map(|message| (message, send.recipients)),
+            by_mail_service: false,
         }
     }
 
@@ -251,10 +256,12 @@ impl<'a> About<'a> {
         tally::append(call, &line);
     }
 
-    /// A success makes the network known as one of the account's. Networks near by are everybody's.
+    /// A success makes the network known as one of the account's. Networks near by are everybody's; of a mail service
+    /// that logs in for its users only the wide one counts, since each login may come from another of its machines.
     fn network_to_know(&self, kind: Kind) -> Option<Network> {
-        let public = self.address.filter(|a| a.class() == AddressClass::Public);
-        public.filter(|_| kind == Kind::Success).map(Network::around)
+        let public = self.address.filter(|a| a.class() == AddressClass::Public && kind == Kind::Success);
+        let known = if self.by_mail_service { Network::widely_around } else { Network::around };
+        public.map(known)
     }
 
     fn log(&self, call: &Call, event: &str, reason: &Reason, reference: Option<&Reference>) {

@@ -200,7 +200,7 @@ settings! {
         "An address is marked when logins from it failed for so many different mailboxes within a week, and nobody is known to log in well from its network.";
     attack_days: i64 = 7, Accepts::Number(1, 90),
         "Days of an attack network",
-        "How many days a network stays marked after the last failure that fired.";
+        "How many days a network stays marked after the last failure that fired; an address in a network from which somebody is known to log in well stays marked for one.";
     burst_rule: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
         "Bursts of failures",
         "Refuses an address for a while after many failed logins: off, monitor or enforce. A mailbox's own known networks pass.";

@@ -8,8 +8,8 @@
 //! - **Mailboxes** that failed. A household has a few.
 //! - **Attacking addresses** of a network.
 //!
-//! Failures of a mailbox from a network that it was used well from count a fifth: its owner has changed a password
-//! more often than anybody has guessed one from there.
+//! Failures of a mailbox from a network that it was used well from count a fifth, the first three different ones of a day:
+//! its owner has changed a password more often than anybody has guessed one from there.
 
 use crate::address::{Address, Network};
 use crate::clock::Seconds;
@@ -31,6 +31,10 @@ const DAY: Seconds = 86_400;
 
 /// How much a failure weighs, and one from a network that its mailbox was used well from.
 const WEIGHTS: (i64, i64) = (5, 1);
+
+/// Guesses at a mailbox from one address within a day that its owner may need, where he is known: an old password, and
+/// what comes to mind. From the next on he is a stranger.
+pub const OWNERS_GUESSES: usize = 3;
 
 /// A failure as it is remembered: hashes, and no names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +83,7 @@ impl Failures {
         let now = failure.at;
         self.0.iter_mut().for_each(|f| f.at = f.at.min(now));
         self.0.retain(|f| now - f.at < REMEMBERED);
-        let same = |f: &Failure| (f.what, f.guess) == (failure.what, failure.guess) && now - f.at < DAY;
-        if self.0.iter().any(same) {
+        if self.has(&failure) {
             return false;
         }
         if self.0.len() >= MOST {
@@ -90,10 +93,23 @@ impl Failures {
         true
     }
 
+    /// Whether the same was tried within a day before.
+    pub fn has(&self, failure: &Failure) -> bool {
+        let same = |f: &Failure| {
+            (f.what, f.guess) == (failure.what, failure.guess) && (0..DAY).contains(&(failure.at - f.at))
+        };
+        self.0.iter().any(same)
+    }
+
     /// Distinct failures within so many seconds, each by its weight.
     pub fn within(&self, seconds: Seconds, now: Seconds) -> i64 {
         let lately = self.0.iter().filter(|f| now - f.at < seconds);
         lately.map(|f| if f.known { WEIGHTS.1 } else { WEIGHTS.0 }).sum::<i64>() / WEIGHTS.0
+    }
+
+    /// Different guesses at one mailbox within a day.
+    pub fn guesses_at(&self, mailbox: u16, now: Seconds) -> usize {
+        self.0.iter().filter(|f| f.what == mailbox && now - f.at < DAY).count()
     }
 
     /// Different mailboxes (or networks) within so many seconds, those apart that are known there.
@@ -194,12 +210,15 @@ pub fn is_under_attack(failures: &Failures, settings: &Settings, now: Seconds) -
     from(HOUR) >= settings.guard_networks || from(DAY) >= 3 * settings.guard_networks
 }
 
-/// Mailboxes that fail from where they were used well, within [`OUTAGE_WITHIN`], that make one ask whether anybody
+/// Networks from which owners fail who are known there, within [`OUTAGE_WITHIN`], that make one ask whether anybody
 /// at all gets in.
-pub const OUTAGE_MAILBOXES: i64 = 5;
+pub const OUTAGE_NETWORKS: i64 = 5;
 
-/// See [`OUTAGE_MAILBOXES`]; in seconds.
+/// See [`OUTAGE_NETWORKS`]; in seconds.
 pub const OUTAGE_WITHIN: Seconds = 120;
+
+/// An outage needs that nobody logged in well for so long, in seconds: at night logins are few.
+pub const OUTAGE_SILENCE: Seconds = 300;
 
 /// For how long nothing is learned then, in seconds, unless somebody gets in meanwhile.
 pub const OUTAGE_LASTS: Seconds = 300;
@@ -207,7 +226,7 @@ pub const OUTAGE_LASTS: Seconds = 300;
 /// Whether so many owners fail at once, from where they are known, that the server itself may be at fault: its
 /// database of passwords is down.
 pub fn may_be_an_outage(owners: &Failures, now: Seconds) -> bool {
-    owners.different_within(OUTAGE_WITHIN, now) >= OUTAGE_MAILBOXES
+    owners.different_within(OUTAGE_WITHIN, now) >= OUTAGE_NETWORKS
 }
 
 #[cfg(test)]

@@ -316,8 +316,8 @@ fn mailbox_guard(case: &Case) -> Finding {
             Finding::Pass(Reason::NotConcerned("this door does not know the account"))
         }
         None => Finding::Pass(Reason::NotConcerned("the mailbox is not under attack")),
-        Some(_) if learned.known_here => Finding::Pass(Reason::KnownNetwork),
         Some(_) if case.facts.cloud_mail_client => Finding::Pass(Reason::CloudMailClient),
+        Some(_) if learned.known_here => Finding::Pass(Reason::KnownNetwork),
         Some(_) if !learned.knows_networks => {
             Finding::Pass(Reason::NotConcerned("no network of the mailbox is known yet"))
         }

@@ -43,11 +43,7 @@ fn the_tenth_guess_from_an_address_refuses_it_for_an_hour_and_an_old_password_do
         fails(&sandbox, ALICE, AMERICAN, &format!("guess {n}"));
     }
     assert!(!passes(&sandbox, ALICE, AMERICAN) && !passes(&sandbox, BOB, AMERICAN));
-    assert_eq!(
-        sandbox.auth(AMERICAN).split(' ').next(),
-        Some("deny"),
-        "also where nobody knows the account"
-    );
+    assert_eq!(sandbox.auth(AMERICAN).split(' ').next(), Some("deny"), "also where nobody knows the account");
     assert!(passes(&sandbox, ALICE, "198.51.100.10"), "a neighbour");
     assert_eq!(sandbox.logged("event=burst "), 1);
     sandbox.wait(3599);

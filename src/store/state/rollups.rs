@@ -3,7 +3,7 @@
 //! Sizes are bounded because outsiders choose names and places: names beyond [`MOST_ACCOUNTS`] and rows
 //! beyond [`MOST_ROWS_A_DAY`] are counted under "everybody else" (account 0).
 
-use super::{held, known_networks};
+use super::{held, known_networks, sightings};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -68,6 +68,10 @@ fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps
         }
     }
     held::keep_late(t, &late)?;
+    let succeeded = text.lines().filter_map(tally::parse).filter(|e| e.kind == tally::Kind::Success.name());
+    if let Some(last) = succeeded.map(|e| e.at.min(now)).max() {
+        sightings::note_success(t, last)?;
+    }
     counts.write(t, caps)
 }
 

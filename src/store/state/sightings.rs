@@ -29,6 +29,8 @@ const MOST_ATTACKING: i64 = 1000;
 
 const DAY: Seconds = 86_400;
 
+const FAILURES: &str = "SELECT failures, 0 FROM source WHERE source = ?1";
+
 /// A login that failed.
 #[derive(Clone, Debug)]
 pub struct Failed<'a> {
@@ -71,8 +73,8 @@ pub struct News {
     pub outage: bool,
 }
 
-/// Learns from a failed login. `got_in_since`: whether anybody at all logged in well since then; asked where many
-/// owners fail at once.
+/// Learns from a failed login. `got_in_since`: whether anybody at all logged in well since then, as far as that is not
+/// folded yet; asked where many owners fail at once.
 pub fn learn(
     t: &Transaction,
     failed: &Failed,
@@ -125,26 +127,42 @@ impl<'a> Scene<'a> {
 
     /// When owners fail from where they are known and nobody gets in, the server's own passwords are out of reach.
     fn is_outage(&self, got_in_since: &dyn Fn(Seconds) -> bool) -> Result<bool> {
+        let last: Option<Seconds> = self.meta("last_success")?;
+        let last = last.filter(|last| *last <= self.now);
+        let got_in_since = |since| last.is_some_and(|last| last >= since) || got_in_since(since);
         let began = self.outage()?.map(|until| until - attack::OUTAGE_LASTS);
         if let Some(began) = began {
-            if !got_in_since(began - attack::OUTAGE_WITHIN) {
+            if !got_in_since(began - attack::OUTAGE_SILENCE) {
                 return Ok(true);
             }
             self.keep_meta("outage_until", &0)?;
         }
-        if !self.known_here {
+        // A telephone that tries its old password all day says nothing of the server.
+        if !self.known_here || self.is_repeated()? {
             return Ok(false);
         }
         let kept: Option<Vec<u8>> = self.meta("owners_failed")?;
         let mut owners = Failures::read(&kept.unwrap_or_default());
-        owners.add(Failure { at: self.now, what: self.mailbox(), guess: short(self.now / 60), known: false });
+        // By networks, since somebody who reads ten mailboxes fails ten times where he has changed his provider's password.
+        let from = self.hash.short(self.place().as_bytes());
+        owners.add(Failure { at: self.now, what: from, guess: short(self.now / 60), known: false });
         self.keep_meta("owners_failed", &owners.to_bytes())?;
         let is_outage =
-            attack::may_be_an_outage(&owners, self.now) && !got_in_since(self.now - attack::OUTAGE_WITHIN);
+            attack::may_be_an_outage(&owners, self.now) && !got_in_since(self.now - attack::OUTAGE_SILENCE);
         if is_outage {
             self.keep_meta("outage_until", &(self.now + attack::OUTAGE_LASTS))?;
         }
         Ok(is_outage)
+    }
+
+    fn is_repeated(&self) -> Result<bool> {
+        let Some(own) = attack::sources(self.failed.address).into_iter().next() else { return Ok(false) };
+        let (failures, _) = failures_of(self.t, FAILURES, &own.to_string())?;
+        Ok(failures.has(&self.failure(self.known_here)))
+    }
+
+    fn failure(&self, known: bool) -> Failure {
+        Failure { at: self.now, what: self.mailbox(), guess: self.guess(), known }
     }
 
     fn outage(&self) -> Result<Option<Seconds>> {
@@ -174,7 +192,7 @@ impl<'a> Scene<'a> {
             return Ok(None);
         }
         let (mut failures, guarded) =
-            self.failures_of("SELECT failures, until FROM guard WHERE account = ?1", account.name())?;
+            failures_of(self.t, "SELECT failures, until FROM guard WHERE account = ?1", account.name())?;
         let from = self.hash.long(self.place().as_bytes());
         let new = Failure { at: self.now, what: short(from >> 16), guess: short(from), known: false };
         let is_news = failures.add(new);
@@ -201,30 +219,21 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn failures_of(&self, sql: &str, key: &str) -> Result<(Failures, Seconds)> {
-        let row = |row: &rusqlite::Row| {
-            let kept: Vec<u8> = row.get(0).unwrap_or_default();
-            Ok((Failures::read(&kept), row.get(1).unwrap_or(0)))
-        };
-        Ok(self.t.prepare_cached(sql)?.query_row([key], row).optional()?.unwrap_or_default())
-    }
-
     /// Counts the failure within its address and the networks around it.
     fn sources(&self, news: &mut News) -> Result<()> {
         let all = attack::sources(self.failed.address);
         let Some((own, around)) = all.split_first() else { return Ok(()) };
         let widest = all.last().unwrap_or(own).to_string();
         // Nobody rents the machines of a mail service that logs in for its users: what fails there are its users.
-        let is_mail_service = self.failed.mail_service.is_some();
-        let Some(failures) = self.count_within(own, &widest, self.known_here || is_mail_service)? else {
+        if self.failed.mail_service.is_some() {
             return Ok(());
-        };
+        }
+        let known = self.known_here
+            && is_owners_own(&failures_of(self.t, FAILURES, &own.to_string())?.0, self.mailbox(), self.now);
+        let Some(failures) = self.count_within(own, &widest, known)? else { return Ok(()) };
         let found = attack::of_address(&failures, self.good_here, self.settings, self.now);
         if found.is_burst {
             news.burst_until = self.refuse(own)?;
-        }
-        if is_mail_service {
-            return Ok(());
         }
         if found.is_attacking {
             self.note_attacking(own)?;
@@ -232,12 +241,14 @@ impl<'a> Scene<'a> {
         if let Some(attack) = found.attack {
             let alone = self.good_here || matches!(attack, Attack::Mailboxes(_));
             let network = if alone { *own } else { Network::around(self.failed.address) };
-            news.marked.extend(self.mark(&network, attack)?);
+            // Where honest people are, an address is shared or changes hands.
+            let days = if self.good_here { 1 } else { self.settings.attack_days };
+            news.marked.extend(self.mark(&network, attack, days)?);
         }
         for network in around {
             let failures = match network == own {
                 true => Some(failures.clone()),
-                false => self.count_within(network, &widest, self.known_here)?,
+                false => self.count_within(network, &widest, known)?,
             };
             let good_there = is_good(self.t, network, self.now)?;
             let attacking = self.attacking_in(network, &widest)?;
@@ -249,7 +260,7 @@ impl<'a> Scene<'a> {
                 self.now,
             );
             if let Some(attack) = found {
-                news.marked.extend(self.mark(network, attack)?);
+                news.marked.extend(self.mark(network, attack, self.settings.attack_days)?);
             }
         }
         Ok(())
@@ -258,9 +269,8 @@ impl<'a> Scene<'a> {
     /// Adds the failure to a source; none where it says nothing new.
     fn count_within(&self, source: &Network, widest: &str, known: bool) -> Result<Option<Failures>> {
         let key = source.to_string();
-        let (mut failures, _) = self.failures_of("SELECT failures, 0 FROM source WHERE source = ?1", &key)?;
-        let failure = Failure { at: self.now, what: self.mailbox(), guess: self.guess(), known };
-        if !failures.add(failure) {
+        let (mut failures, _) = failures_of(self.t, FAILURES, &key)?;
+        if !failures.add(self.failure(known)) {
             return Ok(None);
         }
         self.t
@@ -306,14 +316,14 @@ impl<'a> Scene<'a> {
         Ok(n)
     }
 
-    fn mark(&self, network: &Network, attack: Attack) -> Result<Option<Sighting>> {
+    fn mark(&self, network: &Network, attack: Attack, days: i64) -> Result<Option<Sighting>> {
         let (key, now) = (network.to_string(), self.now);
         let before = sighting_of(self.t, &key)?.filter(|s| s.until > now);
         let sighting = Sighting {
             network: key,
             since: before.as_ref().map_or(now, |s| s.since),
             last: now,
-            until: now + self.settings.attack_days * DAY,
+            until: now + days * DAY,
             why: attack.words(),
         };
         let Sighting { network, since, last, until, why } = &sighting;
@@ -329,15 +339,18 @@ struct Hash([u8; 16]);
 
 impl Hash {
     fn of_state(t: &Transaction) -> Result<Hash> {
-        let sql = "SELECT value FROM meta WHERE key = 'hash_key'";
-        let kept: Option<Vec<u8>> =
-            t.prepare_cached(sql)?.query_row([], |row| Ok(row.get(0).ok())).optional()?.flatten();
-        if let Some(Ok(key)) = kept.map(<[u8; 16]>::try_from) {
-            return Ok(Hash(key));
+        if let Some(hash) = Hash::kept(t)? {
+            return Ok(hash);
         }
         t.execute("INSERT OR REPLACE INTO meta VALUES ('hash_key', randomblob(16))", [])?;
-        let made: Vec<u8> = t.query_row(sql, [], |row| row.get(0))?;
-        Ok(Hash(<[u8; 16]>::try_from(made).unwrap_or_default()))
+        Ok(Hash::kept(t)?.unwrap_or(Hash([0; 16])))
+    }
+
+    fn kept(db: &Connection) -> Result<Option<Hash>> {
+        let sql = "SELECT value FROM meta WHERE key = 'hash_key'";
+        let kept: Option<Vec<u8>> =
+            db.prepare_cached(sql)?.query_row([], |row| Ok(row.get(0).ok())).optional()?.flatten();
+        Ok(kept.and_then(|key| key.try_into().ok()).map(Hash))
     }
 
     fn long(&self, bytes: &[u8]) -> i64 {
@@ -354,6 +367,11 @@ impl Hash {
 /// The last sixteen bits.
 fn short(number: i64) -> u16 {
     u16::try_from(number & 0xffff).unwrap_or_default()
+}
+
+/// Whether these failures of a source may be all of the mailbox's owner's own.
+fn is_owners_own(failures: &Failures, mailbox: u16, now: Seconds) -> bool {
+    failures.guesses_at(mailbox, now) < attack::OWNERS_GUESSES
 }
 
 /// Whether anybody was used well from this network before today.
@@ -375,6 +393,13 @@ pub(super) fn note_good(t: &Transaction, network: &Network, day: i64) -> Result<
         t.prepare_cached(sql)?.execute(params![network.to_string(), day])?;
     }
     Ok(())
+}
+
+/// Somebody logged in well at this time.
+pub(super) fn note_success(t: &Transaction, at: Seconds) -> Result<()> {
+    let sql = "INSERT INTO meta VALUES ('last_success', ?1)
+               ON CONFLICT DO UPDATE SET value = max(value, excluded.value)";
+    t.prepare_cached(sql)?.execute([at]).map(|_| ())
 }
 
 fn row(row: &rusqlite::Row) -> Result<Sighting> {
@@ -423,12 +448,28 @@ pub fn gather(
     if is_asked {
         let here = Network::around(address);
         if let Some(account) = account {
-            learned.known_here = known_networks::knows(db, account, Some(&here), now)?;
+            learned.known_here = known_networks::knows(db, account, Some(&here), now)?
+                && sources.first().is_none_or(|own| may_be_owner(db, account, own, now).unwrap_or(true));
             learned.knows_networks = known_networks::knows(db, account, None, now)?;
         }
         learned.good_here = is_good(db, &here, now)?;
     }
     Ok(learned)
+}
+
+/// Whether the mailbox was not guessed at from this source.
+fn may_be_owner(db: &Connection, account: &Account, source: &Network, now: Seconds) -> Result<bool> {
+    let Some(hash) = Hash::kept(db)? else { return Ok(true) };
+    let failures = failures_of(db, FAILURES, &source.to_string())?.0;
+    Ok(is_owners_own(&failures, hash.short(account.name().as_bytes()), now))
+}
+
+fn failures_of(db: &Connection, sql: &str, key: &str) -> Result<(Failures, Seconds)> {
+    let row = |row: &rusqlite::Row| {
+        let kept: Vec<u8> = row.get(0).unwrap_or_default();
+        Ok((Failures::read(&kept), row.get(1).unwrap_or(0)))
+    };
+    Ok(db.prepare_cached(sql)?.query_row([key], row).optional()?.unwrap_or_default())
 }
 
 fn until(db: &Connection, sql: &str, key: &str, now: Seconds) -> Result<Option<Seconds>> {

@@ -189,6 +189,21 @@ fn a_mail_service_counts_as_one_network_and_its_machines_are_never_marked() {
 }
 
 #[test]
+fn who_guesses_where_the_owner_is_known_is_a_stranger_from_the_fourth_guess_on() {
+    let mut server = Server::new().used_well(ALICE, "192.0.2.7").used_well("bob@example.test", "192.0.2.8");
+    let fired: Vec<u16> = (1..=20)
+        .filter(|guess| server.fails_at(NOON, ALICE, "192.0.2.7", Some(*guess)).burst_until.is_some())
+        .collect();
+    assert_eq!(fired, [13], "three weigh a fifth each, ten in full");
+    assert!(!server.learned(Some(ALICE), "192.0.2.7").known_here);
+    assert!(
+        server.learned(Some("bob@example.test"), "192.0.2.7").known_here,
+        "his neighbour is known all the same"
+    );
+    assert_eq!(server.learned(Some(ALICE), "192.0.2.9"), Learned::default(), "from another address she is");
+}
+
+#[test]
 fn when_owners_fail_at_home_and_nobody_gets_in_nothing_is_learned() {
     let mut server = Server::new();
     for n in 0..20 {
@@ -209,6 +224,28 @@ fn when_owners_fail_at_home_and_nobody_gets_in_nothing_is_learned() {
         .map(|guess| server.fails_at(NOON + 91, ALICE, "198.51.100.9", Some(guess)).burst_until.is_some())
         .collect();
     assert_eq!(after.iter().position(|b| *b), Some(9), "somebody got in: it is learned again");
+}
+
+#[test]
+fn a_success_that_is_folded_already_is_remembered() {
+    let mut server = Server::new();
+    for n in 0..20 {
+        server = server.used_well(&mailbox(n), &format!("192.0.{n}.7"));
+    }
+    let t = server.db.transaction().unwrap();
+    note_success(&t, NOON - 100).unwrap();
+    note_success(&t, NOON - 9000).unwrap();
+    t.commit().unwrap();
+    assert!((0..20).all(|n| !server.fails_at(NOON, &mailbox(n), &format!("192.0.{n}.7"), Some(n)).outage));
+}
+
+#[test]
+fn one_person_with_many_mailboxes_is_no_outage() {
+    let mut server = Server::new();
+    for n in 0..20 {
+        server = server.used_well(&mailbox(n), "192.0.2.7");
+    }
+    assert!((0..20).all(|n| !server.fails_at(NOON, &mailbox(n), "192.0.2.7", Some(n)).outage));
 }
 
 #[test]

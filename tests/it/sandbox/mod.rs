@@ -106,13 +106,31 @@ impl Sandbox {
         Sandbox { folder, log, now: AtomicI64::new(NOON) }
     }
 
+    /// The same with other places: networks, their countries, and the numbers of whose they are.
+    pub(crate) fn with_places(places: &[(&str, &str, u32)]) -> Sandbox {
+        let sandbox = Sandbox::without_data();
+        let asn = sandbox.path("asn.csv");
+        let range = |(network, _, number): &(&str, &str, u32)| {
+            let network: ipnet::IpNet = network.parse().unwrap();
+            format!("{},{},{number},AS{number}\n", network.network(), network.broadcast())
+        };
+        fs::write(&asn, places.iter().map(range).collect::<String>()).unwrap();
+        let countries: Vec<_> = places.iter().map(|(network, code, _)| (*network, *code)).collect();
+        sandbox.build_data_of(&countries, &[format!("--asn={}", asn.display())]);
+        sandbox
+    }
+
     fn build_data(&self) {
+        self.build_data_of(&COUNTRIES, &[]);
+    }
+
+    fn build_data_of(&self, countries: &[(&str, &str)], more: &[String]) {
         let mut writer = Writer::builder("Test-Country")
             .ip_version(IpVersion::V6)
             .ipv4_aliasing(Ipv4Aliasing::Disabled)
             .build_epoch(UNIX_EPOCH + Duration::from_secs(NOON.unsigned_abs() - 86_400))
             .build();
-        for (network, code) in COUNTRIES {
+        for (network, code) in countries {
             writer
                 .insert(network.parse::<ipnet::IpNet>().unwrap(), &BTreeMap::from([("country_code", code)]))
                 .unwrap();
@@ -120,7 +138,9 @@ impl Sandbox {
         let source = self.path("country.mmdb");
         fs::write(&source, writer.to_bytes().unwrap()).unwrap();
         let source = format!("--country={}", source.display());
-        self.postern(&["data", "build", &source, "--allow-small"]).succeeded();
+        let more = more.iter().map(String::as_str);
+        let words: Vec<&str> = ["data", "build", &source, "--allow-small"].into_iter().chain(more).collect();
+        self.postern(&words).succeeded();
     }
 
     /// A file below the sandbox's root.
