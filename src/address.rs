@@ -117,6 +117,14 @@ impl Network {
         }
     }
 
+    /// The wide network around the address: its /16, or /32 for IPv6.
+    pub fn widely_around(address: Address) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) => Network::new(IpNet::V4(Ipv4Net::new_assert(ip, 16))),
+            IpAddr::V6(ip) => Network::new(IpNet::V6(Ipv6Net::new_assert(ip, 32))),
+        }
+    }
+
     /// Whether the address lies in the network.
     pub fn contains(&self, address: Address) -> bool {
         self.0.contains(&address.ip())

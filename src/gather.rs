@@ -8,13 +8,14 @@ use crate::address::{Address, AddressClass, Network};
 use crate::call::Call;
 use crate::country::Country;
 use crate::decide::Fact;
-use crate::decide::login::{LoginFacts, LoginPolicy};
+use crate::decide::login::{Learned, LoginFacts, LoginPolicy, asks_what_was_learned};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
 use crate::networks::{NetworkInfo, Tag};
 use crate::policy::{Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::Settings;
+use crate::store::state::{self, sightings};
 use crate::trouble::{self, Trouble};
 use crate::verdict::Missing;
 use std::sync::Arc;
@@ -30,7 +31,52 @@ pub fn login(call: &Call, login: &Login) -> LoginFacts {
     let policy = ask(call, |questions| login_policy(questions, call, login, known));
     let cloud_mail_client =
         matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
-    LoginFacts { policy, country, cloud_mail_client }
+    let learned = learned(call, login, &policy);
+    LoginFacts { policy, country, cloud_mail_client, learned }
+}
+
+/// What failed logins have taught, where a rule asks for it.
+fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>) -> Fact<Learned> {
+    let (Fact::Known(policy), Some(address)) = (policy, login.address) else {
+        return Fact::Known(Learned::default());
+    };
+    let is_local = address.class() == AddressClass::Loopback || policy.own_address;
+    if is_local || !asks_what_was_learned(&policy.settings) {
+        return Fact::Known(Learned::default());
+    }
+    let account = login.account.as_ref();
+    let read = call.with_state(|state| {
+        state.read(|db| sightings::gather(db, account, address, &policy.settings, call.now))
+    });
+    read.map_or_else(
+        |error| {
+            state::mark_trouble(call, &error);
+            Fact::Missing(Missing::State)
+        },
+        Fact::Known,
+    )
+}
+
+/// Whether failures from this address teach anything: not those of the server itself, nor of an exempt address.
+pub fn teaches(call: &Call, settings: &Settings, address: Address) -> bool {
+    let is_exempt = || {
+        ask(call, |questions| {
+            let lengths = questions.head()?.exempt_lengths.clone();
+            questions.network(kind::EXEMPT_NETWORK, &lengths, address, call.now)
+        })
+    };
+    asks_what_was_learned(settings)
+        && address.class() != AddressClass::Loopback
+        && !is_own(settings, address)
+        && is_exempt() == Fact::Known(None)
+}
+
+/// The number of the mail service that logs in for its users from this address.
+pub fn mail_service(call: &Call, address: Address) -> Option<u32> {
+    match network(call, Some(address)) {
+        Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient) => Some(info.asn.unwrap_or(0)),
+        _ => None,
+    }
 }
 
 /// What is known about a message, the state apart.

@@ -24,6 +24,7 @@ pub mod request;
 // The page that runs it, and what it looks up.
 pub mod flow;
 pub mod gather;
+pub mod guess;
 pub mod networks;
 pub mod policy;
 

@@ -136,6 +136,11 @@ impl Paths {
         self.sockets().join("keeper.lock")
     }
 
+    /// Today's key by which guesses at passwords are told apart.
+    pub fn guess_key(&self) -> PathBuf {
+        self.sockets().join("guess-key")
+    }
+
     /// A folder that a setting names by its absolute path.
     pub fn at(&self, absolute: &str) -> PathBuf {
         self.root.join(absolute.trim_start_matches('/'))

@@ -4,6 +4,7 @@
 use crate::account::Account;
 use crate::address::{Address, AddressClass, Network};
 use crate::call::{self, Call};
+use crate::clock::readable;
 use crate::country::Country;
 use crate::decide::login::LoginFacts;
 use crate::decide::send::{Record, SendDecision};
@@ -14,8 +15,9 @@ use crate::log;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Send, Service};
 use crate::settings::Settings;
 use crate::sources::{self, Told};
-use crate::store::state::{self, Unit, activity, held, notices, senders};
+use crate::store::state::{self, Unit, activity, held, notices, senders, sightings};
 use crate::tally::{self, Kind};
+use crate::trouble::{self, Trouble};
 use crate::verdict::{Answer, Reason, Reference, Verdict};
 use std::borrow::Cow;
 
@@ -35,6 +37,7 @@ pub fn login(
         service: login.service,
         door: login.door,
         message: None,
+        by_mail_service: facts.cloud_mail_client,
     };
     // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);
@@ -99,10 +102,58 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
         service: outcome.service,
         door: outcome.door,
         message: None,
+        by_mail_service: outcome.address.is_some_and(|a| gather::mail_service(call, a).is_some()),
     };
     match told {
-        Told::Failed => about.tally(call, Kind::Failure, "failed", &Reason::Ended),
+        Told::Failed => {
+            about.tally(call, Kind::Failure, "failed", &Reason::Ended);
+            learn(call, outcome, settings);
+        }
         _ => about.tally(call, Kind::Success, "allow", &Reason::Ended),
+    }
+}
+
+/// Learns from a login that failed.
+fn learn(call: &Call, outcome: &Outcome, settings: &Settings) {
+    let Some(address) = outcome.address.filter(|a| call.records && gather::teaches(call, settings, *a))
+    else {
+        return;
+    };
+    let failed = sightings::Failed {
+        account: outcome.account.as_ref(),
+        address,
+        guess: outcome.guess,
+        mail_service: gather::mail_service(call, address),
+    };
+    let got_in_since = |since| tally::somebody_succeeded_since(&call.paths, since);
+    let learned = call
+        .with_state(|state| state.write(|t| sightings::learn(t, &failed, settings, call.now, &got_in_since)));
+    match learned {
+        Ok(news) => tell_news(call, outcome, &news),
+        Err(error) => state::mark_trouble(call, &error),
+    }
+}
+
+/// What was learned is told in the log; the administrator finds it in the lists, too.
+fn tell_news(call: &Call, outcome: &Outcome, news: &sightings::News) {
+    let line = |event| {
+        log::Line::new(log::Severity::Notice, event)
+            .field("service", outcome.service.name())
+            .maybe("address", outcome.address)
+            .maybe("account", outcome.account.as_ref())
+    };
+    for sighting in &news.marked {
+        let line = line("attack_network").field("network", &sighting.network).field("why", &sighting.why);
+        line.field("until", readable(sighting.until)).send(&call.paths, call.program);
+    }
+    if let Some(until) = news.burst_until {
+        line("burst").field("until", readable(until)).send(&call.paths, call.program);
+    }
+    if let Some(until) = news.guarded_until {
+        line("mailbox_guarded").field("until", readable(until)).send(&call.paths, call.program);
+    }
+    if news.outage {
+        trouble::mark(call, Trouble::LoginsFail, "owners fail from where they are known, and nobody gets in");
     }
 }
 
@@ -143,6 +194,8 @@ pub struct About<'a> {
     service: Service,
     door: Door,
     message: Option<(&'a MessageId, u32)>,
+    /// Whether a mail service logs in for its users from there.
+    by_mail_service: bool,
 }
 
 impl<'a> About<'a> {
@@ -156,6 +209,7 @@ impl<'a> About<'a> {
             service: if send.address.is_none() { Service::Local } else { Service::Smtp },
             door: send.door,
             message: send.message.as_ref().map(|message| (message, send.recipients)),
+            by_mail_service: false,
         }
     }
 
@@ -201,10 +255,12 @@ impl<'a> About<'a> {
         tally::append(call, &line);
     }
 
-    /// A success makes the network known as one of the account's. Networks near by are everybody's.
+    /// A success makes the network known as one of the account's. Networks near by are everybody's; of a mail service
+    /// that logs in for its users only the wide one counts, since each login may come from another of its machines.
     fn network_to_know(&self, kind: Kind) -> Option<Network> {
-        let public = self.address.filter(|a| a.class() == AddressClass::Public);
-        public.filter(|_| kind == Kind::Success).map(Network::around)
+        let public = self.address.filter(|a| a.class() == AddressClass::Public && kind == Kind::Success);
+        let known = if self.by_mail_service { Network::widely_around } else { Network::around };
+        public.map(known)
     }
 
     fn log(&self, call: &Call, event: &str, reason: &Reason, reference: Option<&Reference>) {

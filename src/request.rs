@@ -44,6 +44,8 @@ pub struct Outcome {
     pub door: Door,
     /// How it ended.
     pub ended: Ended,
+    /// Stands for the password that was tried, where the server tells: see [`Guess`](crate::guess).
+    pub guess: Option<u16>,
 }
 
 /// The ways in which a login ends.

@@ -188,6 +188,39 @@ settings! {
     pop3_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
         "POP3 logins counted by",
         "Whose word counts for POP3 logins: Dovecot's gate, policy server or post-login script.";
+    mailbox_guard: Mode = Mode::Monitor, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Mailbox guard",
+        "While a mailbox is under attack from many networks, logins only from networks that it was used well from before: off, monitor or enforce. A mailbox of which no such network is known is let be.";
+    guard_networks: i64 = 10, Accepts::Number(3, 60),
+        "Networks that attack one mailbox",
+        "The guard fires when logins to one mailbox failed from so many networks within an hour, or from three times as many within a day.";
+    guard_duration: i64 = 3600, Accepts::Number(300, 86_400),
+        "Guard duration",
+        "How long a mailbox is guarded after the last failure that fired, in seconds.";
+    attack_networks: Mode = Mode::Monitor, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Networks previously detected performing authentication attacks",
+        "Refuses logins from networks that were seen attacking: off, monitor or enforce. A mailbox's own known networks pass.";
+    attack_failures: i64 = 30, Accepts::Number(10, 60),
+        "Failures that make an attack",
+        "A network is marked when one of its addresses, or all of them together, fail with so many different passwords or mailboxes within a day. Where somebody is known to log in well from the network, the address alone is marked.";
+    attack_addresses: i64 = 3, Accepts::Number(2, 50),
+        "Attacking addresses that make an attack network",
+        "A network is marked when so many of its addresses attacked within a day, and nobody is known to log in well from it.";
+    attack_mailboxes: i64 = 5, Accepts::Number(3, 50),
+        "Mailboxes that make a slow attack",
+        "An address is marked when logins from it failed for so many different mailboxes within a week, and nobody is known to log in well from its network.";
+    attack_days: i64 = 7, Accepts::Number(1, 90),
+        "Days of an attack network",
+        "How many days a network stays marked after the last failure that fired; an address in a network from which somebody is known to log in well stays marked for one.";
+    burst_rule: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Bursts of failures",
+        "Refuses an address for a while after many failed logins: off, monitor or enforce. A mailbox's own known networks pass.";
+    burst_failures: i64 = 10, Accepts::Number(3, 60),
+        "Failures that make a burst",
+        "Fires when logins from one address failed with so many different passwords or mailboxes within an hour; the same password tried again counts once.";
+    burst_duration: i64 = 3600, Accepts::Number(60, 86_400),
+        "Burst duration",
+        "How long the address is refused after the last failure that fired, in seconds.";
     rate_limiter: Mode = Mode::Enforce, Accepts::Words(&["off", "monitor", "enforce"]),
         "Outbound Rate Limiter",
         "Stops an account that sends more than the limit: off, monitor (tell only) or enforce.";

@@ -21,7 +21,7 @@ use crate::request::{Door, MessageId, Service};
 use crate::trouble::{self, Trouble};
 use nix::libc;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Try => "try",
             Kind::Success => "success",
@@ -108,6 +108,33 @@ pub fn close_current(paths: &Paths, now: Seconds) -> Result<bool> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::file("rename", &current)(e)),
     }
+}
+
+/// What is read of each tally, from its end, to find out whether anybody logs in.
+const LATEST: u64 = 256 * 1024;
+
+/// Whether a login that succeeded since then stands in the tally, as far as it is not folded yet: within the last
+/// minute or so. Where that cannot be read, nobody is said to have.
+pub fn somebody_succeeded_since(paths: &Paths, since: Seconds) -> bool {
+    let Ok(entries) = std::fs::read_dir(paths.tally_dir()) else { return false };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).any(|path| {
+        let text = end_of(&path).unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .rev()
+            .filter_map(parse)
+            .any(|line| line.at >= since && line.kind == Kind::Success.name())
+    })
+}
+
+fn end_of(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LATEST)))?;
+    let mut text = Vec::new();
+    file.take(LATEST).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Appends the line; a tally that cannot be written is marked as trouble and changes nothing else.

@@ -14,6 +14,7 @@ use crate::decide::Fact;
 use crate::error::Result;
 use crate::folders;
 use crate::gather;
+use crate::guess;
 use crate::log::{Line, Severity};
 use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
@@ -22,7 +23,7 @@ use crate::server_country;
 use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
 use crate::store::state::rollups::{self, Retention};
-use crate::store::state::{self, State, held, notices, senders};
+use crate::store::state::{self, State, held, notices, senders, sightings};
 use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -130,7 +131,7 @@ pub fn in_keeper(call: &Call) -> Done {
         let Some(_lock) = only_one::lock(&call.paths, Duration::ZERO)? else {
             return Ok(Done::default());
         };
-        Ok(parts(call, &[fold::fold_tally, release_whitelisted, tidy]))
+        Ok(parts(call, &[renew_key, fold::fold_tally, release_whitelisted, tidy]))
     };
     let mut done = Done::default();
     done.add(work());
@@ -165,7 +166,7 @@ pub fn publish_where_needed(call: &Call) -> Result<Done> {
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
 fn work(call: &Call, of_root: Vec<String>) -> Done {
     end_after(LONGEST);
-    let done = parts(call, &[fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
+    let done = parts(call, &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
     if !all.is_empty() {
         trouble::mark(call, Trouble::Tick, &all.join(" "));
@@ -198,6 +199,10 @@ fn retention(call: &Call) -> Retention {
     }
 }
 
+fn renew_key(call: &Call) -> Result<Done> {
+    guess::renew_key(&call.paths, call.now).map(|()| Done::default())
+}
+
 fn tidy(call: &Call) -> Result<Done> {
     let retention = retention(call);
     let mut state = State::open(&call.paths)?;
@@ -205,6 +210,7 @@ fn tidy(call: &Call) -> Result<Done> {
         senders::prune(t, call.now)?;
         notices::prune(t, call.now)?;
         rollups::prune(t, call.now, &retention)?;
+        sightings::prune(t, call.now)?;
         held::prune(t, call.now)
     })?;
     trouble::clear(&call.paths, FORGET_TROUBLE);

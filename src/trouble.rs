@@ -67,6 +67,8 @@ pub enum Trouble {
     PolicyKey,
     /// The policy server that was there before us did not answer.
     ChainedPolicy,
+    /// Every login fails, also of those who are known where they come from.
+    LoginsFail,
     /// A notice could not be sent.
     Notice,
     /// A part of the minute's work failed.
@@ -140,6 +142,11 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         Trouble::ChainedPolicy,
         "chained-policy",
         "The policy server that was there before Postern does not answer: Postern's answer holds alone.",
+    ),
+    (
+        Trouble::LoginsFail,
+        "logins-fail",
+        "Every login failed, also of mailboxes from where they are known: is the server's database of passwords down? Nothing was learned from these failures.",
     ),
     (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
     (

@@ -121,6 +121,14 @@ pub enum Reason {
     CountryNotAllowed(Country, Level),
     /// The data have no country, and that is not allowed.
     UnknownCountryRefused,
+    /// The mailbox was used well from this network before.
+    KnownNetwork,
+    /// The mailbox is under attack, and not known to be used from this network; until.
+    MailboxGuarded(Seconds),
+    /// The network was seen attacking; why, and until when it stays marked.
+    AttackNetwork(Network, String, Seconds),
+    /// Many logins from this address failed lately; refused until.
+    Burst(Seconds),
     /// Not sent by anybody of this server.
     Inbound,
     /// The mail server's or Postern's own message.
@@ -177,6 +185,10 @@ impl Reason {
             Reason::AddressBlocked(..) => "address_blocked",
             Reason::CountryNotAllowed(..) => "country_not_allowed",
             Reason::UnknownCountryRefused => "unknown_country",
+            Reason::KnownNetwork => "known_network",
+            Reason::MailboxGuarded(_) => "mailbox_guarded",
+            Reason::AttackNetwork(..) => "attack_network",
+            Reason::Burst(_) => "burst",
             Reason::Inbound => "inbound",
             Reason::OwnMessage => "own_message",
             Reason::Whitelisted(_) => "whitelisted",
@@ -232,6 +244,17 @@ impl Reason {
             Reason::UnknownCountryRefused => {
                 "The network data have no country for the address; unknown countries are refused.".into()
             }
+            Reason::KnownNetwork => "The mailbox was used well from this network before.".into(),
+            Reason::MailboxGuarded(until) => format!(
+                "The mailbox is under attack from many networks; until {} only those pass that it was used well from.",
+                readable(*until)
+            ),
+            Reason::AttackNetwork(network, why, until) => {
+                format!("{network} was seen attacking ({why}); it stays marked until {}.", readable(*until))
+            }
+            Reason::Burst(until) => {
+                format!("Many logins from this address failed; it is refused until {}.", readable(*until))
+            }
             Reason::Inbound => "Not sent by anybody of this server: not counted.".into(),
             Reason::OwnMessage => "The mail server's or Postern's own message: not counted.".into(),
             Reason::Whitelisted(entry) => format!("On the Per-User Rate Limiter Whitelist: {entry}."),
@@ -263,6 +286,14 @@ impl Reason {
                 "Logins from this country are not allowed here.".into()
             }
             Reason::AddressBlocked(..) => "Logins from this address are not allowed here.".into(),
+            Reason::MailboxGuarded(_) => {
+                "This account can be used only from networks that it was used from before, for the time being."
+                    .into()
+            }
+            Reason::AttackNetwork(..) => {
+                "Logins from this network are not allowed here for the time being.".into()
+            }
+            Reason::Burst(_) => "Too many logins from this address failed; it is refused for a while.".into(),
             Reason::AccountBlocked(_) => "This account is closed for the time being.".into(),
             Reason::OverLimit { limit, window, until } => format!(
                 "More than {limit} messages in {}: sending is stopped until {}.",

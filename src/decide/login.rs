@@ -20,6 +20,25 @@ pub struct LoginFacts {
     pub country: Fact<Option<Country>>,
     /// Whether the address belongs to a mail service that logs in for its users; not where data are missing.
     pub cloud_mail_client: bool,
+    /// What failed logins have taught of the address and the account.
+    pub learned: Fact<Learned>,
+}
+
+/// What failed logins have taught of the address and the account of one login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The network around the address that was seen attacking, why, and until when it stays marked.
+    pub attack: Option<(Network, String, Seconds)>,
+    /// Until when the address is refused.
+    pub burst_until: Option<Seconds>,
+    /// Until when the account is guarded.
+    pub guarded_until: Option<Seconds>,
+    /// Whether any network is known that the account was used well from. Asked where something above is found.
+    pub knows_networks: bool,
+    /// Whether this network is one of them. Asked likewise.
+    pub known_here: bool,
+    /// Whether anybody was used well from this network. Asked likewise.
+    pub good_here: bool,
 }
 
 /// The part of the policy that concerns one login.
@@ -125,7 +144,35 @@ const RULES: &[Rule] = &[
         mode: |s| s.country_rule,
         ask: country,
     },
+    Rule {
+        number: 8,
+        name: "mailbox guard",
+        looks_at: LooksAt::Address,
+        mode: |s| s.mailbox_guard,
+        ask: mailbox_guard,
+    },
+    Rule {
+        number: 9,
+        name: "networks seen attacking",
+        looks_at: LooksAt::Address,
+        mode: |s| s.attack_networks,
+        ask: attack_network,
+    },
+    Rule {
+        number: 10,
+        name: "burst of failures",
+        looks_at: LooksAt::Address,
+        mode: |s| s.burst_rule,
+        ask: burst,
+    },
 ];
+
+/// Whether a rule is asked that needs what failed logins have taught.
+pub fn asks_what_was_learned(settings: &Settings) -> bool {
+    [settings.mailbox_guard, settings.attack_networks, settings.burst_rule]
+        .iter()
+        .any(|mode| *mode != Mode::Off)
+}
 
 /// Decides one login or use. `explain` is called with each step.
 pub fn decide(login: &Login, facts: &LoginFacts, now: Seconds, explain: &mut dyn FnMut(Step)) -> Decision {
@@ -253,6 +300,67 @@ fn country(case: &Case) -> Finding {
             Finding::Undecided(Reason::AccountUnknown("an account's or domain's own list of countries"))
         }
         (None, _) => Finding::Refuse(against),
+    }
+}
+
+/// While a mailbox is under attack, networks that it does not know are refused; never a lock for everybody.
+fn mailbox_guard(case: &Case) -> Finding {
+    let learned = match &case.facts.learned {
+        Fact::Known(learned) => learned,
+        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
+    };
+    // An end is never later than it could have been set now: the clock may have been set back.
+    let until = learned.guarded_until.map(|until| until.min(case.now + case.policy.settings.guard_duration));
+    match until {
+        _ if case.login.account.is_none() => {
+            Finding::Pass(Reason::NotConcerned("this door does not know the account"))
+        }
+        None => Finding::Pass(Reason::NotConcerned("the mailbox is not under attack")),
+        Some(_) if case.facts.cloud_mail_client => Finding::Pass(Reason::CloudMailClient),
+        Some(_) if learned.known_here => Finding::Pass(Reason::KnownNetwork),
+        Some(_) if !learned.knows_networks => {
+            Finding::Pass(Reason::NotConcerned("no network of the mailbox is known yet"))
+        }
+        Some(until) => Finding::Refuse(Reason::MailboxGuarded(until)),
+    }
+}
+
+fn attack_network(case: &Case) -> Finding {
+    let learned = match &case.facts.learned {
+        Fact::Known(learned) => learned,
+        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
+    };
+    match &learned.attack {
+        None => Finding::Pass(Reason::NotConcerned("the network was not seen attacking")),
+        Some((network, why, until)) => {
+            let until = (*until).min(case.now + case.policy.settings.attack_days * 86_400);
+            unless_known(case, learned, Reason::AttackNetwork(*network, why.clone(), until))
+        }
+    }
+}
+
+fn burst(case: &Case) -> Finding {
+    let learned = match &case.facts.learned {
+        Fact::Known(learned) => learned,
+        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
+    };
+    match learned.burst_until {
+        None => Finding::Pass(Reason::NotConcerned("the address had no burst of failures")),
+        Some(until) => {
+            let until = until.min(case.now + case.policy.settings.burst_duration);
+            unless_known(case, learned, Reason::Burst(until))
+        }
+    }
+}
+
+/// Refuses, but not the owner of a mailbox that was used well from there.
+fn unless_known(case: &Case, learned: &Learned, against: Reason) -> Finding {
+    match case.login.account {
+        Some(_) if learned.known_here => Finding::Pass(Reason::KnownNetwork),
+        None if learned.good_here => {
+            Finding::Undecided(Reason::AccountUnknown("a mailbox that was used well from this network"))
+        }
+        _ => Finding::Refuse(against),
     }
 }
 

@@ -33,6 +33,7 @@ struct Scene {
     no_policy: bool,
     no_networks: bool,
     cloud_mail_client: bool,
+    learned: Fact<Learned>,
     settings: Settings,
     own: Vec<Network>,
     blocked_accounts: BTreeSet<String>,
@@ -53,6 +54,7 @@ impl Scene {
             no_policy: false,
             no_networks: false,
             cloud_mail_client: false,
+            learned: Fact::Known(Learned::default()),
             settings: Settings { country_rule: Mode::Enforce, ..Settings::default() },
             own: Vec::new(),
             blocked_accounts: BTreeSet::new(),
@@ -166,7 +168,8 @@ impl Scene {
             true => Fact::Missing(Missing::Policy),
             false => Fact::Known(self.policy()),
         };
-        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client }
+        let learned = self.learned.clone();
+        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client, learned }
     }
 
     fn policy(&self) -> LoginPolicy {
@@ -354,14 +357,16 @@ fn monitor_and_off_hold_at_doors_that_do_not_know_the_account_too() {
 fn every_rule_is_explained_until_one_answers() {
     let told =
         |scene: Scene| scene.steps().iter().map(|s| (s.number, s.finding.is_some())).collect::<Vec<_>>();
-    let all = [(1, true), (1, true), (2, true), (3, true), (4, true), (5, true), (6, true)];
+    let all = [1, 1, 2, 3, 4, 5, 6, 8, 9, 10].map(|number| (number, true));
     assert_eq!(told(Scene::new()), all);
     assert_eq!(told(Scene::from_abroad().ip_exempt()), [(1, true), (1, true), (2, true), (3, true)]);
     assert_eq!(told(Scene::new().account_blocked()), [(1, true)]);
     let local = told(Scene::new().own_address());
-    assert_eq!(local, [(1, true), (1, true), (2, true), (3, false), (4, true), (5, false), (6, false)]);
-    let off = Scene::new().mode(Mode::Off).steps().pop().unwrap();
-    assert_eq!((off.mode, off.finding), (Mode::Off, None));
+    let by_account = all.map(|(number, _)| (number, [1, 2, 4].contains(&number)));
+    assert_eq!(local, by_account);
+    let steps = Scene::new().mode(Mode::Off).steps();
+    let off = steps.iter().find(|s| s.number == 6).unwrap();
+    assert_eq!((off.mode, &off.finding), (Mode::Off, &None));
 }
 
 #[test]
@@ -759,6 +764,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 no_policy,
                 no_networks: no_networks && public.is_some(),
                 cloud_mail_client: cloud && public.is_some() && !no_networks,
+                learned: Fact::Known(Learned::default()),
                 settings,
                 own,
                 blocked_accounts,
@@ -772,8 +778,156 @@ fn any_scene() -> impl Strategy<Value = Scene> {
     )
 }
 
+/// What failed logins taught of an address that everything was seen of, where nobody is known.
+fn everything_bad() -> Learned {
+    Learned {
+        attack: Some((net("192.0.2.0/24"), "30 failures".into(), NOW + 600)),
+        burst_until: Some(NOW + 600),
+        guarded_until: Some(NOW + 600),
+        knows_networks: true,
+        known_here: false,
+        good_here: false,
+    }
+}
+
+/// Each rule that asks what was learned, alone: its key, what it is set by, and what is learned.
+type Taught = (&'static str, fn(&mut Settings) -> &mut Mode, fn(Learned) -> Learned);
+
+const TAUGHT: [Taught; 3] = [
+    ("mailbox_guarded", |s| &mut s.mailbox_guard, |l| Learned { attack: None, burst_until: None, ..l }),
+    (
+        "attack_network",
+        |s| &mut s.attack_networks,
+        |l| Learned { guarded_until: None, burst_until: None, ..l },
+    ),
+    ("burst", |s| &mut s.burst_rule, |l| Learned { guarded_until: None, attack: None, ..l }),
+];
+
+impl Scene {
+    fn learned(self, learned: Learned) -> Scene {
+        Scene { learned: Fact::Known(learned), ..self }
+    }
+
+    /// The rules by what was learned are all in this mode.
+    fn learning(mut self, mode: Mode) -> Scene {
+        TAUGHT.iter().for_each(|(_, rule, _)| *rule(&mut self.settings) = mode);
+        self
+    }
+}
+
+#[test]
+fn each_rule_by_what_was_learned_refuses_alone_and_only_as_its_mode_says() {
+    for (reason, _, alone) in TAUGHT {
+        let scene = Scene::new().learned(alone(everything_bad()));
+        scene.clone().learning(Mode::Enforce).says(Verdict::Refuse, reason);
+        let watching = scene.clone().learning(Mode::Monitor);
+        watching.is_allowed();
+        assert_eq!(watching.watched(), [reason]);
+        let off = scene.learning(Mode::Off);
+        off.is_allowed();
+        assert_eq!(off.watched(), Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn guard_attack_and_burst_answer_in_this_order_and_after_every_other_rule() {
+    let all = Scene::from_abroad().learned(everything_bad()).learning(Mode::Enforce);
+    all.says(Verdict::Refuse, "country_not_allowed");
+    let off = all.clone().mode(Mode::Off);
+    off.says(Verdict::Refuse, "mailbox_guarded");
+    assert_eq!(
+        all.clone().mode(Mode::Monitor).learning(Mode::Monitor).watched(),
+        ["country_not_allowed", "mailbox_guarded", "attack_network", "burst"]
+    );
+    for before in [Scene::ip_exempt, Scene::user_exempt, Scene::own_address] {
+        before(off.clone()).is_allowed();
+    }
+    off.address("127.0.0.1").is_allowed();
+}
+
+#[test]
+fn the_defaults_refuse_a_burst_and_watch_the_rest() {
+    let scene = Scene::new().learned(everything_bad());
+    scene.says(Verdict::Refuse, "burst");
+    assert_eq!(scene.watched(), ["mailbox_guarded", "attack_network"]);
+}
+
+#[test]
+fn an_owner_passes_from_where_his_mailbox_was_used_well() {
+    for (_, _, alone) in TAUGHT {
+        let known = Learned { known_here: true, good_here: true, ..alone(everything_bad()) };
+        Scene::new().learned(known).learning(Mode::Enforce).is_allowed();
+    }
+    let somebody_else = Learned { good_here: true, ..everything_bad() };
+    Scene::new().learned(somebody_else).learning(Mode::Enforce).says(Verdict::Refuse, "mailbox_guarded");
+}
+
+#[test]
+fn a_guard_lets_a_mail_service_pass_and_a_mailbox_of_which_nothing_is_known() {
+    let guarded = (TAUGHT[0].2)(everything_bad());
+    let scene = || Scene::new().learned(guarded.clone()).learning(Mode::Enforce);
+    scene().says(Verdict::Refuse, "mailbox_guarded");
+    scene().by_cloud_mail_client().is_allowed();
+    scene().learned(Learned { knows_networks: false, ..guarded.clone() }).is_allowed();
+}
+
+#[test]
+fn a_door_without_an_account_refuses_only_where_nobody_could_be_known() {
+    let scene = Scene::new().nobody_known().learning(Mode::Enforce);
+    let here = |good_here| scene.clone().learned(Learned { good_here, ..everything_bad() });
+    here(false).says(Verdict::Refuse, "attack_network");
+    here(true).says(Verdict::Undecided, "account_unknown");
+    let guarded = (TAUGHT[0].2)(everything_bad());
+    scene.clone().learned(guarded).says(Verdict::Undecided, "nothing_against");
+}
+
+#[test]
+fn without_the_state_the_rules_that_need_it_abstain() {
+    let scene = Scene { learned: Fact::Missing(Missing::State), ..Scene::new() }.learning(Mode::Enforce);
+    scene.is_allowed();
+    let steps = scene.steps();
+    let of_state =
+        steps.iter().filter(|s| s.finding == Some(Finding::Pass(Reason::FactMissing(Missing::State))));
+    assert_eq!(of_state.map(|s| s.number).collect::<Vec<_>>(), [8, 9, 10]);
+    Scene { learned: Fact::Missing(Missing::State), ..Scene::from_abroad() }
+        .says(Verdict::Refuse, "country_not_allowed");
+}
+
+#[test]
+fn an_end_is_never_later_than_it_could_be_set_now() {
+    let far = Learned { burst_until: Some(i64::MAX), guarded_until: None, attack: None, ..everything_bad() };
+    let decision = Scene::new().learned(far).decide();
+    assert_eq!(decision.reason, Reason::Burst(NOW + 3600));
+}
+
+fn any_learned() -> impl Strategy<Value = Learned> {
+    (any::<[bool; 3]>(), any::<[bool; 3]>()).prop_map(|(found, known)| {
+        let all = everything_bad();
+        Learned {
+            attack: all.attack.filter(|_| found[0]),
+            burst_until: all.burst_until.filter(|_| found[1]),
+            guarded_until: all.guarded_until.filter(|_| found[2]),
+            knows_networks: known[0] || known[1],
+            known_here: known[1],
+            good_here: known[1] || known[2],
+        }
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn what_is_learned_refuses_at_no_door_an_account_that_may_be_known(
+        scene in any_scene(), learned in any_learned(), mode in proptest::sample::select(vec![Mode::Monitor, Mode::Enforce])
+    ) {
+        let scene = scene.learned(learned).learning(mode);
+        if scene.clone().nobody_known().decide().verdict == Verdict::Refuse {
+            for account in ACCOUNTS {
+                prop_assert_eq!(scene.clone().account(account).decide().verdict, Verdict::Refuse);
+            }
+        }
+    }
 
     #[test]
     fn any_login_is_decided_as_the_rules_are_told(scene in any_scene()) {

@@ -4,6 +4,7 @@
 //! their use) and [`send`]. The first rule that answers wins. A rule whose facts are missing abstains, so
 //! trouble of ours lets mail go on while the other rules still decide.
 
+pub mod attack;
 pub mod login;
 pub mod send;
 pub mod window;

@@ -119,6 +119,7 @@ pub(super) fn request(verb: &[u8], value: Value, mail_server: u32) -> Result<Req
             service: Service::Smtp,
             door: Door::EximOutcome,
             ended: ended(&value("ended"))?,
+            guess: None,
         })),
         verb => {
             let accepted = "auth, mail, send or outcome";

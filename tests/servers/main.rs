@@ -5,6 +5,7 @@
 //! `target/static`) and runs them. They want root, stay on loopback, and fail where something is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod attacks;
 mod blocks;
 mod clients;
 mod combinations;

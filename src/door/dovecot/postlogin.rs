@@ -71,7 +71,7 @@ fn asked(call: &Call, service: Service) -> Option<String> {
         return Some(farewell(service, &answer));
     }
     let Login { account, address, service, door } = login;
-    let outcome = Outcome { account, address, service, door, ended: Ended::Succeeded };
+    let outcome = Outcome { account, address, service, door, ended: Ended::Succeeded, guess: None };
     let _ = flow::answer(call, &Request::Outcome(outcome), &|_| {});
     None
 }

@@ -8,6 +8,7 @@
 use crate::account::Account;
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::guess;
 use crate::request::{Door, Ended, Login, Outcome, Service};
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
@@ -47,7 +48,14 @@ impl<'a> Body<'a> {
     /// How a login ended.
     pub(super) fn outcome(&self) -> Result<Outcome> {
         let (account, address, service) = self.who()?;
-        Ok(Outcome { account, address, service, door: Door::DovecotPolicy, ended: self.ended()? })
+        Ok(Outcome {
+            account,
+            address,
+            service,
+            door: Door::DovecotPolicy,
+            ended: self.ended()?,
+            guess: self.guess(),
+        })
     }
 
     fn who(&self) -> Result<(Option<Account>, Option<Address>, Service)> {
@@ -57,6 +65,14 @@ impl<'a> Body<'a> {
             text => Some(text.parse()?),
         };
         Ok((Account::from_server(&self.text("login")?), address, Service::named(&self.text("protocol")?)))
+    }
+
+    /// Dovecot's hash of mailbox and password, which differs with each server's `auth_policy_hash_nonce`. It is cut
+    /// (`auth_policy_hash_truncate`), so that it confirms no guess.
+    fn guess(&self) -> Option<u16> {
+        let value = find(self.attributes(), "pwhash").or_else(|| find(&self.all, "pwhash"))?;
+        let hash: String = serde_json::from_str(value.get()).ok()?;
+        Some(hash).filter(|hash| !hash.is_empty()).map(|hash| guess::of_hash(&hash))
     }
 
     /// A login that ended otherwise than by its password says nothing about it: it was refused by a policy, or the

@@ -3,7 +3,7 @@
 //! Outsiders cannot choose these rows: only who knows the password makes one. A thief who has it can make many,
 //! so the networks of one mailbox are capped, the latest stay.
 
-use super::Unit;
+use super::{Unit, sightings};
 use crate::account::Account;
 use crate::address::Network;
 use crate::clock::Seconds;
@@ -34,6 +34,7 @@ pub struct KnownNetwork {
 
 /// Adds so many logins of this day. The account is its number in the roll-ups.
 pub(super) fn add(t: &Unit, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
+    sightings::note_good(t, network, day)?;
     let values = params![account, network.to_string(), day, n];
     let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?3), n = n + ?4
          WHERE account = ?1 AND network = ?2";
@@ -60,6 +61,20 @@ pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
         Ok(KnownNetwork { network: row.get(0)?, first: day(1)?, last: day(2)?, n: row.get(3)? })
     })?
     .collect()
+}
+
+/// Whether the mailbox was used well from this network, or from any at all, before today: a thief who guessed a
+/// password a minute ago is nobody's old friend.
+pub(super) fn knows(
+    db: &Connection,
+    account: &Account,
+    network: Option<&Network>,
+    now: Seconds,
+) -> Result<bool> {
+    let sql = "SELECT 1 FROM known_network k JOIN account a ON a.id = k.account
+               WHERE a.name = ?1 AND (?2 IS NULL OR k.network = ?2) AND k.first < ?3 AND k.last >= ?3 - ?4";
+    let network = network.map(ToString::to_string);
+    db.prepare_cached(sql)?.exists(params![account.name(), network, now / 86_400, DAYS])
 }
 
 /// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap; `piece` of each at once.

@@ -22,6 +22,7 @@ pub mod notices;
 pub mod places;
 pub mod rollups;
 pub mod senders;
+pub mod sightings;
 mod unit;
 mod upkeep;
 
@@ -60,8 +61,12 @@ const CACHE: u32 = 12 * 1024;
 pub const VERSION: i64 = 1;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] =
-    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+pub const SCHEMA: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 /// The open state, with the right to work on it.
 pub struct State {

@@ -32,7 +32,7 @@
 
 use super::names::{self, Names};
 use super::places::{self, Table};
-use super::{Unit, activity, figures, held, known_networks};
+use super::{Unit, activity, figures, held, known_networks, sightings};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -195,6 +195,10 @@ fn fold_within(
         }
     }
     held::keep_late(t, &late)?;
+    let succeeded = text.lines().filter_map(tally::parse).filter(|e| e.kind == tally::Kind::Success.name());
+    if let Some(last) = succeeded.map(|e| e.at.min(now)).max() {
+        sightings::note_success(t, last)?;
+    }
     let names = Names::load(t, caps.names, caps.unproven)?;
     Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
 }

@@ -109,12 +109,17 @@ impl Sandbox {
     }
 
     fn build_data(&self) {
+        self.build_data_of(&COUNTRIES, &[]);
+    }
+
+    /// Data with these countries, and more sources.
+    pub(crate) fn build_data_of(&self, countries: &[(&str, &str)], more: &[String]) {
         let mut writer = Writer::builder("Test-Country")
             .ip_version(IpVersion::V6)
             .ipv4_aliasing(Ipv4Aliasing::Disabled)
             .build_epoch(UNIX_EPOCH + Duration::from_secs(NOON.unsigned_abs() - 86_400))
             .build();
-        for (network, code) in COUNTRIES {
+        for (network, code) in countries {
             writer
                 .insert(network.parse::<ipnet::IpNet>().unwrap(), &BTreeMap::from([("country_code", code)]))
                 .unwrap();
@@ -122,7 +127,9 @@ impl Sandbox {
         let source = self.path("country.mmdb");
         fs::write(&source, writer.to_bytes().unwrap()).unwrap();
         let source = format!("--country={}", source.display());
-        self.postern(&["data", "build", &source, "--allow-small"]).succeeded();
+        let more = more.iter().map(String::as_str);
+        let words: Vec<&str> = ["data", "build", &source, "--allow-small"].into_iter().chain(more).collect();
+        self.postern(&words).succeeded();
     }
 
     /// A file below the sandbox's root.

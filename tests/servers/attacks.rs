@@ -1,0 +1,125 @@
+//! Attacks by real clients on real servers: how many tries reach the password, and that owners go on logging in.
+
+use crate::clients::Way;
+use crate::doing::{BRAZILIAN, GERMAN};
+use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Mailbox, Pair, Scene};
+use crate::told;
+
+const GATE: Doors = Doors { failed: true, postlogin: true, ..Doors::DOVECOT };
+const KEEPER: Doors = Doors::POLICY.and_keeper();
+
+/// Each pair with the doors that tell most there.
+const SCENES: [(Pair, Doors, &str); 4] = [
+    (Pair::Bookworm, GATE, "gate"),
+    (Pair::Bookworm, KEEPER, "policy"),
+    (Pair::Trixie, KEEPER, "policy"),
+    (Pair::TrixiePostfix, KEEPER, "policy"),
+];
+
+/// A server whose people have logged in from home for two days, with every rule by what is learned enforced.
+fn scene((pair, doors, source): (Pair, Doors, &str)) -> Scene {
+    let scene = Scene::on(pair).doors(doors).start();
+    for service in ["smtp", "imap", "pop3"] {
+        scene.api(&["set_setting", &format!("key={service}_logins_from"), &format!("value={source}")]);
+    }
+    for rule in ["mailbox_guard", "attack_networks", "burst_rule"] {
+        scene.api(&["set_setting", &format!("key={rule}"), "value=enforce"]);
+    }
+    scene.clock("-172800");
+    [&ALICE, &BOB, &CAROL, &DAVE].iter().for_each(|owner| logs_in(&scene, owner));
+    told::tick(&scene);
+    scene.clock("+0");
+    // Today's key.
+    told::tick(&scene);
+    scene
+}
+
+#[track_caller]
+fn logs_in(scene: &Scene, owner: &Mailbox) {
+    for way in [Way::Imap, Way::Pop3] {
+        let reply = scene.login(way, GERMAN, owner);
+        assert!(reply.yes, "{:?} {} {way:?}: {reply}", scene.pair(), owner.name);
+    }
+}
+
+/// Tries each of these: from where, at whose mailbox, with which password; gives which of them reached the password.
+/// Owners log in all the while.
+fn attack(scene: &Scene, tries: impl IntoIterator<Item = (String, &'static Mailbox, String)>) -> Vec<usize> {
+    let mut reached = Vec::new();
+    for (n, (from, target, guess)) in tries.into_iter().enumerate() {
+        let way = [Way::Imap, Way::SmtpPlain, Way::Pop3][n % 3];
+        let before = failures(scene);
+        assert!(!scene.login_as(way, &from, target.name, &guess).yes);
+        if failures(scene) > before {
+            reached.push(n + 1);
+        }
+        if n % 25 == 0 {
+            logs_in(scene, target);
+            logs_in(scene, &DAVE);
+        }
+    }
+    reached
+}
+
+/// Passwords that Dovecot found wrong so far: its own log says so.
+fn failures(scene: &Scene) -> usize {
+    let log = std::fs::read_to_string(scene.path("/rig/dovecot/log")).unwrap_or_default();
+    log.lines().filter(|line| line.contains("assword mismatch") || line.contains("unknown user")).count()
+}
+
+#[test]
+fn one_address_that_guesses_gets_ten_tries_at_any_number_of_mailboxes() {
+    for each in SCENES {
+        let scene = scene(each);
+        let targets = [&ALICE, &BOB, &CAROL];
+        let guesses = |from: u16| {
+            (from..from + 40)
+                .map(move |n| (BRAZILIAN.to_owned(), targets[usize::from(n) % 3], format!("guess {n}")))
+        };
+        assert_eq!(attack(&scene, guesses(0)), (1..=10).collect::<Vec<_>>(), "{each:?}");
+        // An hour later, and one more: thirty in a day mark the network.
+        scene.clock("+3700");
+        assert_eq!(attack(&scene, guesses(100)).len(), 10, "{each:?}");
+        scene.clock("+7400");
+        assert_eq!(attack(&scene, guesses(200)).len(), 10, "{each:?}");
+        scene.clock("+11100");
+        assert_eq!(attack(&scene, guesses(300)), Vec::<usize>::new(), "{each:?}");
+    }
+}
+
+#[test]
+fn hundreds_of_networks_with_one_try_each_get_ten_at_a_mailbox_that_is_known_to_be_used() {
+    for each in SCENES {
+        let scene = scene(each);
+        let tries = (0..250).map(|n| (format!("177.{}.{}.9", n % 10, n), &ALICE, format!("guess {n}")));
+        assert_eq!(attack(&scene, tries), (1..=10).collect::<Vec<_>>(), "{each:?}");
+        let stranger = scene.login(Way::Imap, BRAZILIAN, &ALICE);
+        assert!(!stranger.yes, "whoever has her password, from where she never was");
+        assert!(scene.login(Way::Imap, BRAZILIAN, &BOB).yes, "no one else is guarded");
+    }
+}
+
+#[test]
+fn a_network_that_is_hopped_through_is_refused_as_a_whole() {
+    for each in SCENES {
+        let scene = scene(each);
+        let targets = [&ALICE, &BOB, &CAROL];
+        let reached = attack(
+            &scene,
+            (0..60).map(|n| (format!("177.1.2.{}", 1 + n), targets[n % 3], format!("guess {n}"))),
+        );
+        assert_eq!(reached, (1..=30).collect::<Vec<_>>(), "{each:?}");
+    }
+}
+
+#[test]
+fn a_telephone_with_an_old_password_keeps_nobody_out() {
+    for each in SCENES {
+        let scene = scene(each);
+        let tries = (0..120).map(|_| (GERMAN.to_owned(), &ALICE, "an old password".to_owned()));
+        assert_eq!(attack(&scene, tries).len(), 120, "{each:?}");
+        let tries = (0..60).map(|_| (BRAZILIAN.to_owned(), &BOB, "an old password".to_owned()));
+        assert_eq!(attack(&scene, tries).len(), 60, "{each:?}");
+        assert!(scene.login(Way::Imap, BRAZILIAN, &CAROL).yes);
+    }
+}
