@@ -5,18 +5,19 @@
 
 use crate::account::Account;
 use crate::address::{Address, AddressClass, Network};
+use crate::asn::Asn;
 use crate::call::Call;
 use crate::country::Country;
 use crate::decide::Fact;
-use crate::decide::login::{LoginFacts, LoginPolicy};
+use crate::decide::login::{LoginFacts, LoginPolicy, Mark, Source};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
 use crate::networks::{NetworkInfo, Tag};
-use crate::policy::{Questions, kind};
+use crate::policy::{Entry, Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::Settings;
 use crate::trouble::{self, Trouble};
-use crate::verdict::Missing;
+use crate::verdict::{Missing, NetworkClass};
 use std::sync::Arc;
 
 /// What is known about a login.
@@ -27,10 +28,34 @@ pub fn login(call: &Call, login: &Login) -> LoginFacts {
         Fact::Known(country) => *country,
         Fact::Missing(_) => None,
     };
-    let policy = ask(call, |questions| login_policy(questions, call, login, known));
+    let policy = ask(call, |questions| login_policy(questions, call, login, known, asn_of(&network)));
     let cloud_mail_client =
         matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
-    LoginFacts { policy, country, cloud_mail_client }
+    LoginFacts { policy, country, cloud_mail_client, source: source_of(network) }
+}
+
+fn asn_of(network: &Fact<Option<NetworkInfo>>) -> Option<Asn> {
+    match network {
+        Fact::Known(info) => info.as_ref().and_then(|i| i.asn).map(Asn),
+        Fact::Missing(_) => None,
+    }
+}
+
+fn source_of(network: Fact<Option<NetworkInfo>>) -> Fact<Source> {
+    let class = |tag: Tag| match tag {
+        Tag::Hosting => Some(NetworkClass::Hosting),
+        Tag::Vpn => Some(NetworkClass::Vpn),
+        Tag::Tor => Some(NetworkClass::Tor),
+        Tag::Relay => Some(NetworkClass::Relay),
+        Tag::CloudMailClient | Tag::Feed => None,
+    };
+    match network {
+        Fact::Known(info) => {
+            let NetworkInfo { asn, name, tags, .. } = info.unwrap_or_default();
+            Fact::Known(Source { asn, name, classes: tags.iter().filter_map(class).collect() })
+        }
+        Fact::Missing(what) => Fact::Missing(what),
+    }
 }
 
 /// What is known about a message, the state apart.
@@ -99,6 +124,7 @@ fn login_policy(
     call: &Call,
     login: &Login,
     country: Option<Country>,
+    asn: Option<Asn>,
 ) -> Result<LoginPolicy> {
     let head = questions.head()?;
     let someone_exempt = head.someone_is_exempt(call.now);
@@ -109,6 +135,15 @@ fn login_policy(
             questions.network(kind::BLOCK_NETWORK, &head.block_lengths, address, call.now)?;
         let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
         facts.address_exemption = exempt.map(|(network, _)| network);
+        let mark = |(network, entry): (Network, Entry)| Mark { entry: network.to_string(), not: entry.not };
+        facts.source_mark =
+            questions.network(kind::SOURCE_NETWORK, &head.source_lengths, address, call.now)?.map(mark);
+        facts.client_mark =
+            questions.network(kind::CLIENT_NETWORK, &head.client_lengths, address, call.now)?.map(mark);
+        if let Some(asn) = asn.filter(|_| head.source_systems && facts.source_mark.is_none()) {
+            let entry = questions.system(kind::SOURCE_SYSTEM, asn, call.now)?;
+            facts.source_mark = entry.map(|entry| Mark { entry: asn.to_string(), not: entry.not });
+        }
     }
     facts.countries = Some(questions.countries(login.account.as_ref())?);
     match &login.account {

@@ -8,6 +8,7 @@ pub mod activity;
 pub mod allowances;
 pub mod arguments;
 pub mod blocks;
+pub mod clouds;
 pub mod command_line;
 pub mod config;
 pub mod countries;

@@ -126,6 +126,11 @@ impl<'a> Change<'a> {
         if before.as_ref().is_some_and(|before| before.says_the_same(&entry)) {
             return Ok(());
         }
+        if let Some(opposite) = list.opposite()
+            && entries::one(&self.transaction, opposite, &entry.value).map_err(self.failed())?.is_some()
+        {
+            self.remove_key(opposite, &entry.value)?;
+        }
         self.put(list, before.as_ref(), &entry)
     }
 
