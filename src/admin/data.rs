@@ -72,7 +72,7 @@ pub(super) const NO_SYSTEMS: &str = "The network data mark no cloud network: bui
 
 /// Whether there are good data and no network in them is marked as a cloud network.
 pub(super) fn marks_nothing(paths: &Paths) -> bool {
-    Networks::open(&paths.networks()).and_then(|n| n.has_any(Tag::Hosting)).is_ok_and(|marks| !marks)
+    Networks::open(&paths.networks()).and_then(|n| n.marks_systems(Tag::Hosting)).is_ok_and(|marks| !marks)
 }
 
 fn provider(word: &str) -> Result<Provider> {

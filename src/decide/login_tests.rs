@@ -144,14 +144,14 @@ impl Scene {
     }
 
     /// From a network of this class, where no class is let in.
-    fn from_class(mut self, class: NetworkClass) -> Scene {
+    fn in_class(mut self, class: NetworkClass) -> Scene {
         self.settings.source_rule = Mode::Enforce;
         self.classes = vec![class];
         self.all_classes(true)
     }
 
-    fn from_the_cloud(self) -> Scene {
-        self.from_class(NetworkClass::Hosting)
+    fn in_the_cloud(self) -> Scene {
+        self.in_class(NetworkClass::Hosting)
     }
 
     fn all_classes(mut self, on: bool) -> Scene {
@@ -657,23 +657,23 @@ const CLASS_KEYS: [(NetworkClass, &str); 4] = [
 #[test]
 fn each_class_is_refused_where_its_own_switch_is_on_and_by_no_other() {
     for (class, key) in CLASS_KEYS {
-        let mut alone = Scene::new().from_class(class).all_classes(false);
+        let mut alone = Scene::new().in_class(class).all_classes(false);
         *switch_of(&mut alone.settings, class) = true;
         alone.says(Verdict::Refuse, key);
         alone.clone().nobody_known().says(Verdict::Refuse, key);
-        let mut others = Scene::new().from_class(class);
+        let mut others = Scene::new().in_class(class);
         *switch_of(&mut others.settings, class) = false;
         others.says(Verdict::Allow, "nothing_against");
         let found = others.steps().pop().unwrap().finding;
         assert!(matches!(found, Some(Finding::Pass(Reason::NetworkNotRestricted(c, _))) if c == class));
     }
-    Scene::new().from_the_cloud().all_classes(false).marked(false).is_allowed();
+    Scene::new().in_the_cloud().all_classes(false).marked(false).is_allowed();
 }
 
 #[test]
 fn off_monitor_and_enforce_are_the_master_switch_of_all_classes() {
     for (class, key) in CLASS_KEYS {
-        let scene = Scene::new().from_class(class);
+        let scene = Scene::new().in_class(class);
         let said = |mode| {
             let scene = scene.clone().source_mode(mode);
             (scene.said(), scene.watched())
@@ -700,7 +700,7 @@ fn at_first_cloud_networks_and_tor_are_watched_and_what_people_use_at_home_is_no
 
 #[test]
 fn a_network_of_several_classes_is_refused_by_any_that_is_on_and_named_by_the_most_telling() {
-    let mut scene = Scene::new().from_the_cloud();
+    let mut scene = Scene::new().in_the_cloud();
     scene.classes = vec![NetworkClass::Hosting, NetworkClass::Vpn];
     scene.says(Verdict::Refuse, "network_vpn");
     scene.settings.source_vpn = false;
@@ -709,9 +709,9 @@ fn a_network_of_several_classes_is_refused_by_any_that_is_on_and_named_by_the_mo
 
 #[test]
 fn the_source_rule_comes_last_and_yields_to_every_exemption() {
-    let cloud = || Scene::new().from_the_cloud();
+    let cloud = || Scene::new().in_the_cloud();
     cloud().says(Verdict::Refuse, "network_hosting");
-    Scene::from_abroad().from_the_cloud().says(Verdict::Refuse, "country_not_allowed");
+    Scene::from_abroad().in_the_cloud().says(Verdict::Refuse, "country_not_allowed");
     for (scene, said) in [
         (cloud().account_blocked(), BLOCKED),
         (cloud().address_blocked(), ADDRESS_BLOCKED),
@@ -737,7 +737,7 @@ fn the_source_rule_comes_last_and_yields_to_every_exemption() {
 #[test]
 fn a_temporary_allowance_lifts_the_country_rule_and_not_the_source_rule() {
     for from in ["US", "198.51.100.0/24"] {
-        let scene = Scene::from_abroad().from_the_cloud().allowing("alice@example.test", from, NOW + 60);
+        let scene = Scene::from_abroad().in_the_cloud().allowing("alice@example.test", from, NOW + 60);
         scene.says(Verdict::Refuse, "network_hosting");
         scene.source_mode(Mode::Off).is_allowed();
     }
@@ -745,9 +745,9 @@ fn a_temporary_allowance_lifts_the_country_rule_and_not_the_source_rule() {
 
 #[test]
 fn what_the_administrator_says_of_a_network_goes_before_what_the_data_say() {
-    Scene::new().from_the_cloud().marked(true).is_allowed();
-    Scene::new().from_class(NetworkClass::Tor).marked(true).is_allowed();
-    let mut marked = Scene::new().from_the_cloud().marked(false);
+    Scene::new().in_the_cloud().marked(true).is_allowed();
+    Scene::new().in_class(NetworkClass::Tor).marked(true).is_allowed();
+    let mut marked = Scene::new().in_the_cloud().marked(false);
     marked.classes.clear();
     marked.says(Verdict::Refuse, "network_hosting");
     // His own word needs no data; without it they are missed, and nobody is refused.
@@ -755,7 +755,7 @@ fn what_the_administrator_says_of_a_network_goes_before_what_the_data_say() {
     marked.clone().without_networks().marked(true).is_allowed();
     marked.ip_exempt().is_allowed();
 
-    let mut client = Scene::from_abroad().from_the_cloud();
+    let mut client = Scene::from_abroad().in_the_cloud();
     client.client_mark = Some(Mark { entry: "198.51.100.0/24".into(), not: false });
     client.is_allowed();
     let mut no_client = client.by_cloud_mail_client();
@@ -765,7 +765,7 @@ fn what_the_administrator_says_of_a_network_goes_before_what_the_data_say() {
 
 #[test]
 fn a_refusal_by_source_names_system_owner_and_class_to_the_administrator_alone() {
-    let reason = Scene::new().from_the_cloud().decide().reason;
+    let reason = Scene::new().in_the_cloud().decide().reason;
     let network = NamedNetwork { asn: Some(64_500), name: Some("Example".into()), marked: None };
     assert_eq!(reason, Reason::NetworkRestricted(NetworkClass::Hosting, network));
     let told = reason.for_client();
@@ -774,12 +774,12 @@ fn a_refusal_by_source_names_system_owner_and_class_to_the_administrator_alone()
 
 #[test]
 fn a_door_that_does_not_know_the_account_refuses_by_source_unless_somebody_is_exempt() {
-    let cloud = || Scene::new().from_the_cloud().nobody_known();
+    let cloud = || Scene::new().in_the_cloud().nobody_known();
     cloud().says(Verdict::Refuse, "network_hosting");
     cloud().exempting("bob@other.test").says(Verdict::Undecided, "account_unknown");
     cloud().ip_exempt().says(Verdict::Undecided, "ip_exempt");
     // Whom the country rule would let pass is refused by this one all the same: nobody gets in from there.
-    let abroad = || Scene::from_abroad().from_the_cloud().nobody_known();
+    let abroad = || Scene::from_abroad().in_the_cloud().nobody_known();
     for scene in [
         abroad().allowing("bob@other.test", "US", NOW + 60),
         abroad().countries_of("bob@other.test", &["US"]),

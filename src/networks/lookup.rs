@@ -97,10 +97,12 @@ impl Networks {
         }))
     }
 
-    /// Whether any network has this tag. Ends at the first one.
-    pub fn has_any(&self, tag: Tag) -> Result<bool> {
+    /// Whether any network of a known system has this tag: not so in data that were compiled without an ASN table, nor
+    /// before there was such a tag. Ends at the first one.
+    pub fn marks_systems(&self, tag: Tag) -> Result<bool> {
         for record in self.records()? {
-            if Tags::from_bits(record?.value.tags).contains(tag) {
+            let record = record?.value;
+            if record.asn.is_some() && Tags::from_bits(record.tags).contains(tag) {
                 return Ok(true);
             }
         }

@@ -275,6 +275,7 @@ fn what_has_ended_is_left_out_of_an_old_document_and_told() {
 fn calls() -> impl Strategy<Value = Vec<String>> {
     let subject = || prop::sample::select(vec!["a@b.test", "b.test", "user:web.user", "c@d.test"]);
     let network = || prop::sample::select(vec!["192.0.2.7", "192.0.2.0/24", "2001:db8::/48"]);
+    let cloud = || prop::sample::select(vec!["AS64500", "not:AS64500", "192.0.2.0/24", "not:192.0.2.0/24"]);
     let until = || prop::sample::select(vec!["", "6h", "9d"]);
     let entry = |function: &'static str, value: &str, until: &str| {
         vec![function.to_string(), format!("value={value}"), format!("until={until}"), "note=n".into()]
@@ -285,6 +286,7 @@ fn calls() -> impl Strategy<Value = Vec<String>> {
         (network(), until()).prop_map(move |(v, u)| entry("add_ip_exemption", v, u)),
         (network(), until()).prop_map(move |(v, u)| entry("add_block", v, u)),
         (subject(), until()).prop_map(move |(v, u)| entry("add_block", v, u)),
+        (cloud(), until()).prop_map(move |(v, u)| entry("add_cloud_network", v, u)),
         subject().prop_map(|v| vec!["remove_whitelist".into(), format!("value={v}")]),
         subject().prop_map(|v| vec!["release_block".into(), format!("value={v}")]),
         subject().prop_map(|v| {

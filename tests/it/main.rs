@@ -6,6 +6,7 @@ mod sandbox;
 
 mod broken;
 mod chain;
+mod clouds;
 mod gate;
 mod gate_input;
 mod hostile;

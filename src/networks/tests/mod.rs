@@ -70,7 +70,10 @@ fn a_listed_system_is_marked_wherever_the_table_has_it_beside_country_and_name()
     assert_eq!(tags("104.64.0.7"), "hosting", "by its network, not by its system");
     assert_eq!(tags("52.125.0.7"), "hosting cloud_mail_client");
     assert_eq!(report.listed_systems_found, 3);
-    assert!(networks.has_any(super::Tag::Hosting).unwrap() && !networks.has_any(super::Tag::Feed).unwrap());
+    assert!(networks.marks_systems(super::Tag::Hosting).unwrap());
+    assert!(!networks.marks_systems(super::Tag::Feed).unwrap());
+    let (without, _) = compiled(&Scene::new(), &some_countries(), &[]);
+    assert!(!without.marks_systems(super::Tag::Hosting).unwrap());
 }
 
 #[test]

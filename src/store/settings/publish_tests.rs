@@ -2,9 +2,9 @@
 //! plain scan of what was saved.
 
 use super::*;
-use crate::asn::Asn;
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
+use crate::asn::Asn;
 use crate::paths::Paths;
 use crate::policy::{Policy, Questions};
 use crate::settings::{Mode, Settings};
