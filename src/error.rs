@@ -84,6 +84,21 @@ pub enum Error {
     },
 }
 
+/// Every code with what it means. `incomplete` stands in the API's answer where a part was not done.
+pub const CODES: [(&str, &str); 11] = [
+    ("bad_value", "a value, argument or input is not accepted"),
+    ("file", "a file could not be read, written or made"),
+    ("database", "a database could not be used"),
+    ("data", "a file or source is not fit for use"),
+    ("not_allowed", "the caller may not do this"),
+    ("not_found", "what was asked for is not there"),
+    ("needs_confirmation", "the change wants a confirmation, or something else set first"),
+    ("conflict", "somebody else changed the settings in between"),
+    ("state", "the state is not usable at the moment"),
+    ("system", "a call of the operating system failed"),
+    ("incomplete", "a part was not done, the rest was"),
+];
+
 impl Error {
     /// A stable key for scripts; never changes for a kind of error.
     pub fn code(&self) -> &'static str {
@@ -110,18 +125,8 @@ impl Error {
 
     /// An error that another process of ours met.
     pub fn told(code: &str, sentence: String) -> Self {
-        const CODES: [&str; 9] = [
-            "bad_value",
-            "file",
-            "database",
-            "data",
-            "not_allowed",
-            "not_found",
-            "needs_confirmation",
-            "conflict",
-            "system",
-        ];
-        let code = CODES.into_iter().find(|known| *known == code).unwrap_or("state");
+        let known = CODES.into_iter().map(|(known, _)| known).find(|known| *known == code);
+        let code = known.unwrap_or("state");
         Error::Told { code, sentence }
     }
 

@@ -7,6 +7,20 @@ use crate::paths::Paths;
 use std::fmt::Write as _;
 use std::os::unix::net::UnixDatagram;
 
+/// Every event with the fields of its lines, in their order; those in brackets may be missing. Programs hang on them:
+/// a field is added at the end, and none is ever renamed or moved.
+pub const EVENTS: &[(&str, &str)] = &[
+    ("refuse", "door service [account] [address] [country] reason [reference]"),
+    ("would_refuse", "door service [account] [address] [country] reason [reference]"),
+    ("hold", "door service [account] [address] [country] reason [reference]"),
+    ("change", "who [action] [subject] [more] generation"),
+    ("backup", "who file generation"),
+    ("restore", "who file generation"),
+    ("tick", "did"),
+    ("keeper", "did"),
+    ("trouble", "code [detail]"),
+];
+
 /// Longest value in a line, in bytes.
 const LONGEST_VALUE: usize = 128;
 

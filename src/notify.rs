@@ -5,6 +5,7 @@
 //! next minute.
 
 use crate::call::Call;
+use crate::child;
 use crate::clock::readable;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -12,12 +13,8 @@ use crate::store::state::State;
 use crate::store::state::notices::{self, Notice};
 use crate::tick::Done;
 use crate::trouble::{self, Trouble};
-use nix::libc;
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::FromRawFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// How long sendmail may take for one notice. It only has to take it into its queue.
 const SENDMAIL_MAY_TAKE: Duration = Duration::from_secs(30);
@@ -52,8 +49,8 @@ fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
     let program = call.paths.root().join("usr/sbin/sendmail");
     let failed = || Error::system(format!("hand a notice for {to} to {}", program.display()));
     // From memory and not through a pipe, which a program that does not read would fill and hold us at.
-    let message = in_memory(text(to, notice).as_bytes()).map_err(failed())?;
-    let mut child = Command::new(&program)
+    let message = child::in_memory(text(to, notice).as_bytes()).map_err(failed())?;
+    let mut running = Command::new(&program)
         .args(["-oi", "-f", "<>", "--", to])
         .env_clear()
         .stdin(message)
@@ -61,7 +58,7 @@ fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed())?;
-    match wait(&mut child, SENDMAIL_MAY_TAKE).map_err(failed())? {
+    match child::wait(&mut running, SENDMAIL_MAY_TAKE).map_err(failed())? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(Error::State(format!(
             "{} did not take a notice for {to} ({status}); it is tried again.",
@@ -75,34 +72,6 @@ fn hand_over(call: &Call, to: &str, notice: &Notice) -> Result<()> {
     }
 }
 
-/// A file without a name that holds these bytes, to be read from its beginning.
-fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
-    // SAFETY: a C string of ours; the descriptor that comes back is nobody else's.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"postern-notice".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        File::from_raw_fd(fd)
-    };
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Waits so long for its end, then kills it; none where that was necessary.
-fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let begun = Instant::now();
-    while begun.elapsed() < limit {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.kill()?;
-    child.wait().map(|_| None)
-}
-
 /// The message. Names from the state go through [`one_line`], so that none can add a header.
 fn text(to: &str, notice: &Notice) -> String {
     let account = one_line(&notice.account);
@@ -113,6 +82,14 @@ fn text(to: &str, notice: &Notice) -> String {
             format!(
                 "The account can still read its mail. Ask its owner whether the messages were meant.\nIf not, its password is probably known to somebody else: change it first, then release:\n\n    postern blocks release {word} --reason \"password changed\"\n\nIf it may send more than others:\n\n    postern whitelist add {word}\n"
             ),
+        ),
+        "owner_allowance" => (
+            format!("Postern: an owner allowed logins of {account} from elsewhere"),
+            "`postern allowances list` shows it, `postern allowances remove ID` ends it.\n".into(),
+        ),
+        "owner_release" => (
+            format!("Postern: an owner released {account}"),
+            format!("It can send again. To block it yourself:\n\n    postern blocks add {word}\n"),
         ),
         _ => (
             format!("Postern saw {account} send more than the limit"),
@@ -140,22 +117,6 @@ fn shell_word(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_that_hangs_is_ended_after_its_time_and_one_that_does_not_is_heard() {
-        let mut hangs = Command::new("/bin/sleep").arg("600").spawn().unwrap();
-        assert_eq!(wait(&mut hangs, Duration::from_millis(50)).unwrap(), None);
-        assert!(hangs.try_wait().unwrap().is_some());
-        let mut fails = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
-        assert_eq!(wait(&mut fails, SENDMAIL_MAY_TAKE).unwrap().unwrap().code(), Some(7));
-    }
-
-    #[test]
-    fn a_message_is_read_from_its_beginning() {
-        let bytes = "line\n".repeat(100_000);
-        let cat = Command::new("/bin/cat").stdin(in_memory(bytes.as_bytes()).unwrap()).output().unwrap();
-        assert_eq!(cat.stdout, bytes.as_bytes());
-    }
 
     #[test]
     fn a_name_from_the_state_is_one_word_of_a_command() {

@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 use crate::hook::close_descriptors_but;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::progress::Progress;
 use crate::store::settings::SettingsStore;
 use crate::store::state::State;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, geteuid, pipe2};
@@ -23,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// How long the work may take, in seconds; a forged file must not hold a tick for ever.
@@ -158,6 +160,7 @@ fn fork_and_hear<T: Serialize + DeserializeOwned>(
 
 /// Reads the answer to its end or to its bound; a child that would say more finds the pipe closed and ends.
 fn hear(read: OwnedFd) -> Result<String> {
+    wait_for_words(read.as_fd());
     let mut text = String::new();
     let mut answer = File::from(read).take(MOST_ANSWER + 1);
     answer.read_to_string(&mut text).map_err(Error::system("hear what the child did"))?;
@@ -168,6 +171,18 @@ fn hear(read: OwnedFd) -> Result<String> {
         )));
     }
     Ok(text)
+}
+
+/// Shows an administrator at a terminal that the child is at work.
+fn wait_for_words(read: BorrowedFd) {
+    let mut progress = Progress::default();
+    while let Some(patience) = Progress::patience() {
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(read, PollFlags::POLLIN)], patience) {
+            Ok(0) => progress.tick(),
+            _ => return,
+        }
+    }
 }
 
 fn tell<T: Serialize>(write: OwnedFd, done: Result<T>) -> ! {

@@ -56,6 +56,11 @@ impl Paths {
         self.etc().join("dovecot-policy.conf")
     }
 
+    /// Who owns which domains, on a server without a panel; root's.
+    pub fn owners(&self) -> PathBuf {
+        self.etc().join("owners")
+    }
+
     /// `/var/lib/postern`: the parent of everything that is kept; root's.
     pub fn lib(&self) -> PathBuf {
         self.root.join("var/lib/postern")

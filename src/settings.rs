@@ -17,6 +17,17 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// The word that stands for it in settings and lists.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Monitor => "monitor",
+            Mode::Enforce => "enforce",
+        }
+    }
+}
+
 /// What becomes of a local submission over the limit. Exim's `acl_not_smtp` knows no temporary refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,6 +228,27 @@ settings! {
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
         "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
+    keep_activity_days: i64 = 400, Accepts::Number(1, 3660),
+        "Keep Activity",
+        "For how many days refusals are listed in Activity (the latest 50,000 at most).";
+    keep_login_days: i64 = 35, Accepts::Number(7, 90),
+        "Keep logins by day",
+        "For how many days figures of each account, and where it logged in, are kept by day.";
+    keep_login_months: i64 = 13, Accepts::Number(1, 36),
+        "Keep logins by month",
+        "For how many months, this one among them, figures of each account are kept by month.";
+    keep_traffic_days: i64 = 400, Accepts::Number(7, 1100),
+        "Keep figures by hour",
+        "For how many days figures of all accounts together are kept by the hour.";
+    owner_allowances: bool = false, Accepts::Switch,
+        "Owners' allowances",
+        "Whether owners of accounts may give their own mailboxes temporary allowances; the administrator is told of each.";
+    owner_allowance_days: i64 = 14, Accepts::Number(1, 365),
+        "Longest allowance by an owner",
+        "How many days an owner's allowance lasts at most.";
+    owner_release: bool = false, Accepts::Switch,
+        "Owners' release",
+        "Whether owners of accounts may release their own accounts when the limiter stopped them; the administrator is told.";
     administration_email_address: String = "root".into(), Accepts::MailAddress,
         "Administration Email Address",
         "Who is told when an account is stopped: a mailbox that somebody reads.";

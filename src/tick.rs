@@ -10,6 +10,7 @@ mod only_one;
 
 use crate::account::Account;
 use crate::call::Call;
+use crate::decide::Fact;
 use crate::error::Result;
 use crate::folders;
 use crate::gather;
@@ -18,8 +19,10 @@ use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
 use crate::server_country;
+use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
-use crate::store::state::{self, State, held, notices, rollups, senders};
+use crate::store::state::rollups::{self, Retention};
+use crate::store::state::{self, State, held, notices, senders};
 use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -187,12 +190,21 @@ fn release_whitelisted(call: &Call) -> Result<Done> {
     Ok(Done::telling([format!("{n} stops were lifted, since their accounts are on the whitelist.")]))
 }
 
+/// How long figures are kept; where the policy is missing, as long as by default.
+fn retention(call: &Call) -> Retention {
+    match gather::settings(call) {
+        Fact::Known(settings) => Retention::from(&*settings),
+        Fact::Missing(_) => Retention::from(&Settings::default()),
+    }
+}
+
 fn tidy(call: &Call) -> Result<Done> {
+    let retention = retention(call);
     let mut state = State::open(&call.paths)?;
     let forgotten = state.write(|t| {
         senders::prune(t, call.now)?;
         notices::prune(t, call.now)?;
-        rollups::prune(t, call.now)?;
+        rollups::prune(t, call.now, &retention)?;
         held::prune(t, call.now)
     })?;
     trouble::clear(&call.paths, FORGET_TROUBLE);

@@ -1,7 +1,7 @@
 //! Temporary allowances: a mailbox or domain may log in from one more country or network until a date.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, import};
+use super::{Admin, Outcome, import, own_service};
 use crate::account::Subject;
 use crate::address::Network;
 use crate::clock::Seconds;
@@ -18,7 +18,9 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         row["running"] = Value::Bool(admin.call.now < grant.until);
         row
     };
-    let rows: Vec<Value> = admin.settings()?.allowances()?.into_iter().map(row).collect();
+    let mut grants = admin.settings()?.allowances()?;
+    grants.retain(|grant| admin.may_see(&grant.subject));
+    let rows: Vec<Value> = grants.into_iter().map(row).collect();
     Ok(json!(rows).into())
 }
 
@@ -26,8 +28,16 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 pub fn add_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (subject, grant) = grant(admin, given)?;
     let (source, until) = (&grant.source, grant.until);
-    let id = admin.change(given, |change| change.allow(&grant))?;
+    own_service::may_allow(admin, source, until)?;
     let end = crate::clock::readable(until);
+    let id = admin.change(given, |change| {
+        let id = change.allow(&grant)?;
+        // Within the change: nobody gives himself an allowance of which the administrator hears nothing.
+        let what =
+            format!("allowed logins of {subject} from {source} until {end} (allowance {id}): {}", grant.note);
+        own_service::tell(admin, "owner_allowance", &grant.subject, &what)?;
+        Ok(id)
+    })?;
     let said = Outcome::said(format!("{subject} may log in from {source} until {end} (allowance {id})."));
     Ok(Outcome { data: json!({ "id": id, "until": until }), ..said })
 }
@@ -38,7 +48,11 @@ const FIELDS: [&str; 4] = ["for", "from", "until", "note"];
 /// Adds many at once. One that runs already with the same end is left as it is.
 pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let rows = import::rows(&import::text_of(given)?, &FIELDS)?;
-    let (mut grants, bad) = import::sorted(rows, |fields| grant(admin, fields).map(|(_, grant)| grant));
+    let (mut grants, bad) = import::sorted(rows, |fields| {
+        let (_, grant) = grant(admin, fields)?;
+        admin.may_name(fields.text("for"))?;
+        Ok(grant)
+    });
     let there = admin.settings()?.allowances()?;
     grants.retain(|grant| !there.iter().any(|g| g.says_the_same(grant)));
     import::take(admin, given, grants.len(), &bad, |change| {
@@ -46,9 +60,10 @@ pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     })
 }
 
-/// The running ones, as CSV that can be imported.
+/// The running ones that the caller may see, as CSV that can be imported.
 pub fn export_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
-    let running = admin.settings()?.allowances()?.into_iter().filter(|g| admin.call.now < g.until);
+    let is_meant = |g: &Grant| admin.call.now < g.until && admin.may_see(&g.subject);
+    let running = admin.settings()?.allowances()?.into_iter().filter(is_meant);
     let row = |grant: Grant| {
         BTreeMap::from([
             ("for", Subject::typed(&grant.subject)),
@@ -87,6 +102,7 @@ fn source(text: &str) -> Result<String> {
 /// Ends an allowance at once.
 pub fn remove_allowance(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let id = given.number("id")?.unwrap_or_default();
+    own_service::may_end(admin, id)?;
     admin.change(given, |change| change.disallow(id))?;
     Ok(Outcome::said(format!("Allowance {id} has ended.")))
 }

@@ -5,8 +5,14 @@ use crate::address::{Address, Network};
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::verdict::Reference;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::io::Read;
+
+/// Largest JSON object that is read, in bytes.
+pub const MOST_INPUT: usize = 4 * 1024 * 1024;
 
 /// Longest note that is kept, in characters.
 const LONGEST_NOTE: usize = 500;
@@ -42,6 +48,8 @@ pub enum Kind {
     Note,
     /// The path of a file.
     File,
+    /// Entries of a list: lines, CSV, or in JSON a list of texts and objects.
+    Entries,
     /// Any text that the function itself makes sense of.
     Text,
 }
@@ -49,13 +57,18 @@ pub enum Kind {
 impl Kind {
     /// Refuses a value that is not of this kind. What was not given is of every kind.
     pub fn check(self, name: &str, given: &Arguments) -> Result<()> {
-        let Some(text) = given.given(name) else { return Ok(()) };
         let what = || format!("The argument {name}");
+        if let Some(shape) = given.shapes.get(name).filter(|shape| !self.takes(shape)) {
+            return Err(Error::bad_value(what(), shape.words(), self.json_words()));
+        }
+        let Some(text) = given.given(name) else { return Ok(()) };
         if let Some(long) = Some(text.chars().count()).filter(|n| *n > self.longest()) {
             let accepted = format!("at most {} characters", self.longest());
             return Err(Error::bad_value(what(), &format!("of {long} characters"), accepted));
         }
-        if let Some(bad) = text.chars().find(|c| steers(*c) && !(self == Kind::Text && *c == '\n')) {
+        if let Some(bad) = text.chars().find(|c| {
+            steers(*c) && !(matches!(self, Kind::Text | Kind::Entries) && matches!(c, '\n' | '\r' | '\t'))
+        }) {
             let accepted = "text without control characters";
             return Err(Error::bad_value(what(), &bad.escape_unicode().to_string(), accepted));
         }
@@ -76,16 +89,44 @@ impl Kind {
             | Kind::Until
             | Kind::Word(_)
             | Kind::Note
+            | Kind::Entries
             | Kind::File
             | Kind::Text => Ok(()),
         }
     }
 
+    /// Whether a JSON value of this shape can be one.
+    fn takes(self, shape: &Shape) -> bool {
+        match shape {
+            Shape::Number => matches!(self, Kind::Number(..) | Kind::Text),
+            Shape::Switch => matches!(self, Kind::Switch | Kind::Text),
+            Shape::List(_) => self.takes_several(),
+            Shape::Entries => self == Kind::Entries,
+        }
+    }
+
+    /// Whether several values can stand in it, in JSON as a list.
+    pub fn takes_several(self) -> bool {
+        matches!(self, Kind::Countries | Kind::Entries | Kind::Text)
+    }
+
+    /// What JSON values it takes, in words.
+    fn json_words(self) -> &'static str {
+        match self {
+            Kind::Number(..) => "a number or a text",
+            Kind::Switch => "true, false or a text",
+            Kind::Countries => "a text or a list of texts",
+            Kind::Entries => "a text, or a list of texts and objects",
+            Kind::Text => "a text, a number, a switch or a list of them",
+            _ => "a text",
+        }
+    }
+
     /// Longest value, in characters.
-    fn longest(self) -> usize {
+    pub fn longest(self) -> usize {
         match self {
             Kind::Note => LONGEST_NOTE,
-            Kind::Text => 4 * 1024 * 1024,
+            Kind::Entries | Kind::Text => MOST_INPUT,
             Kind::File => 4096,
             _ => 1024,
         }
@@ -98,52 +139,187 @@ pub fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What a value was in JSON, where it was no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shape {
+    Number,
+    Switch,
+    /// With its JSON.
+    List(String),
+    /// A list with objects in it.
+    Entries,
+}
+
+impl Shape {
+    fn words(&self) -> &'static str {
+        match self {
+            Shape::Number => "a number",
+            Shape::Switch => "true or false",
+            Shape::List(_) => "a list",
+            Shape::Entries => "a list of objects",
+        }
+    }
+}
+
 /// Named values as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Arguments(BTreeMap<String, String>);
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    values: BTreeMap<String, String>,
+    shapes: BTreeMap<String, Shape>,
+}
+
+/// What a value was written as is no part of what it says.
+impl PartialEq for Arguments {
+    fn eq(&self, other: &Arguments) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Eq for Arguments {}
+
+/// Reads JSON in which no key of an object stands twice: of two values, another reader might take the other one.
+pub(super) fn strict_json(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str::<Strict>(text).map(|Strict(value)| value)
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Strict, D::Error> {
+        deserializer.deserialize_any(EachOnce).map(Strict)
+    }
+}
+
+struct EachOnce;
+
+impl<'de> Visitor<'de> for EachOnce {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, on: bool) -> std::result::Result<Value, E> {
+        Ok(on.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> std::result::Result<Value, S::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Value, M::Error> {
+        let mut object = Map::new();
+        while let Some((key, Strict(value))) = map.next_entry::<String, Strict>()? {
+            if object.contains_key(&key) {
+                return Err(M::Error::custom(format!("the key {key:?} stands twice")));
+            }
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+fn bad_json(what: &str) -> Error {
+    let accepted = "one object with texts, numbers, switches or lists of them, each key once";
+    Error::bad_value("The JSON input", what, accepted)
+}
 
 impl Arguments {
     /// Reads `key=value` words.
     pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Arguments> {
-        let pair = |word: &str| match word.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
-            _ => Err(Error::bad_value("The argument", word, "give it as key=value")),
-        };
-        words.into_iter().map(pair).collect::<Result<_>>().map(Arguments)
+        let mut all = Arguments::default();
+        for word in words {
+            match word.split_once('=') {
+                Some((key, _)) if all.values.contains_key(key) => {
+                    return Err(Error::bad_value("The argument", word, format!("give {key} once")));
+                }
+                Some((key, value)) if !key.is_empty() => all.set(key, value),
+                _ => return Err(Error::bad_value("The argument", word, "give it as key=value")),
+            }
+        }
+        Ok(all)
     }
 
-    /// Reads one JSON object; lists become text with commas.
-    pub fn from_json(text: &str) -> Result<Arguments> {
-        let bad = |what: String| {
-            Error::bad_value(
-                "The JSON input",
-                &what,
-                "one object with texts, numbers, switches or lists of them",
-            )
-        };
-        let object: serde_json::Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-        let mut all = BTreeMap::new();
-        for (key, value) in object {
-            let text = plain(&value).ok_or_else(|| bad(format!("{key}={value}")))?;
-            all.insert(key, text);
+    /// Reads one JSON object from a stream, to its end or to [`MOST_INPUT`].
+    pub fn from_reader(input: impl Read) -> Result<Arguments> {
+        let mut bytes = Vec::new();
+        let most = u64::try_from(MOST_INPUT).unwrap_or(u64::MAX);
+        input.take(most + 1).read_to_end(&mut bytes).map_err(Error::system("read the JSON input"))?;
+        if bytes.len() > MOST_INPUT {
+            let accepted = format!("at most {MOST_INPUT} bytes; send it in parts");
+            return Err(Error::bad_value("The size of the JSON input", "more than 4 MiB", accepted));
         }
-        Ok(Arguments(all))
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|e| bad_json(&format!("no UTF-8 from byte {} on", e.valid_up_to())))?;
+        Arguments::from_json(text)
+    }
+
+    /// Reads one JSON object; lists become text with commas, lists of entries stay JSON.
+    pub fn from_json(text: &str) -> Result<Arguments> {
+        let Value::Object(object) = strict_json(text).map_err(|e| bad_json(&e.to_string()))? else {
+            return Err(bad_json(text));
+        };
+        let mut all = Arguments::default();
+        for (key, value) in object {
+            let text = plain(&value).ok_or_else(|| bad_json(&format!("{key}={value}")))?;
+            let shape = match &value {
+                Value::Array(items) if items.iter().all(is_item) => Some(Shape::List(value.to_string())),
+                Value::Array(_) => Some(Shape::Entries),
+                Value::Number(_) => Some(Shape::Number),
+                Value::Bool(_) => Some(Shape::Switch),
+                Value::Null | Value::String(_) | Value::Object(_) => None,
+            };
+            all.shapes.extend(shape.map(|shape| (key.clone(), shape)));
+            all.values.insert(key, text);
+        }
+        Ok(all)
+    }
+
+    /// The value where it was given and is not empty; a list as it was written in JSON.
+    pub fn given_whole(&self, name: &str) -> Option<&str> {
+        match self.shapes.get(name) {
+            Some(Shape::List(json)) => Some(json),
+            _ => self.given(name),
+        }
     }
 
     /// Adds one value.
     pub fn set(&mut self, key: &str, value: &str) {
-        self.0.insert(key.into(), value.into());
+        self.values.insert(key.into(), value.into());
     }
 
     /// The names that were given.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.values.keys().map(String::as_str)
     }
 
     /// The value of this name; empty where it was not given.
     pub fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", |v| v.trim())
+        self.values.get(name).map_or("", |v| v.trim())
     }
 
     /// The value where it was given and is not empty.
@@ -190,6 +366,15 @@ impl Arguments {
     }
 }
 
+/// What can stand in a list; a comma within would make two of it.
+fn is_item(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.contains(','),
+        Value::Number(_) | Value::Bool(_) => true,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
 /// A value as text; none for what no argument holds.
 pub(super) fn plain(value: &Value) -> Option<String> {
     match value {
@@ -197,10 +382,14 @@ pub(super) fn plain(value: &Value) -> Option<String> {
         Value::Bool(on) => Some(if *on { "on" } else { "off" }.into()),
         Value::Number(number) => Some(number.to_string()),
         Value::String(text) => Some(text.clone()),
+        Value::Array(items) if items.iter().all(is_item) => {
+            items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(","))
+        }
         // A list of entries with fields of their own is for whoever takes such a list.
-        Value::Array(items) if items.iter().any(Value::is_object) => Some(value.to_string()),
-        Value::Array(items) => items.iter().map(plain).collect::<Option<Vec<_>>>().map(|v| v.join(",")),
-        Value::Object(_) => None,
+        Value::Array(items) if items.iter().any(Value::is_object) && !items.iter().any(Value::is_array) => {
+            Some(value.to_string())
+        }
+        Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -274,7 +463,55 @@ mod tests {
         let json = Arguments::from_json(r#"{"codes":["DE","AT"],"confirm":true,"n":5}"#).unwrap();
         assert_eq!(json, Arguments::from_words(["codes=DE,AT", "confirm=on", "n=5"]).unwrap());
         assert!(Arguments::from_json("[]").is_err() && Arguments::from_json(r#"{"a":{}}"#).is_err());
-        assert!(Arguments::from_words(["nothing"]).is_err());
+        assert!(
+            Arguments::from_words(["nothing"]).is_err() && Arguments::from_words(["a=1", "a=1"]).is_err()
+        );
+    }
+
+    #[test]
+    fn json_that_two_readers_might_read_in_two_ways_is_refused() {
+        for bad in [
+            r#"{"a":"1","a":"2"}"#,
+            r#"{"a":"1"} {"a":"2"}"#,
+            r#"{"a":["x,y"]}"#,
+            r#"{"a":[["x"]]}"#,
+            r#"{"a":[{"b":"1","b":"2"}]}"#,
+            "[]",
+            r#"{"a":[null]}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"{"a":1e999}"#,
+            "",
+        ] {
+            assert_eq!(Arguments::from_json(bad).unwrap_err().code(), "bad_value", "{bad}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(Arguments::from_json(&deep).unwrap_err().code(), "bad_value");
+    }
+
+    #[test]
+    fn a_shape_that_a_kind_does_not_have_is_refused() {
+        let given = Arguments::from_json(r#"{"list":["a"],"number":5,"switch":true,"text":"x"}"#).unwrap();
+        for (kind, taken) in [
+            (Kind::Note, vec!["text"]),
+            (Kind::Number(1, 9), vec!["number"]),
+            (Kind::Switch, vec!["switch"]),
+            (Kind::Text, vec!["list", "number", "switch", "text"]),
+            (Kind::Countries, vec!["list", "text"]),
+        ] {
+            let names = ["list", "number", "switch", "text"];
+            let found: Vec<_> = names.into_iter().filter(|n| kind.check(n, &given).is_ok()).collect();
+            assert_eq!(found, taken, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn input_that_is_too_large_says_so_and_what_is_no_text_says_where() {
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MOST_INPUT));
+        assert!(Arguments::from_reader(large.as_bytes()).unwrap_err().to_string().contains("4 MiB"));
+        let said = Arguments::from_reader(&b"{\"a\":\"\xff\"}"[..]).unwrap_err().to_string();
+        assert!(said.contains("no UTF-8 from byte 6"), "{said}");
+        let full = format!("{{\"a\":\"{}\"}}", "x".repeat(MOST_INPUT - 8));
+        assert_eq!(Arguments::from_reader(full.as_bytes()).unwrap().text("a").len(), MOST_INPUT - 8);
     }
 
     proptest! {

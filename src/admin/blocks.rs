@@ -1,7 +1,7 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, lists, looks_like_network};
+use super::{Admin, Outcome, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
 use crate::address::Network;
 use crate::error::{Error, Result};
@@ -14,7 +14,11 @@ use std::collections::HashSet;
 /// Everything that is blocked now: by the limiter first, then by the administrator.
 pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let now = admin.call.now;
-    let stops = on_state(&admin.call.paths, |state| state.read(|db| senders::stops(db, now)));
+    let stops = on_state(&admin.call.paths, |state| {
+        let mut stops = state.read(|db| senders::stops(db, now))?;
+        stops.retain(|stop| admin.may_see(&stop.account));
+        Ok(stops)
+    });
     let mut warning = None;
     let stops = stops.unwrap_or_else(|e| {
         warning = Some(format!("Senders stopped by the limiter cannot be listed: {e}"));
@@ -23,7 +27,8 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let mut rows: Vec<Value> = stops.iter().map(stop_row).collect();
     let store = admin.settings()?;
     for list in [ListName::AccountBlock, ListName::AddressBlock] {
-        rows.extend(store.entries(list)?.iter().filter(|e| e.holds(now)).map(entry_row));
+        let in_force = |e: &&ListEntry| e.holds(now) && admin.may_see(&e.value);
+        rows.extend(store.entries(list)?.iter().filter(in_force).map(entry_row));
     }
     Ok(Outcome::from(json!(rows)).warn(warning))
 }
@@ -97,7 +102,11 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (value, reason) = (given.text("value"), given.text("reason"));
     let list = list_for(value);
     let key = list.checked(value)?;
-    let blocked = admin.settings()?.entries(list)?.iter().any(|e| e.value == key);
+    own_service::may_release(admin)?;
+    let block = admin.settings()?.entries(list)?.into_iter().find(|e| e.value == key);
+    // Before the limiter's stop is lifted: a call that is refused changes nothing.
+    own_service::may_lift(admin, block.as_ref())?;
+    let blocked = block.is_some();
     let stopped = match list {
         ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
         _ => Ok(false),
@@ -113,8 +122,10 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         }
         if was_stopped { change.note("release", &key, "stopped by the limiter", reason) } else { Ok(()) }
     })?;
+    let told = own_service::tell(admin, "owner_release", &key, &format!("released {value}: {reason}"));
+
     let warning = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
-    Ok(Outcome::said(format!("{value} is released.")).warn(warning))
+    Ok(Outcome::said(format!("{value} is released.")).warn(warning).warn(told.err().map(|e| e.to_string())))
 }
 
 /// Lifts the limiter's stops of whom these keys of a list name: accounts, or all of a domain.

@@ -2,19 +2,22 @@
 
 use super::arguments::{Arguments, steers};
 use super::envelope::envelope;
-use super::table::{self, Argument, FUNCTIONS, Function, GROUPS};
-use super::{Admin, Outcome, render};
+use super::identity::{self, Identity, Theirs};
+use super::render::{self, Look};
+use super::table::{self, Argument, FUNCTIONS, Function, GROUPS, Scope};
+use super::{Admin, Outcome, manual, openapi};
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
 use crate::keeper;
 use crate::paths::Paths;
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Read;
-
-/// Largest JSON object that is read from standard input.
-const MOST_INPUT: u64 = 4 * 1024 * 1024;
+use crate::progress;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What `main` prints, and with which status it exits.
 #[derive(Debug, Default)]
@@ -29,6 +32,13 @@ pub struct Spoken {
 
 /// The command as clap knows it.
 pub fn command() -> Command {
+    let folder = Arg::new("folder").required(true).value_name("DIR").value_parser(value_parser!(PathBuf));
+    shown()
+        .subcommand(Command::new("man").about("Write the manual pages into a folder").hide(true).arg(folder))
+}
+
+/// What manual pages and completions tell of.
+fn shown() -> Command {
     let mut root = Command::new("postern")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Guards the mail logins and the outgoing mail of this server")
@@ -37,6 +47,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .arg(Arg::new("root").long("root").value_name("DIR").hide(true))
         .arg(Arg::new("now").long("now").value_name("TIME").hide(true).allow_hyphen_values(true))
+        .arg(as_argument())
         .arg(
             Arg::new("json")
                 .long("json")
@@ -50,7 +61,19 @@ pub fn command() -> Command {
     for function in FUNCTIONS.iter().filter(|f| f.words.len() == 1) {
         root = root.subcommand(function_command(function));
     }
-    root.subcommand(api_command()).subcommand(keeper_command())
+    let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell));
+    let completions = Command::new("completions")
+        .about("Print completions for a shell")
+        .long_about("Print completions for a shell, as for: postern completions bash > /usr/share/bash-completion/completions/postern")
+        .arg(shell.value_name("SHELL"));
+    root.subcommand(api_command()).subcommand(keeper_command()).subcommand(completions)
+}
+
+/// Not global: clap would let a later one replace an earlier one, and words after the helper's own are a stranger's.
+fn as_argument() -> Arg {
+    Arg::new("as").long("as").value_name("WHO").help(
+        "Ask for root:NAME, reseller:NAME or owner:NAME; for panels' root helpers, accepted from root alone",
+    )
 }
 
 fn last_word(words: &'static str) -> &'static str {
@@ -82,7 +105,8 @@ fn function_command(function: &'static Function) -> Command {
     }
     if function.changes {
         let generation = Arg::new("generation").long("generation").value_name("NUMBER").hide_short_help(true);
-        command = command.arg(generation.help("refuse if somebody changed anything since this generation"));
+        let help = "refuse if somebody changed anything since this generation";
+        command = command.arg(generation.help(help).long_help(help));
     }
     command
 }
@@ -104,8 +128,26 @@ fn api_command() -> Command {
     Command::new("api")
         .about("Call a function of the API and answer in JSON, for panels and scripts")
         .long_about("Call a function of the API and answer in JSON.\n\nArguments are key=value words, or one JSON object on standard input where the only argument is -.\n`postern api list_functions` lists what there is.")
-        .arg(Arg::new("function").required(true).value_name("FUNCTION"))
-        .arg(Arg::new("arguments").action(ArgAction::Append).value_name("KEY=VALUE").allow_hyphen_values(true))
+        .arg(as_argument())
+        .arg(
+            Arg::new("function")
+                .value_name("FUNCTION")
+                .value_parser(value_parser!(OsString))
+                .required_unless_present_any(["list", "openapi"]),
+        )
+        .arg(
+            Arg::new("arguments")
+                .action(ArgAction::Append)
+                .value_name("KEY=VALUE")
+                .value_parser(value_parser!(OsString))
+                .allow_hyphen_values(true),
+        )
+        .arg(flag("list", "list the functions with their arguments"))
+        .arg(flag("openapi", "describe the functions as an OpenAPI 3.1 document"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn keeper_command() -> Command {
@@ -118,38 +160,77 @@ fn keeper_command() -> Command {
         .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
 }
 
-/// Runs what the command line says.
-pub fn run(matches: &ArgMatches) -> Spoken {
-    let spoken = speak(matches);
-    Spoken { out: clean(&spoken.out), err: clean(&spoken.err), ..spoken }
-}
-
 /// Names come from outside: nothing in them may steer the administrator's terminal.
 fn clean(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n', "\u{FFFD}")
 }
 
-fn speak(matches: &ArgMatches) -> Spoken {
+/// Runs what the command line says.
+pub fn run(matches: &ArgMatches) -> Spoken {
     let admin = match surroundings(matches) {
         Ok(admin) => admin,
-        Err(error) => return Spoken { err: format!("{error}\n"), status: 1, ..Spoken::default() },
+        Err(error) => return in_words(Err(error), None),
+    };
+    let admin = match identified(admin, matches) {
+        Ok(admin) => admin,
+        Err(error) if matches.subcommand_name() == Some("api") || is_json(matches) => {
+            return in_json(&Err(error));
+        }
+        Err(error) => return in_words(Err(error), function_of(matches)),
     };
     match matches.subcommand() {
+        Some(("api", api)) if api.get_flag("openapi") => {
+            return in_words(Ok(Outcome::whole(format!("{:#}\n", openapi::document()))), None);
+        }
+        Some(("api", api)) if api.get_flag("list") && is_json(matches) => {
+            return in_json(&table::call(&admin, "list_functions", &Arguments::default()));
+        }
+        Some(("api", api)) if api.get_flag("list") => {
+            return in_words(Ok(table::overview(admin.scope()).into()), None);
+        }
         Some(("api", api)) => return in_json(&api_call(&admin, api)),
-        Some(("keeper", words)) => return in_words(keep(&admin, words)),
+        Some(("completions", words)) => {
+            let shell = words.get_one::<Shell>("shell").copied().unwrap_or(Shell::Bash);
+            return Spoken { out: manual::completions(shown(), shell), ..Spoken::default() };
+        }
+        Some(("man", words)) => {
+            let folder = words.get_one::<PathBuf>("folder").cloned().unwrap_or_default();
+            let told =
+                |names: Vec<String>| Outcome::said(format!("{} manual pages were written.", names.len()));
+            return in_words(manual::write(shown(), &folder).map(told), None);
+        }
+        Some(("keeper", words)) => return in_words(keep(&admin, words), None),
         _ => {}
     }
-    let outcome = function_call(&admin, matches);
-    if is_json(matches) { in_json(&outcome) } else { in_words(outcome) }
+    let function = function_of(matches);
+    if let Some(function) = function.filter(|_| !is_json(matches)) {
+        progress::doing(&format!("postern {}", function.words.join(" ")));
+    }
+    let outcome = function_call(&admin, function, matches);
+    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function) }
 }
 
-/// A global flag is found in the innermost matches.
-fn is_json(matches: &ArgMatches) -> bool {
+/// The function that the words name. None: a command that is no function.
+fn function_of(matches: &ArgMatches) -> Option<&'static Function> {
+    let (mut words, mut inner) = (Vec::new(), matches);
+    while let Some((word, next)) = inner.subcommand() {
+        words.push(word);
+        inner = next;
+    }
+    FUNCTIONS.iter().find(|f| f.words == words)
+}
+
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
     let mut inner = matches;
     while let Some((_, next)) = inner.subcommand() {
         inner = next;
     }
-    inner.get_flag("json")
+    inner
+}
+
+/// A global flag is found in the innermost matches.
+fn is_json(matches: &ArgMatches) -> bool {
+    innermost(matches).get_flag("json")
 }
 
 fn surroundings(matches: &ArgMatches) -> Result<Admin> {
@@ -161,7 +242,34 @@ fn surroundings(matches: &ArgMatches) -> Result<Admin> {
     }
     let clock = now.map_or(Ok(Clock::System), |text| Clock::parse(text))?;
     let paths = root.map_or_else(Paths::default, Paths::below);
-    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who() })
+    Ok(Admin { call: Call::new(paths, clock.now(), "postern"), clock, who: who(), theirs: None })
+}
+
+/// The same as whoever `--as` names. What is no function of the table is the administrator's alone.
+fn identified(admin: Admin, matches: &ArgMatches) -> Result<Admin> {
+    let (command, inner) = matches.subcommand().unzip();
+    let inner = inner.filter(|_| command == Some("api")).and_then(|api| api.get_one::<String>("as"));
+    let named: Vec<&String> = matches.get_one("as").into_iter().chain(inner).collect();
+    let identity: Identity = match named[..] {
+        [] => return Ok(admin),
+        [text] => {
+            identity::may_ask_for_others()?;
+            text.parse()?
+        }
+        _ => return Err(Error::NotAllowed("--as was given twice, so it is not clear who asks.".into())),
+    };
+    let is_function = match matches.subcommand() {
+        Some(("api", api)) => !api.get_flag("openapi"),
+        _ => function_of(matches).is_some(),
+    };
+    if !is_function && identity.scope != Scope::Root {
+        return Err(Error::NotAllowed("This command is the administrator's alone.".into()));
+    }
+    let theirs = match identity.scope {
+        Scope::Root => None,
+        _ => Some(Arc::new(Theirs::read(&identity, &admin.call.paths, &admin.settings()?.settings()?)?)),
+    };
+    Ok(Admin { who: identity.who(), theirs, ..admin })
 }
 
 /// For the trail. Only root gets here on a server; who became root by sudo is named as sudo names him.
@@ -193,29 +301,24 @@ fn keep(admin: &Admin, words: &ArgMatches) -> Result<Outcome> {
 }
 
 fn api_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
-    let function = matches.get_one::<String>("function").map_or("", String::as_str);
-    let words: Vec<&str> =
-        matches.get_many::<String>("arguments").into_iter().flatten().map(String::as_str).collect();
-    let given = if words == ["-"] { from_input()? } else { Arguments::from_words(words)? };
+    let function = matches.get_one::<OsString>("function").map_or(Ok(""), |name| text(name))?;
+    let words = matches.get_many::<OsString>("arguments").into_iter().flatten();
+    let words: Vec<&str> = words.map(|word| text(word)).collect::<Result<_>>()?;
+    let given = match words.as_slice() {
+        ["-"] => Arguments::from_reader(std::io::stdin())?,
+        words => Arguments::from_words(words.iter().copied())?,
+    };
     table::call(admin, function, &given)
 }
 
-fn from_input() -> Result<Arguments> {
-    let mut text = String::new();
-    let mut input = std::io::stdin().take(MOST_INPUT);
-    input.read_to_string(&mut text).map_err(Error::system("read the JSON object from standard input"))?;
-    Arguments::from_json(&text)
+fn text(word: &OsStr) -> Result<&str> {
+    word.to_str().ok_or_else(|| Error::bad_value("The argument", &word.to_string_lossy(), "text in UTF-8"))
 }
 
-fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
-    let (mut words, mut inner) = (Vec::new(), matches);
-    while let Some((word, next)) = inner.subcommand() {
-        words.push(word);
-        inner = next;
-    }
-    let function = FUNCTIONS.iter().find(|f| f.words == words).ok_or_else(|| {
-        Error::bad_value("The command", &words.join(" "), "a command from `postern --help`")
-    })?;
+fn function_call(admin: &Admin, function: Option<&Function>, matches: &ArgMatches) -> Result<Outcome> {
+    let inner = innermost(matches);
+    let function =
+        function.ok_or_else(|| Error::bad_value("The command", "", "a command from `postern --help`"))?;
     let mut given = Arguments::default();
     for argument in function.arguments {
         if argument.is_switch() {
@@ -233,12 +336,12 @@ fn function_call(admin: &Admin, matches: &ArgMatches) -> Result<Outcome> {
 }
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {
-    let status = outcome.as_ref().map_or(1, status_of);
-    Spoken { out: format!("{}\n", envelope(outcome)), status, ..Spoken::default() }
+    let status = outcome.as_ref().map_or(1, |done| u8::from(!done.failures.is_empty()));
+    Spoken { out: clean(&format!("{}\n", envelope(outcome))), status, ..Spoken::default() }
 }
 
 /// Sentences may hold names from the state, which mail users can write: each stays one line.
-fn in_words(outcome: Result<Outcome>) -> Spoken {
+fn in_words(outcome: Result<Outcome>, function: Option<&Function>) -> Spoken {
     match outcome {
         Ok(outcome) if outcome.quiet => Spoken { status: status_of(&outcome), ..Spoken::default() },
         Ok(outcome) => {
@@ -247,22 +350,53 @@ fn in_words(outcome: Result<Outcome>) -> Spoken {
             let err = warnings.chain(outcome.failures.iter().map(|f| line(f))).collect();
             let shown = outcome.messages.is_empty() || outcome.data.get("warnings").is_some();
             let out = match &outcome.text {
-                Some(text) => text.clone(),
-                None => messages + &if shown { render::text(&outcome.data) } else { String::new() },
+                Some(text) => clean(text),
+                None if shown => messages + &render::text(&outcome.data, Look::of_standard_output()),
+                None => messages,
             };
             Spoken { out, err, status: status_of(&outcome) }
         }
-        Err(error) => Spoken { err: line(&error.to_string()), status: 1, ..Spoken::default() },
+        Err(error) => {
+            let next = function.and_then(|f| next_step(f, &error)).map(|next| line(&next));
+            Spoken {
+                err: line(&error.to_string()) + &next.unwrap_or_default(),
+                status: 1,
+                ..Spoken::default()
+            }
+        }
     }
 }
 
+/// What to do next after an error, where its sentence names no command itself.
+fn next_step(function: &Function, error: &Error) -> Option<String> {
+    if error.to_string().contains("`postern ") {
+        return None;
+    }
+    let (_, group) = function.words.split_last()?;
+    let list = FUNCTIONS.iter().find(|f| f.words.split_last() == Some((&"list", group)));
+    let command = |words: &[&str]| format!("`postern {}`", words.join(" "));
+    Some(match error.code() {
+        "bad_value" => format!("{} says what it takes.", command(&[function.words, &["--help"]].concat())),
+        "not_found" => format!("{} shows what there is.", command(list?.words)),
+        "conflict" => "`postern audit` shows who changed what.".into(),
+        "needs_confirmation" if function.arguments.iter().any(|a| a.name == "confirm") => {
+            format!("{} does it all the same.", command(&[function.words, &["…", "--confirm"]].concat()))
+        }
+        _ if !nix::unistd::geteuid().is_root() => "Run it as root, as by `sudo postern …`.".into(),
+        "file" | "database" | "data" | "state" | "system" => {
+            "`postern status` shows what is in trouble.".into()
+        }
+        _ => return None,
+    })
+}
+
 fn status_of(outcome: &Outcome) -> u8 {
-    u8::from(!outcome.failures.is_empty())
+    outcome.exit.unwrap_or_else(|| u8::from(!outcome.failures.is_empty()))
 }
 
 /// A sentence as one line: a name in it cannot begin another.
 fn line(sentence: &str) -> String {
-    format!("{}\n", sentence.replace(['\n', '\r'], " "))
+    format!("{}\n", clean(&sentence.replace(['\n', '\r'], " ")))
 }
 
 #[cfg(test)]

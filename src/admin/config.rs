@@ -156,7 +156,8 @@ fn read(given: &Arguments) -> Result<Document> {
             "what `postern config export` writes; any of its parts may be left out",
         )
     };
-    let document: Document = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
+    let read = arguments::strict_json(&text).and_then(serde_json::from_value::<Document>);
+    let document = read.map_err(|e| bad(&e.to_string()))?;
     match document.postern_config {
         FORM => Ok(document),
         other => Err(bad(&format!("of the form {other}; this program reads {FORM}"))),

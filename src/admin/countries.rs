@@ -1,7 +1,8 @@
 //! Allowed countries of the server, a domain or a mailbox.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, settings};
+use super::effect::{self, Whose};
+use super::{Admin, Outcome};
 use crate::account::Subject;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ fn subject(given: &Arguments) -> Result<Option<Subject>> {
 }
 
 /// Names or codes separated by commas.
-fn chosen(given: &Arguments) -> Result<BTreeSet<Country>> {
+pub(super) fn chosen(given: &Arguments) -> Result<BTreeSet<Country>> {
     given
         .text("countries")
         .split(',')
@@ -38,6 +39,7 @@ pub fn list_countries(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let lists: Vec<Value> = store
         .countries()?
         .iter()
+        .filter(|(scope, _)| admin.may_see(scope))
         .map(|(scope, list)| {
             let whose = if scope == "*" { "the server" } else { scope.as_str() };
             json!({ "for": whose, "countries": named(list) })
@@ -130,10 +132,14 @@ fn must_be_confirmed(
     }
     let harmless = settings.country_rule == Mode::Off && subject.is_none();
     if list.is_empty() && !harmless && !given.is_on("confirm")? {
+        let whose = match subject {
+            Some(subject) => Whose::Of(subject.clone(), list.clone()),
+            None => Whose::Server(effective.clone()),
+        };
         return Err(Error::NeedsConfirmation(format!(
             "The list was not changed: it would be empty, and then logins work from {} alone. {} To do it all the same, repeat with confirm=on (`--confirm`).",
             if effective.is_empty() { "no country".into() } else { codes(&effective) },
-            settings::dry_run(admin, &effective)
+            effect::sentence(admin, &whose)
         )));
     }
     let missing = own.filter(|own| !effective.contains(own));

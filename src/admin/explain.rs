@@ -47,7 +47,7 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(data.into())
 }
 
-fn step_row(step: &Step) -> Value {
+pub(super) fn step_row(step: &Step) -> Value {
     let (found, why) = match &step.finding {
         None if step.mode == Mode::Off => ("not asked", "The rule is off.".into()),
         None => ("not asked", "An earlier rule skips it.".into()),

@@ -31,7 +31,7 @@ const GONE: &str = "The mail server no longer has it; it was taken off the list.
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let account = given.text("account").to_lowercase();
-    let rows = on_state(&admin.call.paths, |state| state.read(|db| held::list(db, &account)))?;
+    let rows = rows_seen(admin, &account)?;
     if rows.is_empty() || !geteuid().is_root() {
         return Ok(json!(rows).into());
     }
@@ -53,9 +53,28 @@ pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     }
 }
 
+/// The list as far as the caller may see it.
+fn rows_seen(admin: &Admin, account: &str) -> Result<Vec<Held>> {
+    on_state(&admin.call.paths, |state| {
+        let mut rows = state.read(|db| held::list(db, account))?;
+        rows.retain(|row| admin.may_see(&row.account));
+        Ok(rows)
+    })
+}
+
+/// Whoever is not the administrator names a message on the list that is of an account of his.
+fn must_be_seen(admin: &Admin, message: &MessageId) -> Result<()> {
+    let name = message.to_string();
+    if admin.theirs.is_none() || rows_seen(admin, "")?.iter().any(|row| row.message == name) {
+        return Ok(());
+    }
+    Err(Error::NotAllowed(format!("Nothing was done: {name} is no held message of {}.", admin.who)))
+}
+
 /// Lets a message leave.
 pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
+    must_be_seen(admin, &message)?;
     match thaw(admin, &message)? {
         Said::Done => {}
         said => return not_done(admin, given, &message, said),
@@ -85,6 +104,7 @@ fn thaw(admin: &Admin, message: &MessageId) -> Result<Said> {
 /// Deletes a message.
 pub fn remove_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
+    must_be_seen(admin, &message)?;
     let said = match message.is_of_postfix() {
         true => postsuper(admin, "-d", &message)?,
         false => exim(admin, "-Mrm", &message)?,

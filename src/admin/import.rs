@@ -10,10 +10,12 @@
 //! What [`csv_of`] writes is read again as it was. A field there that a spreadsheet would take for a formula is
 //! written with `'` before it, and read without.
 
-use super::arguments::{Arguments, Kind};
+use super::arguments::{Arguments, Kind, strict_json};
+use super::spreadsheet::{self, guarded, without_guard};
 use super::{Admin, Outcome};
 use crate::clock::{Seconds, written};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::store::settings::Change;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,9 +30,6 @@ const MOST: usize = 100_000;
 /// Bad lines that are named in sentences; the data name all.
 const MOST_NAMED: usize = 20;
 
-/// Beginnings that spreadsheets take for formulas.
-const FORMULA: [char; 4] = ['=', '+', '-', '@'];
-
 /// One entry as it was written: its fields by name, and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
@@ -42,7 +41,7 @@ pub(super) struct Row {
 
 /// What is to be read: the argument `entries`, or the file that `file` names (`-` is standard input).
 pub(super) fn text_of(given: &Arguments) -> Result<String> {
-    match (given.given("entries"), given.given("file")) {
+    match (given.given_whole("entries"), given.given("file")) {
         (Some(text), None) => Ok(text.into()),
         (None, Some("-")) => read(std::io::stdin(), "standard input"),
         (None, Some(path)) => {
@@ -130,14 +129,12 @@ fn from_csv(text: &str, known: &[&str]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn without_guard(field: &str) -> &str {
-    field.strip_prefix('\'').filter(|_| is_like_a_formula(field)).unwrap_or(field)
-}
-
 fn from_json(text: &str, known: &[&str]) -> Result<Vec<Row>> {
-    let entries: Vec<Value> = serde_json::from_str(text).map_err(|e| {
-        Error::bad_value("The JSON list", &e.to_string(), "a list of texts or of objects with fields")
-    })?;
+    let bad =
+        |what: &str| Error::bad_value("The JSON list", what, "a list of texts or of objects with fields");
+    let Value::Array(entries) = strict_json(text).map_err(|e| bad(&e.to_string()))? else {
+        return Err(bad(text));
+    };
     let entry =
         |(number, value): (usize, &Value)| Row { line: number + 1, fields: one_of_json(value, known) };
     Ok(entries.iter().enumerate().map(entry).collect())
@@ -158,7 +155,9 @@ fn one_of_json(value: &Value, known: &[&str]) -> std::result::Result<Arguments, 
 /// Reads each row; those that are not accepted, with their sentences.
 pub(super) fn sorted<T>(rows: Vec<Row>, mut read: impl FnMut(&Arguments) -> Result<T>) -> (Vec<T>, Vec<Bad>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let mut progress = Progress::default();
     for row in rows {
+        progress.tick();
         let entry = row.fields.and_then(|fields| read(&fields).map_err(|e| e.to_string()));
         match entry {
             Ok(entry) => good.push(entry),
@@ -225,24 +224,10 @@ pub(super) fn check_common(fields: &Arguments) -> Result<()> {
 
 /// The same entries as CSV with a first line.
 pub(super) fn csv_of(fields: &[&str], rows: &[BTreeMap<&str, String>]) -> Result<String> {
-    let failed = |e: String| Error::Data(format!("The CSV could not be written: {e}."));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(fields).map_err(|e| failed(e.to_string()))?;
-    for row in rows {
-        let record = fields.iter().map(|name| guarded(row.get(name).map_or("", String::as_str)));
-        writer.write_record(record).map_err(|e| failed(e.to_string()))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn guarded(field: &str) -> String {
-    if is_like_a_formula(field) { format!("'{field}") } else { field.into() }
-}
-
-/// With or without what guards it.
-fn is_like_a_formula(field: &str) -> bool {
-    field.trim_start_matches('\'').starts_with(FORMULA)
+    let record = |row: &BTreeMap<&str, String>| -> Vec<String> {
+        fields.iter().map(|name| guarded(row.get(name).map_or("", String::as_str))).collect()
+    };
+    spreadsheet::written(fields, rows.iter().map(record))
 }
 
 /// An end as it is read again.

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 
 /// A list with its entries.
 pub fn list(admin: &Admin, list: ListName) -> Result<Outcome> {
-    Ok(json!(admin.settings()?.entries(list)?).into())
+    let mut entries = admin.settings()?.entries(list)?;
+    entries.retain(|entry| admin.may_see(&entry.value));
+    Ok(json!(entries).into())
 }
 
 /// Adds an entry, and lifts what it makes pointless: blocks of what is now exempt.
@@ -63,6 +65,7 @@ pub(super) fn fields(list: ListName) -> &'static [&'static str] {
 fn entry(admin: &Admin, given: &Arguments, fields: &Arguments, list: ListName) -> Result<ListEntry> {
     import::check_common(fields)?;
     let value = fields.text("value");
+    admin.may_name(value)?;
     if let Ok(network) = list.checked(value)?.parse::<Network>() {
         must_be_meant(given, &network)?;
     }
@@ -120,11 +123,12 @@ fn values_for(entries: &[(ListName, String, ListEntry)], list: ListName) -> Vec<
     entries.iter().filter(|(of, _, _)| *of == list).map(|(_, value, _)| value.clone()).collect()
 }
 
-/// The entries that hold, as CSV that can be imported.
+/// The entries that hold and that the caller may see, as CSV that can be imported.
 pub fn export(admin: &Admin, lists: &[ListName]) -> Result<Outcome> {
     let (store, mut rows) = (admin.settings()?, Vec::new());
     for list in lists {
-        for entry in store.entries(*list)?.into_iter().filter(|e| e.holds(admin.call.now)) {
+        let is_meant = |e: &ListEntry| e.holds(admin.call.now) && admin.may_see(&e.value);
+        for entry in store.entries(*list)?.into_iter().filter(is_meant) {
             rows.push(BTreeMap::from([
                 ("value", list.typed(&entry.value)),
                 ("until", import::end(entry.until)),
@@ -158,7 +162,7 @@ fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<St
         ListName::IpExemption => ListName::AddressBlock,
         _ => ListName::AccountBlock,
     })?;
-    blocks.retain(|e| e.holds(admin.call.now));
+    blocks.retain(|e| e.holds(admin.call.now) && admin.may_see(&e.value));
     let concerns = |blocked: &str| match (value.parse::<Network>(), blocked.parse::<Network>()) {
         (Ok(exempt), Ok(blocked)) if list == ListName::IpExemption => blocked.overlaps(&exempt),
         _ => blocked == value || value.ends_with(blocked) || blocked.ends_with(value),

@@ -7,22 +7,32 @@
 pub mod activity;
 pub mod allowances;
 pub mod arguments;
+pub mod backup;
 pub mod blocks;
 pub mod clouds;
 pub mod command_line;
 pub mod config;
 pub mod countries;
 pub mod data;
+pub mod effect;
 pub mod envelope;
 pub mod explain;
 pub mod held;
+pub mod identity;
 mod import;
 pub mod init;
 pub mod lists;
+pub mod manual;
+pub(crate) mod monitoring;
+pub mod openapi;
+mod own_service;
 mod policy_secrets;
 pub mod render;
 pub mod settings;
+pub mod spreadsheet;
+pub mod statistics;
 pub mod status;
+pub mod story;
 pub mod table;
 pub mod undo;
 
@@ -34,7 +44,10 @@ use crate::log::{Line, Severity};
 use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
 use arguments::Arguments;
+use identity::Theirs;
 use serde_json::Value;
+use std::sync::Arc;
+use table::Scope;
 
 /// Most lines in the log for one change; the trail has all.
 const MOST_LINES: usize = 50;
@@ -55,6 +68,8 @@ pub struct Outcome {
     /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
     /// Prometheus). In the API it is the data.
     pub text: Option<String>,
+    /// The command line's exit status where the caller expects one of its own.
+    pub exit: Option<u8>,
 }
 
 impl From<Value> for Outcome {
@@ -91,9 +106,26 @@ pub struct Admin {
     pub clock: Clock,
     /// Who, for the trail.
     pub who: String,
+    /// What is theirs, where somebody else than the administrator asks.
+    pub theirs: Option<Arc<Theirs>>,
 }
 
 impl Admin {
+    /// What the caller is.
+    pub fn scope(&self) -> Scope {
+        self.theirs.as_ref().map_or(Scope::Root, |theirs| theirs.scope)
+    }
+
+    /// Whether the caller may see what stands under this key: an account's name, or `@` and a domain.
+    pub fn may_see(&self, key: &str) -> bool {
+        self.theirs.as_ref().is_none_or(|theirs| theirs.owns_key(key))
+    }
+
+    /// Refuses what the caller may not name: what is not his, and addresses and networks.
+    pub fn may_name(&self, text: &str) -> Result<()> {
+        self.theirs.as_ref().map_or(Ok(()), |theirs| theirs.may_name(text))
+    }
+
     /// The settings. Only root (in a sandbox: the owner of its files) can open them.
     pub fn settings(&self) -> Result<SettingsStore> {
         SettingsStore::open(&self.call.paths)
@@ -104,14 +136,19 @@ impl Admin {
     pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
         let mut store = self.settings()?;
         let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
-        let published = server_country::publish(&self.call, &store);
+        self.put_in_force(&store)?;
+        Ok(made)
+    }
+
+    /// Publishes what was changed, and logs it.
+    pub(crate) fn put_in_force(&self, store: &SettingsStore) -> Result<()> {
+        let published = server_country::publish(&self.call, store);
         published.map_err(|e| {
             Error::State(format!(
                 "The change is saved, but not in force yet; `postern tick` tries again. {e}"
             ))
         })?;
-        self.log_change(&store)?;
-        Ok(made)
+        self.log_change(store)
     }
 
     /// One line for each row of the latest change, as far as a log is for reading.

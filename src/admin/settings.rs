@@ -1,6 +1,7 @@
 //! Settings: show and change.
 
 use super::arguments::Arguments;
+use super::effect::{self, Whose};
 use super::{Admin, Outcome, data};
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -72,21 +73,6 @@ pub(super) fn may_enforce_countries(
     Err(Error::NeedsConfirmation(format!(
         "The country rule was not enforced: no country was chosen, so logins would work from {} alone. {} To do it all the same, repeat with confirm=on (`--confirm`).",
         if allowed.is_empty() { "no country".into() } else { codes(&allowed) },
-        dry_run(admin, &allowed)
+        effect::sentence(admin, &Whose::Server(allowed))
     )))
-}
-
-/// What the last 30 days' successful logins say about these countries, as a sentence.
-pub(super) fn dry_run(admin: &Admin, allowed: &BTreeSet<Country>) -> String {
-    let figures = super::activity::successes(admin, 30);
-    let (mut all, mut refused) = (0, 0);
-    for (country, n) in figures.unwrap_or_default() {
-        all += n;
-        let known = country.parse().is_ok_and(|c| allowed.contains(&c));
-        refused += if known || country.is_empty() { 0 } else { n };
-    }
-    if all == 0 {
-        return "No successful logins of the last 30 days are known yet.".into();
-    }
-    format!("Of {all} logins of the last 30 days, {refused} came from other countries and would be refused.")
 }

@@ -1,11 +1,14 @@
 //! What is in place, what is not covered, what is in trouble.
 
 use super::arguments::Arguments;
+use super::monitoring::{self, Figures};
 use super::{Admin, Outcome, data};
+use crate::admin::envelope::envelope;
 use crate::clock::{Seconds, readable};
 use crate::door::{line, policy};
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
+use crate::panel;
 use crate::paths::EXIM_SOCKET;
 use crate::policy::Policy;
 use crate::request::{Door, Service};
@@ -30,38 +33,85 @@ const KEEPER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How a part fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(crate) enum Level {
     Note,
     Good,
     Warning,
     Trouble,
 }
 
-/// The report in the making.
-#[derive(Default)]
-struct Report {
-    rows: Vec<Value>,
-    worst: Option<Level>,
-}
-
-impl Report {
-    fn add(&mut self, part: &str, level: Level, says: impl Into<String>) {
-        let word = match level {
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
             Level::Note => "note",
             Level::Good => "good",
             Level::Warning => "warning",
             Level::Trouble => "TROUBLE",
-        };
+        }
+    }
+}
+
+/// A part with what is said of it.
+pub(crate) struct Row {
+    pub(crate) part: String,
+    pub(crate) level: Level,
+    pub(crate) says: String,
+}
+
+/// The report in the making.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) worst: Option<Level>,
+    pub(crate) figures: Figures,
+    /// Whether the caller may not read what the report is about.
+    pub(crate) is_blind: bool,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, part: &str, level: Level, says: impl Into<String>) {
         self.worst = self.worst.max(Some(level));
-        self.rows.push(json!({ "part": part, "state": word, "says": says.into() }));
+        self.rows.push(Row { part: part.into(), level, says: says.into() });
+    }
+
+    fn as_json(&self) -> Value {
+        let row = |r: &Row| json!({ "part": r.part, "state": r.level.word(), "says": r.says });
+        let state = match self.worst {
+            Some(worst @ (Level::Trouble | Level::Warning)) => worst.word(),
+            _ => Level::Good.word(),
+        };
+        let parts: Vec<Value> = self.rows.iter().map(row).collect();
+        json!({ "state": state, "parts": parts, "figures": self.figures.as_json() })
     }
 }
 
 /// What the state tells about doors, stops and notices.
 type FromState = (Vec<(String, String, Seconds)>, usize, usize);
 
-/// The whole report.
-pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+/// The whole report, in the form that is asked for. For Nagios the exit status tells too, and what cannot be found
+/// out is an answer.
+pub fn status(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let told = |(text, exit): (String, u8)| Outcome { exit: Some(exit), ..Outcome::whole(text) };
+    match given.text("format") {
+        "nagios" => {
+            monitoring::unknown_after_patience();
+            let found = report(admin);
+            Ok(told(found.map_or_else(
+                |error| monitoring::nagios_unknown(&error.to_string()),
+                |report| monitoring::nagios(&report, admin.call.now),
+            )))
+        }
+        "prometheus" => Ok(Outcome::whole(monitoring::prometheus(&report(admin)?, admin.call.now))),
+        "json" => {
+            let outcome = Outcome::from(report(admin)?.as_json());
+            let text = format!("{}\n", envelope(&Ok(outcome.clone())));
+            Ok(Outcome { text: Some(text), ..outcome })
+        }
+        _ => Ok(report(admin)?.as_json().into()),
+    }
+}
+
+fn report(admin: &Admin) -> Result<Report> {
     let mut report = Report::default();
     let settings = settings_and_policy(admin, &mut report);
     networks(admin, &mut report)?;
@@ -72,6 +122,9 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     });
     match found {
         Ok((doors, stops, waiting)) => {
+            report.figures.stopped_senders = Some(stops);
+            report.figures.notices_waiting = Some(waiting);
+            report.figures.doors.clone_from(&doors);
             report.add("state", Level::Good, format!("In use; {stops} senders are stopped."));
             let level = if waiting == 0 { Level::Good } else { Level::Warning };
             report.add("notices", level, format!("{waiting} wait to be sent; `postern tick` sends them."));
@@ -80,6 +133,7 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         Err(error) => report.add("state", Level::Trouble, error.to_string()),
     }
     undecided(admin, &settings, &mut report);
+    panel(admin, &mut report);
     keeper(admin, &mut report);
     policy_server(admin, &settings, &mut report);
     tally(admin, &mut report);
@@ -92,13 +146,9 @@ pub fn status(admin: &Admin, _: &Arguments) -> Result<Outcome> {
             false => (Level::Warning, format!("It was so, and not lately: {text}")),
         };
         report.add(mark.trouble.code(), level, text);
+        report.figures.trouble.push((mark.trouble.code(), mark.count, mark.last));
     }
-    let worst = match report.worst {
-        Some(Level::Trouble) => "TROUBLE",
-        Some(Level::Warning) => "warning",
-        _ => "good",
-    };
-    Ok(json!({ "state": worst, "parts": report.rows }).into())
+    Ok(report)
 }
 
 fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
@@ -109,12 +159,16 @@ fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
     let (settings, generation) = match read() {
         Ok(both) => both,
         Err(error) => {
+            report.is_blind = !nix::unistd::geteuid().is_root();
             report.add("settings", Level::Trouble, error.to_string());
             return Settings::default();
         }
     };
     report.add("settings", Level::Good, format!("Generation {generation}."));
     let head = Policy::open(&admin.call.paths.policy()).and_then(|policy| policy.ask()?.head());
+    report.figures.settings_generation = Some(generation);
+    report.figures.policy_generation = head.as_ref().ok().map(|head| head.generation);
+    report.figures.policy_published = head.as_ref().ok().map(|head| head.published);
     match head {
         Ok(head) if head.generation == generation => {
             report.add("policy", Level::Good, format!("Published {}.", readable(head.published)));
@@ -135,6 +189,11 @@ fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
 
 fn rules(admin: &Admin, settings: &Settings, report: &mut Report) {
     let own = server_country::find(&admin.call.paths, settings);
+    report.figures.rules = vec![
+        ("country_rule", settings.country_rule.word()),
+        ("source_rule", settings.source_rule.word()),
+        ("rate_limiter", settings.rate_limiter.word()),
+    ];
     let (level, says) = match settings.country_rule {
         Mode::Off => (Level::Warning, "Off: logins work from every country."),
         Mode::Monitor => (Level::Warning, "Monitor: it records what it would refuse, and refuses nothing."),
@@ -176,6 +235,7 @@ fn source_rule(admin: &Admin, settings: &Settings, report: &mut Report) {
 
 fn networks(admin: &Admin, report: &mut Report) -> Result<()> {
     let status = data::status(&admin.call.paths, admin.call.now)?;
+    report.figures.data_built_at = status["built_at"].as_i64();
     let warnings: Vec<&str> =
         status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let level = match (status["usable"] == true, warnings.is_empty()) {
@@ -304,6 +364,27 @@ fn undecided(admin: &Admin, settings: &Settings, report: &mut Report) {
     }
 }
 
+/// Which panel was found, and whether its records say who owns what. Nobody but root needs them.
+fn panel(admin: &Admin, report: &mut Report) {
+    let paths = &admin.call.paths;
+    let panel = panel::of_this_server(paths);
+    let found = match panel.is_a_panel() {
+        true => format!("{} was found", panel.name()),
+        false => format!("None was found; {} stands for one", panel.name()),
+    };
+    let read = || panel.records(paths).and_then(|records| panel.owners(&records).map(|_| ()));
+    let (level, says) = match read() {
+        Ok(()) => (Level::Good, format!("{found}: its records say who owns what.")),
+        Err(_) if !panel.is_a_panel() && !paths.owners().exists() => {
+            (Level::Note, format!("{found} and is not there: only the administrator can do anything here."))
+        }
+        Err(error) => {
+            (Level::Warning, format!("{found}. {error} Resellers and owners can do nothing until then."))
+        }
+    };
+    report.add("panel", level, says);
+}
+
 /// Whether the keeper answers, found out by asking it. Root's questions count for nobody.
 fn keeper(admin: &Admin, report: &mut Report) {
     let socket = admin.call.paths.sockets().join(EXIM_SOCKET);
@@ -326,6 +407,7 @@ fn keeper(admin: &Admin, report: &mut Report) {
         }
         Err(e) => (Level::Trouble, format!("Does not answer ({e}): mail goes on uncounted. Restart it.")),
     };
+    report.figures.keeper_answers = level == Level::Good;
     report.add("keeper", level, says);
 }
 

@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, blocks, clouds, config, countries, explain, held, init, lists,
-    settings, status, undo,
+    Admin, Outcome, activity, allowances, backup, blocks, clouds, config, countries, effect, explain, held,
+    init, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -19,6 +19,17 @@ pub enum Scope {
     Reseller,
     /// Owners of an account too, for what is theirs.
     Owner,
+}
+
+impl Scope {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::Root => "root",
+            Scope::Reseller => "reseller",
+            Scope::Owner => "owner",
+        }
+    }
 }
 
 /// An argument of a function.
@@ -64,10 +75,22 @@ pub struct Function {
 }
 
 impl Function {
+    /// Open to resellers, for what is theirs.
+    const fn for_resellers(self) -> Function {
+        Function { scope: Scope::Reseller, ..self }
+    }
+
+    /// Open to owners and resellers, for what is theirs.
+    const fn for_owners(self) -> Function {
+        Function { scope: Scope::Owner, ..self }
+    }
+
     /// Refuses arguments that the function does not know, missing ones that it needs, and values that are not of
     /// their kind.
     fn check(&self, given: &Arguments) -> Result<()> {
-        let known = |name: &str| self.arguments.iter().any(|a| a.name == name) || name == "generation";
+        let known = |name: &str| {
+            self.arguments.iter().any(|a| a.name == name) || (self.changes && name == "generation")
+        };
         if let Some(unknown) = given.names().find(|name| !known(name)) {
             let names: Vec<_> = self.arguments.iter().map(|a| a.name).collect();
             let takes = if names.is_empty() { "no argument".into() } else { names.join(", ") };
@@ -77,22 +100,27 @@ impl Function {
             true => !given.names().any(|name| name == a.name),
             false => given.text(a.name).is_empty(),
         };
-        match self.arguments.iter().find(|a| a.required && lacks(a)) {
-            Some(missing) => {
-                let what = format!("The argument {} of {}", missing.name, self.name);
-                Err(Error::bad_value(what, "", missing.meaning))
-            }
-            None => self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given)),
+        if let Some(missing) = self.arguments.iter().find(|a| a.required && lacks(a)) {
+            let what = format!("The argument {} of {}", missing.name, self.name);
+            return Err(Error::bad_value(what, "", missing.meaning));
         }
+        GENERATION.check("generation", given)?;
+        self.arguments.iter().try_for_each(|a| a.kind.check(a.name, given))
     }
 }
+
+/// What a caller read before: every function that changes something takes it.
+pub const GENERATION: Kind = Kind::Number(0, i64::MAX);
 
 /// Calls a function of the table.
 pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome> {
     let found = FUNCTIONS.iter().find(|f| f.name == function).ok_or_else(|| {
         Error::bad_value("The function", function, "a name from `postern api list_functions`")
     })?;
+    let theirs = admin.theirs.as_deref();
+    theirs.map_or(Ok(()), |theirs| theirs.may_call(found))?;
     found.check(given)?;
+    theirs.map_or(Ok(()), |theirs| theirs.may_say(found, given))?;
     (found.run)(admin, given)
 }
 
@@ -142,9 +170,11 @@ const COUNTRIES: Argument =
 const DAYS: Argument = option("days", Kind::Number(1, 400), "how many days back; 30 if not given");
 const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows at most; 100 if not given");
 
+const FORMAT: Argument = option("format", Kind::Word(&["csv"]), "csv: for a spreadsheet");
+
 const FILE: Argument =
     Argument { positional: true, ..option("file", Kind::File, "the file; - is standard input") };
-const ENTRIES: Argument = option("entries", Kind::Text, "the same as text, or in JSON as a list");
+const ENTRIES: Argument = option("entries", Kind::Entries, "the same as text, or in JSON as a list");
 const ON_BAD: Argument = option(
     "on_bad",
     Kind::Word(&["refuse", "keep"]),
@@ -202,7 +232,11 @@ pub const FUNCTIONS: &[Function] = &[
         "status",
         &["status"],
         "What is in place, what is not covered, what is in trouble",
-        &[],
+        &[option(
+            "format",
+            Kind::Word(&["text", "json", "nagios", "prometheus"]),
+            "text, json, nagios (one line; exit status 0 to 3) or prometheus; text if not given",
+        )],
         status::status,
     ),
     reads(
@@ -215,7 +249,8 @@ pub const FUNCTIONS: &[Function] = &[
             option("service", Kind::Word(&["smtp", "imap", "pop3"]), "smtp, imap or pop3; imap if not given"),
         ],
         explain::explain,
-    ),
+    )
+    .for_owners(),
     reads(
         "list_activity",
         &["activity"],
@@ -224,19 +259,23 @@ pub const FUNCTIONS: &[Function] = &[
             option("account", Kind::Account, "only this account"),
             option("address", Kind::Address, "only this address"),
             option("reference", Kind::Reference, "only this reference, as a client was told it"),
+            option("country", Kind::Countries, "only this country"),
             option("reason", Kind::Text, "only this reason's key, as country_not_allowed"),
             DAYS,
             LIMIT,
+            FORMAT,
         ],
         activity::list_activity,
-    ),
+    )
+    .for_owners(),
     reads(
         "list_known_networks",
         &["known-networks"],
         "Networks from which logins of a mailbox succeeded within 180 days, the latest first",
         &[needed("account", Kind::Account, "the mailbox: alice@example.org")],
         activity::list_known_networks,
-    ),
+    )
+    .for_owners(),
     reads(
         "country_statistics",
         &["statistics"],
@@ -244,103 +283,177 @@ pub const FUNCTIONS: &[Function] = &[
         &[
             DAYS,
             option(
-                "service",
-                Kind::Word(&["smtp", "imap", "pop3", "local"]),
-                "only this service: smtp, imap, pop3, local",
+                "direction",
+                Kind::Word(&["all", "logins", "outbound", "inbound"]),
+                "logins, outbound (messages sent) or inbound; all if not given",
             ),
-            option("country", Kind::Countries, "only this country, by account (35 days at most)"),
+            option(
+                "service",
+                Kind::Word(&["smtp", "imap", "pop3", "sieve", "local", "other"]),
+                "only this service: smtp, imap, pop3, sieve, local, other",
+            ),
+            option("country", Kind::Countries, "who logged in well from this country"),
+            option("by", Kind::Word(&["account", "network"]), "with a country: by account, or by network"),
             LIMIT,
+            FORMAT,
         ],
-        activity::country_statistics,
+        statistics::country_statistics,
+    )
+    .for_owners(),
+    reads(
+        "account_statistics",
+        &["account-statistics"],
+        "One account's own figures, and the countries from which it logged in",
+        &[needed("account", Kind::Account, "the mailbox: alice@example.org"), DAYS, FORMAT],
+        statistics::account_statistics,
+    )
+    .for_owners(),
+    reads(
+        "suggest_countries",
+        &["countries", "suggest"],
+        "The fewest countries that cover nearly all successful logins, and whom they would lock out",
+        &[
+            option("percent", Kind::Text, "how many of a hundred logins they must cover; 99.5 if not given"),
+            DAYS,
+            LIMIT,
+            FORMAT,
+        ],
+        statistics::suggest_countries,
     ),
-    reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks),
+    reads(
+        "dry_run",
+        &["dry-run"],
+        "Whom a list of countries, or a mode of a rule, would have refused",
+        &[
+            Argument { required: false, positional: false, ..COUNTRIES },
+            FOR,
+            option(
+                "rule",
+                Kind::Word(effect::RULE_NAMES),
+                "country_rule (if not given), source_rule or rate_limiter",
+            ),
+            option(
+                "mode",
+                Kind::Word(&["off", "monitor", "enforce"]),
+                "the mode to try; enforce if not given",
+            ),
+            DAYS,
+            LIMIT,
+            FORMAT,
+        ],
+        effect::dry_run,
+    )
+    .for_owners(),
+    reads(
+        "tell_story",
+        &["story"],
+        "One refusal by its reference: why it came, what would be answered now, and what changed since",
+        &[needed("reference", Kind::Reference, "as a client was told it: 7K3M-92QX")],
+        story::tell_story,
+    )
+    .for_owners(),
+    reads("list_blocks", &["blocks", "list"], "Every block that is in force", &[], blocks::list_blocks)
+        .for_owners(),
     changes(
         "add_block",
         &["blocks", "add"],
         "Block an account, an address or a network",
         &[BLOCK_VALUE, UNTIL, NOTE, CONFIRM],
         blocks::add_block,
-    ),
+    )
+    .for_resellers(),
     changes(
         "release_block",
         &["blocks", "release"],
         "Lift every block of an account, an address or a network, at once",
         &[BLOCK_VALUE, option("reason", Kind::Note, "why, for the trail of changes: \"password changed\"")],
         blocks::release,
-    ),
+    )
+    .for_owners(),
     changes(
         "import_blocks",
         &["blocks", "import"],
         "Block many accounts, addresses and networks: one a line, CSV or JSON",
         MANY,
         lists::import_blocks,
-    ),
+    )
+    .for_resellers(),
     reads("export_blocks", &["blocks", "export"], "The administrator's blocks as CSV", &[], |a, _| {
         lists::export(a, &[ListName::AccountBlock, ListName::AddressBlock])
-    }),
+    })
+    .for_resellers(),
     reads(
         "list_held",
         &["held", "list"],
         "Messages that are held",
         &[option("account", Kind::Account, "only of this account")],
         held::list_held,
-    ),
+    )
+    .for_owners(),
     changes(
         "release_held",
         &["held", "release"],
         "Let a held message leave",
         &[needed("message", Kind::Text, "Exim's name for it")],
         held::release_held,
-    ),
+    )
+    .for_resellers(),
     changes(
         "remove_held",
         &["held", "remove"],
         "Delete a held message",
         &[needed("message", Kind::Text, "Exim's name for it")],
         held::remove_held,
-    ),
+    )
+    .for_resellers(),
     reads(
         "list_countries",
         &["countries", "list"],
         "The allowed countries, and the server's own",
         &[],
         countries::list_countries,
-    ),
+    )
+    .for_owners(),
     reads(
         "known_countries",
         &["countries", "known"],
         "Every country with code and name",
         &[],
         countries::known_countries,
-    ),
+    )
+    .for_owners(),
     changes(
         "allow_countries",
         &["countries", "allow"],
         "Add countries to a list",
         &[COUNTRIES, FOR],
         countries::allow_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "disallow_countries",
         &["countries", "disallow"],
         "Take countries off a list",
         &[COUNTRIES, FOR, CONFIRM],
         countries::disallow_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "set_countries",
         &["countries", "set"],
         "Set a whole list; an empty one allows no country",
         &[Argument { required: false, ..COUNTRIES }, FOR, CONFIRM],
         countries::set_countries,
-    ),
+    )
+    .for_resellers(),
     changes(
         "unset_countries",
         &["countries", "unset"],
         "Remove the list of a mailbox or domain, so that the next level's holds",
         &[Argument { positional: true, required: true, ..FOR }],
         countries::unset_countries,
-    ),
+    )
+    .for_resellers(),
     reads("list_ip_exemptions", &["exemptions", "ip", "list"], "The list IP Authentication", &[], |a, _| {
         lists::list(a, ListName::IpExemption)
     }),
@@ -384,35 +497,40 @@ pub const FUNCTIONS: &[Function] = &[
         "The list User Authentication",
         &[],
         |a, _| lists::list(a, ListName::UserExemption),
-    ),
+    )
+    .for_owners(),
     changes(
         "add_user_exemption",
         &["exemptions", "user", "add"],
         "Never check logins of a mailbox or domain",
         &[USER_VALUE, UNTIL, NOTE],
         |a, g| lists::add(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     changes(
         "remove_user_exemption",
         &["exemptions", "user", "remove"],
         "Check logins of a mailbox or domain again",
         &[USER_VALUE],
         |a, g| lists::remove(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     changes(
         "import_user_exemptions",
         &["exemptions", "user", "import"],
         "Add many mailboxes and domains: one a line, CSV or JSON",
         MANY,
         |a, g| lists::import(a, g, ListName::UserExemption),
-    ),
+    )
+    .for_resellers(),
     reads(
         "export_user_exemptions",
         &["exemptions", "user", "export"],
         "The list User Authentication as CSV",
         &[],
         |a, _| lists::export(a, &[ListName::UserExemption]),
-    ),
+    )
+    .for_resellers(),
     reads("list_whitelist", &["whitelist", "list"], "The Per-User Rate Limiter Whitelist", &[], |a, _| {
         lists::list(a, ListName::Whitelist)
     }),
@@ -512,7 +630,8 @@ pub const FUNCTIONS: &[Function] = &[
         "Temporary allowances",
         &[],
         allowances::list_allowances,
-    ),
+    )
+    .for_owners(),
     changes(
         "add_allowance",
         &["allowances", "add"],
@@ -524,28 +643,32 @@ pub const FUNCTIONS: &[Function] = &[
             NOTE,
         ],
         allowances::add_allowance,
-    ),
+    )
+    .for_owners(),
     changes(
         "remove_allowance",
         &["allowances", "remove"],
         "End an allowance at once",
         &[needed("id", Kind::Number(1, i64::MAX), "its number")],
         allowances::remove_allowance,
-    ),
+    )
+    .for_owners(),
     changes(
         "import_allowances",
         &["allowances", "import"],
         "Add many allowances: CSV with the fields for,from,until,note, or JSON",
         MANY,
         allowances::import_allowances,
-    ),
+    )
+    .for_resellers(),
     reads(
         "export_allowances",
         &["allowances", "export"],
         "The running allowances as CSV",
         &[],
         allowances::export_allowances,
-    ),
+    )
+    .for_resellers(),
     reads(
         "get_settings",
         &["settings", "list"],
@@ -602,7 +725,8 @@ pub const FUNCTIONS: &[Function] = &[
         "What the network data say of an address",
         &[needed("address", Kind::Address, "the address")],
         |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
-    ),
+    )
+    .for_owners(),
     reads(
         "report_data",
         &["data", "report"],
@@ -640,6 +764,27 @@ pub const FUNCTIONS: &[Function] = &[
         ],
         init::init,
     ),
+    changes(
+        "backup",
+        &["backup"],
+        "Copy settings and state into a new file, while everything goes on",
+        &[
+            needed("file", Kind::File, "the file; it must not be there yet"),
+            switch("settings_only", "leave the state out: counters, stops, activity, figures"),
+        ],
+        backup::backup,
+    ),
+    changes(
+        "restore",
+        &["restore"],
+        "Put the settings of a backup in the place of those that are there",
+        &[
+            needed("file", Kind::File, "a file that `postern backup` wrote"),
+            switch("state", "the state too: counters, stops, activity, figures"),
+            switch("confirm", "do it; without this, only look whether the backup is good"),
+        ],
+        backup::restore,
+    ),
     changes("publish", &["publish"], "Publish the policy for the hooks anew", &[], |a, _| {
         let generation = a.publish()?;
         Ok(Outcome::said(format!("The policy was published (generation {generation}).")))
@@ -664,7 +809,8 @@ pub const FUNCTIONS: &[Function] = &[
         "Every function of the API with its arguments",
         &[],
         list_functions,
-    ),
+    )
+    .for_owners(),
 ];
 
 fn build_data(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -684,18 +830,33 @@ fn tick(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome { messages: done.told, failures: done.failed, quiet, ..Outcome::default() })
 }
 
-fn list_functions(_: &Admin, _: &Arguments) -> Result<Outcome> {
+fn list_functions(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let argument = |a: &Argument| json!({ "name": a.name, "required": a.required, "meaning": a.meaning });
     let row = |f: &Function| {
         json!({
             "function": f.name,
             "command": format!("postern {}", f.words.join(" ")),
             "changes": f.changes,
+            "scope": f.scope.word(),
             "about": f.about,
             "arguments": f.arguments.iter().map(argument).collect::<Vec<Value>>(),
         })
     };
-    Ok(json!(FUNCTIONS.iter().map(row).collect::<Vec<_>>()).into())
+    Ok(json!(callable(admin.scope()).map(row).collect::<Vec<_>>()).into())
+}
+
+/// What somebody of this scope may call.
+fn callable(scope: Scope) -> impl Iterator<Item = &'static Function> {
+    FUNCTIONS.iter().filter(move |f| f.scope >= scope)
+}
+
+/// The functions that somebody of this scope may call, as a table for people: what need not be given stands in
+/// brackets.
+pub fn overview(scope: Scope) -> Value {
+    let word = |a: &Argument| if a.required { a.name.to_string() } else { format!("[{}]", a.name) };
+    let words = |f: &Function| f.arguments.iter().map(word).collect::<Vec<_>>().join(" ");
+    let row = |f: &Function| json!({ "function": f.name, "arguments": words(f), "about": f.about });
+    json!(callable(scope).map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ impl Home {
         format!("--root={}", self.root().display())
     }
 
-    fn postern(&self, words: &[&str]) {
+    /// A command that must succeed.
+    pub(crate) fn postern(&self, words: &[&str]) {
         let output = Command::new(built("static/postern")).arg(self.seam()).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

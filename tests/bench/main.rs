@@ -11,6 +11,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod accounts;
+mod adding;
+mod admin;
 #[path = "../servers/clients/mod.rs"]
 mod clients;
 mod decisions;
@@ -48,11 +50,12 @@ impl Effort {
 /// What a part measures, and how.
 type Part = (&'static str, fn(&Effort, &mut Report, &mut Machine));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("decisions", decisions::measure),
     ("exim", inside_exim::measure),
     ("processes", processes::measure),
     ("accounts", accounts::measure),
+    ("admin", admin::measure),
     ("logins", logins::measure),
     ("messages", messages::measure),
 ];

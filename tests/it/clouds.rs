@@ -34,13 +34,7 @@ const NO_USE: &str = "deny 550 5.7.1 Logins from this network are not allowed he
 
 /// Data with an ASN table, the source rule as it is at first.
 fn watched() -> Sandbox {
-    let sandbox = Sandbox::new();
-    let table = sandbox.path("asn.csv");
-    fs::write(&table, SYSTEMS).unwrap();
-    let country = format!("--country={}", sandbox.path("country.mmdb").display());
-    let asn = format!("--asn={}", table.display());
-    sandbox.postern(&["data", "build", &country, &asn, "--allow-small"]).succeeded();
-    sandbox
+    Sandbox::new().with_systems(SYSTEMS)
 }
 
 fn scene() -> Sandbox {
@@ -96,6 +90,18 @@ fn at_first_it_only_watches_and_activity_says_who_would_have_been_refused() {
     let sandbox = sandbox.setting("source_rule", "off");
     let_in(&sandbox, BOB, CLOUD);
     assert_eq!(sandbox.logged("event=would_refuse"), 0);
+}
+
+#[test]
+fn the_dry_run_of_the_rule_goes_by_what_it_recorded_while_it_watched() {
+    let sandbox = watched();
+    for (account, address) in [(ALICE, CLOUD), (ALICE, CLOUD_V6), (BOB, TOR), (BOB, VPN), (BOB, GERMAN)] {
+        assert_eq!(Call::gate(account, address).run(&sandbox).said().0, Some(0), "{address}");
+    }
+    sandbox.postern(&["tick"]).succeeded();
+    let dry = sandbox.api(&["dry_run", "rule=source_rule"]);
+    assert_eq!((&dry["logins_refused"], &dry["accounts_refused"]), (&json!(3), &json!(2)), "{dry}");
+    assert_eq!(dry["mode_now"], "monitor");
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn a_forged_tally_becomes_no_more_than_figures() {
     let said = sandbox.postern(&["tick", "--verbose"]).succeeded();
     assert!(!said.contains('\u{1b}'), "{said:?}");
     assert_eq!(sandbox.in_state::<i64>("SELECT count(*) FROM stop"), 0);
-    assert_eq!(sandbox.in_state::<i64>("SELECT sum(n) FROM login_day"), 3);
+    assert_eq!(sandbox.in_state::<i64>("SELECT sum(tried + sent) FROM account_day"), 3);
     let said = sandbox.postern(&["statistics"]).succeeded();
     assert!(!said.contains('\u{1b}'), "{said:?}");
     assert_eq!(fs::read_dir(&tally).unwrap().count(), 0);

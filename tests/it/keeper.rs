@@ -20,7 +20,7 @@ fn message(account: &str) -> [&str; 7] {
 }
 
 fn sent(sandbox: &Sandbox) -> i64 {
-    sandbox.in_state("SELECT coalesce(sum(n), 0) FROM login_day WHERE verdict = 'sent'")
+    sandbox.in_state("SELECT coalesce(sum(sent), 0) FROM account_day")
 }
 
 #[test]

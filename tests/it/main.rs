@@ -4,23 +4,34 @@
 
 mod sandbox;
 
+mod any_calls;
+mod backups;
+mod bad_input;
 mod broken;
 mod chain;
 mod clouds;
 mod gate;
 mod gate_input;
 mod hostile;
+mod identity;
 mod keeper;
 mod keeper_faults;
 mod keeper_prepare;
 mod limiter;
 mod lists;
+mod log_lines;
 mod logins;
+mod manual;
+mod monitoring;
+mod own_service;
+mod people;
 mod policy;
 mod postfix;
 mod postlogin;
+mod scopes;
 mod seams;
 mod secrets;
+mod statistics;
 mod ticks;
 mod units;
 mod upkeep;

@@ -115,7 +115,7 @@ fn what_is_no_tally_is_moved_away_once_and_keeps_nothing_from_being_folded() {
     fs::create_dir_all(tally.join("fold-0/with something")).unwrap();
     let said = sandbox.postern(&["tick", "--verbose"]).succeeded();
     assert!(said.contains("fold-0 is no tally"), "{said}");
-    assert_eq!(sandbox.in_state::<i64>("SELECT sum(n) FROM login_day"), 1);
+    assert_eq!(sandbox.in_state::<i64>("SELECT sum(succeeded) FROM account_day"), 1);
     assert_eq!(sandbox.postern(&["tick", "--verbose"]).succeeded(), "");
     let names: Vec<_> = fs::read_dir(&tally).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.len() == 1 && names[0].to_str().unwrap().starts_with("in-the-way-"), "{names:?}");

@@ -50,7 +50,7 @@ pub(crate) fn statistics(scene: &Scene) -> BTreeMap<String, i64> {
     tick(scene);
     let mut figures = BTreeMap::new();
     for row in scene.api(&["country_statistics"])["rows"].as_array().unwrap() {
-        let country = row["country"].as_str().filter(|c| !c.is_empty()).unwrap_or("-");
+        let country = row["code"].as_str().filter(|c| !c.is_empty()).unwrap_or("-");
         for (column, n) in row.as_object().unwrap() {
             if let Some(n) = n.as_i64().filter(|n| *n != 0) {
                 figures.insert(format!("{country} {column}"), n);

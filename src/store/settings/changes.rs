@@ -72,9 +72,29 @@ impl<'a> Change<'a> {
         move |source| Error::Database { doing: "write to", path, source }
     }
 
+    /// When.
+    pub(super) fn now(&self) -> Seconds {
+        self.now
+    }
+
+    /// Who changes.
+    pub fn who(&self) -> &str {
+        &self.who
+    }
+
     /// The settings as they are within the change.
     pub fn connection(&self) -> &Connection {
         &self.transaction
+    }
+
+    /// The generation that the change makes.
+    pub fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    /// Makes the change a generation after this one at least.
+    pub(super) fn go_on_from(&mut self, generation: i64) {
+        self.generation = self.generation.max(generation.saturating_add(1));
     }
 
     /// How many rows the change has in the trail so far.
@@ -101,6 +121,7 @@ impl<'a> Change<'a> {
 
     /// Sets one setting; the value is checked by the table.
     pub fn set(&mut self, key: &str, text: &str) -> Result<()> {
+        self.must_be_root("a setting")?;
         let mut checked = Settings::default();
         checked.set(key, text)?;
         let value = checked.pairs().remove(key).unwrap_or_default();
@@ -118,12 +139,17 @@ impl<'a> Change<'a> {
     }
 
     /// Adds or replaces an entry of a list, as the caller's own, its value as people write it. One that says the same
-    /// already is left as it is.
+    /// already is left as it is, unless it is of somebody of a lower rank: then it becomes the caller's.
     pub fn add(&mut self, list: ListName, entry: &ListEntry) -> Result<()> {
         let value = list.checked(&entry.value)?;
+        self.may_change_entry(list, &value)?;
+        if list == ListName::UserExemption {
+            self.may_lift_countries(&value)?;
+        }
         let before = entries::one(&self.transaction, list, &value).map_err(self.failed())?;
         let entry = ListEntry { value, who: self.who.clone(), at: self.now, ..entry.clone() };
-        if before.as_ref().is_some_and(|before| before.says_the_same(&entry)) {
+        let stands = |there: &ListEntry| there.says_the_same(&entry) && self.is_as_high(&there.who);
+        if before.as_ref().is_some_and(stands) {
             return Ok(());
         }
         if let Some(opposite) = list.opposite()
@@ -162,7 +188,9 @@ impl<'a> Change<'a> {
 
     /// Removes an entry of a list.
     pub fn remove(&mut self, list: ListName, value: &str) -> Result<()> {
-        self.remove_key(list, &list.checked(value)?)
+        let value = list.checked(value)?;
+        self.may_change_entry(list, &value)?;
+        self.remove_key(list, &value)
     }
 
     /// Removes the entry that stands under this key.
@@ -184,13 +212,17 @@ impl<'a> Change<'a> {
         subject: Option<&Subject>,
         countries: Option<&BTreeSet<Country>>,
     ) -> Result<()> {
-        self.set_countries_of(&entries::scope(subject), countries)
+        self.may_set_countries(subject, countries.is_some())?;
+        let (who, now) = (self.who.clone(), self.now);
+        self.set_countries_of(&entries::scope(subject), countries, (&who, now))
     }
 
+    /// Sets the list of a scope as whose it is, and since when.
     pub(super) fn set_countries_of(
         &mut self,
         scope: &str,
         countries: Option<&BTreeSet<Country>>,
+        (who, at): (&str, Seconds),
     ) -> Result<()> {
         let before = entries::countries_of(&self.transaction, scope).map_err(self.failed())?;
         self.transaction.execute("DELETE FROM country WHERE scope = ?1", [scope]).map_err(self.failed())?;
@@ -199,7 +231,7 @@ impl<'a> Change<'a> {
             .map_err(self.failed())?;
         if let Some(countries) = countries {
             self.transaction
-                .execute("INSERT INTO country_list VALUES (?1, ?2, ?3)", params![scope, self.who, self.now])
+                .execute("INSERT INTO country_list VALUES (?1, ?2, ?3)", params![scope, who, at])
                 .map_err(self.failed())?;
             for code in countries {
                 self.transaction
@@ -212,6 +244,7 @@ impl<'a> Change<'a> {
 
     /// Adds a temporary allowance; gives its number.
     pub fn allow(&mut self, grant: &Grant) -> Result<i64> {
+        self.may_lift_countries(&grant.subject)?;
         let next = "SELECT coalesce(max(id), 0) + 1 FROM
                     (SELECT max(id) AS id FROM allowance UNION SELECT value FROM meta WHERE key = 'last_allowance')";
         let id = self.transaction.query_row(next, [], |row| row.get(0)).map_err(self.failed())?;
@@ -245,6 +278,7 @@ impl<'a> Change<'a> {
     pub fn disallow(&mut self, id: i64) -> Result<()> {
         let grant = self.grant(id)?;
         let grant = grant.ok_or_else(|| Error::NotFound(format!("There is no temporary allowance {id}.")))?;
+        self.must_not_be_above(Some(&grant.who), &format!("Allowance {id}"))?;
         self.transaction.execute("DELETE FROM allowance WHERE id = ?1", [id]).map_err(self.failed())?;
         self.trail("remove_allowance", &grant.subject, &as_json(Some(&grant)), "")
     }

@@ -7,6 +7,8 @@
 mod changes;
 pub mod entries;
 pub mod publish;
+pub mod rank;
+pub mod restore;
 mod undo;
 
 pub use changes::{Audit, Change};
@@ -40,6 +42,17 @@ pub struct Host {
     pub postern_gid: u32,
     /// Users as which the mail servers run hooks.
     pub mail_uids: Vec<u32>,
+}
+
+impl Host {
+    fn from_pairs(pairs: &[(String, String)]) -> Host {
+        let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str());
+        Host {
+            postern_uid: value("postern_uid").parse().unwrap_or(0),
+            postern_gid: value("postern_gid").parse().unwrap_or(0),
+            mail_uids: value("mail_uids").split(',').filter_map(|uid| uid.parse().ok()).collect(),
+        }
+    }
 }
 
 impl SettingsStore {
@@ -112,13 +125,7 @@ impl SettingsStore {
 
     /// Who shares the files.
     pub fn host(&self) -> Result<Host> {
-        let pairs = self.pairs("SELECT key, value FROM host")?;
-        let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str());
-        Ok(Host {
-            postern_uid: value("postern_uid").parse().unwrap_or(0),
-            postern_gid: value("postern_gid").parse().unwrap_or(0),
-            mail_uids: value("mail_uids").split(',').filter_map(|uid| uid.parse().ok()).collect(),
-        })
+        self.pairs("SELECT key, value FROM host").map(|pairs| Host::from_pairs(&pairs))
     }
 
     /// Stores who shares the files.

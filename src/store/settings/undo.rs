@@ -4,9 +4,11 @@
 //! else somebody has changed it since, and taking this one back would take back his too.
 
 use super::changes::{self, Audit, Change, NONE_ALLOWED};
+use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::store::settings::entries::{self, Grant, ListEntry, ListName};
+use rusqlite::OptionalExtension;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 
@@ -62,7 +64,8 @@ impl Change<'_> {
             "set_countries" => {
                 let now = entries::countries_of(self.connection(), &row.subject).map_err(self.failed())?;
                 self.must_be(row, changes::in_trail(now.as_ref()) == row.after)?;
-                self.set_countries_of(&row.subject, countries(&row.before).as_ref())?;
+                let (who, at) = self.who_set(row)?;
+                self.set_countries_of(&row.subject, countries(&row.before).as_ref(), (&who, at))?;
             }
             "add_allowance" => {
                 let grant: Grant = stored(row, &row.after)?;
@@ -80,6 +83,18 @@ impl Change<'_> {
             },
         }
         Ok(true)
+    }
+
+    /// Who had set the list of countries that this row replaced, and when: a list that comes back binds whom it bound
+    /// before. Where the trail does not tell, it is the caller's.
+    fn who_set(&self, row: &Audit) -> Result<(String, Seconds)> {
+        let sql = "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3 AND id < ?4
+                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?5 AND generation = a.generation)
+                   ORDER BY id DESC LIMIT 1";
+        let values = (&row.action, &row.subject, &row.before, row.id, UNDO);
+        let found = self.connection().query_row(sql, values, |set| Ok((set.get(0)?, set.get(1)?)));
+        let found = found.optional().map_err(self.failed())?;
+        Ok(found.unwrap_or_else(|| (self.who().into(), self.now())))
     }
 
     fn take_back_entry(&mut self, row: &Audit, list: ListName) -> Result<()> {
@@ -105,6 +120,18 @@ impl Change<'_> {
             "Change {} cannot be undone: {} was changed again since{by}. Undo that first, or set what you want.",
             row.generation, row.subject
         )))
+    }
+}
+
+impl Audit {
+    /// Whether the subject is the key of an account or a domain, so that its owner may hear of it.
+    pub fn names_an_account(&self) -> bool {
+        match self.action.as_str() {
+            "set_countries" => self.subject != entries::scope(None),
+            "add_allowance" | "remove_allowance" | "release" => true,
+            action => list_of(action)
+                .is_some_and(|list| !matches!(list, ListName::IpExemption | ListName::AddressBlock)),
+        }
     }
 }
 

@@ -29,11 +29,14 @@ fn entry(value: &str, note: &str) -> ListEntry {
     ListEntry { value: value.into(), note: note.into(), ..ListEntry::default() }
 }
 
-/// All that the administrator chose.
+/// All that was chosen, and whose it is.
 fn chosen(store: &SettingsStore) -> String {
     let lists: Vec<_> = ListName::ALL.iter().map(|list| store.entries(*list).unwrap()).collect();
     let (countries, allowances) = (store.countries().unwrap(), store.allowances().unwrap());
-    format!("{:?} {lists:?} {countries:?} {allowances:?}", store.settings().unwrap())
+    let mut set_by = store.connection.prepare("SELECT scope || who || at FROM country_list").unwrap();
+    let set_by = set_by.query_map([], |row| row.get(0)).unwrap();
+    let set_by: Vec<String> = set_by.collect::<rusqlite::Result<_>>().unwrap();
+    format!("{:?} {lists:?} {countries:?} {set_by:?} {allowances:?}", store.settings().unwrap())
 }
 
 #[test]
@@ -61,6 +64,27 @@ fn an_undoing_can_be_undone_by_its_number() {
     let undoing = store.generation().unwrap();
     undo(&mut store, Some(undoing)).unwrap();
     assert_eq!(store.settings().unwrap().rate_limit_messages, 7);
+}
+
+#[test]
+fn a_list_of_countries_that_comes_back_is_whose_it_was() {
+    let (_folder, mut store) = store();
+    let set = |store: &mut SettingsStore, who: &str, codes: &str| {
+        let subject: Subject = "a@b.test".parse().unwrap();
+        let list = countries(codes);
+        store.change(who, NOON, None, |c| c.set_countries(Some(&subject), list.as_ref())).map(|_| ())
+    };
+    set(&mut store, "reseller rex", "DE").unwrap();
+    set(&mut store, "root", "FR").unwrap();
+    assert_eq!(set(&mut store, "reseller rex", "DE,AT").unwrap_err().code(), "not_allowed");
+    undo(&mut store, None).unwrap();
+    set(&mut store, "reseller rex", "DE,AT").unwrap();
+    // Once more, over what an undoing laid there.
+    set(&mut store, "root", "FR").unwrap();
+    undo(&mut store, None).unwrap();
+    set(&mut store, "root", "FR").unwrap();
+    undo(&mut store, None).unwrap();
+    set(&mut store, "reseller rex", "DE").unwrap();
 }
 
 #[test]
@@ -180,9 +204,10 @@ proptest! {
     ) {
         let (_folder, mut store) = store();
         let mut states = Vec::new();
-        for deeds in &changes {
+        for (deeds, now) in changes.iter().zip(NOON..) {
             let before = (store.generation().unwrap(), chosen(&store));
-            let done = store.change("ann", NOON, None, |c| deeds.iter().try_for_each(|deed| deed.of(c)));
+            let who = if now % 2 == 0 { "ann" } else { "bob" };
+            let done = store.change(who, now, None, |c| deeds.iter().try_for_each(|deed| deed.of(c)));
             match store.generation().unwrap() > before.0 {
                 true => states.push(before.1),
                 false => prop_assert_eq!(chosen(&store), before.1, "{:?}", done),

@@ -125,6 +125,8 @@ pub struct Filter {
     pub account: String,
     /// This address.
     pub address: String,
+    /// This country's code.
+    pub country: String,
     /// This reference.
     pub reference: String,
     /// This reason's key.
@@ -135,34 +137,67 @@ pub struct Filter {
     pub limit: i64,
 }
 
+/// The query for a filter, which names only what is looked for, so that an index serves it: by account and by
+/// reference their own, else the one by hour.
+pub(super) fn list_sql(filter: &Filter, columns: &str) -> String {
+    let fields = [&filter.account, &filter.address, &filter.country, &filter.reference, &filter.reason];
+    let names = ["account", "address", "country", "reference", "reason"];
+    let given = names.iter().zip(fields).enumerate().filter(|(_, (_, value))| !value.is_empty());
+    let wanted: String = given.map(|(n, (name, _))| format!(" AND {name} = ?{}", n + 1)).collect();
+    format!(
+        "SELECT {columns} FROM activity WHERE hour >= ?6 / 3600 AND last >= ?6{wanted}
+         ORDER BY hour DESC, last DESC, id DESC LIMIT ?7"
+    )
+}
+
+/// What [`list_sql`] asks for, with room for so many rows; -1 is all.
+fn asked(filter: &Filter, limit: i64) -> impl rusqlite::Params {
+    let Filter { account, address, country, reference, reason, since, .. } = filter.clone();
+    (account, address, country, reference, reason, since, limit)
+}
+
 /// The events that match, newest first.
 pub fn list(db: &Connection, filter: &Filter) -> Result<Vec<Event>> {
-    db.prepare(
-        "SELECT * FROM activity
-         WHERE (?1 = '' OR account = ?1) AND (?2 = '' OR address = ?2) AND (?3 = '' OR reference = ?3)
-           AND (?4 = '' OR reason = ?4) AND last >= ?5
-         ORDER BY last DESC, id DESC LIMIT ?6",
-    )?
-    .query_map(
-        params![filter.account, filter.address, filter.reference, filter.reason, filter.since, filter.limit],
-        |row| {
-            Ok(Event {
-                first: row.get("first")?,
-                last: row.get("last")?,
-                n: row.get("n")?,
-                account: row.get("account")?,
-                address: row.get("address")?,
-                country: row.get("country")?,
-                service: row.get("service")?,
-                door: row.get("door")?,
-                verdict: row.get("verdict")?,
-                reason: row.get("reason")?,
-                detail: row.get("detail")?,
-                reference: row.get("reference")?,
-            })
-        },
-    )?
-    .collect()
+    let mut statement = db.prepare(&list_sql(filter, "*"))?;
+    statement.query_map(asked(filter, filter.limit), read_event)?.collect()
+}
+
+/// The events that match and whose account may be seen, newest first: as many of those as the filter's limit.
+pub fn list_of(db: &Connection, filter: &Filter, may_see: &dyn Fn(&str) -> bool) -> Result<Vec<Event>> {
+    // Whose they are alone at first: nearly all are somebody else's.
+    let mut whose = db.prepare(&list_sql(filter, "id, account"))?;
+    let mut one = db.prepare("SELECT * FROM activity WHERE id = ?1")?;
+    let (mut rows, mut events) = (whose.query(asked(filter, -1))?, Vec::new());
+    let most = usize::try_from(filter.limit).unwrap_or(0);
+    while let Some(row) = rows.next()?.filter(|_| events.len() < most) {
+        if row.get_ref(1)?.as_str().is_ok_and(may_see) {
+            events.push(one.query_row([row.get::<_, i64>(0)?], read_event)?);
+        }
+    }
+    Ok(events)
+}
+
+fn read_event(row: &rusqlite::Row) -> Result<Event> {
+    Ok(Event {
+        first: row.get("first")?,
+        last: row.get("last")?,
+        n: row.get("n")?,
+        account: row.get("account")?,
+        address: row.get("address")?,
+        country: row.get("country")?,
+        service: row.get("service")?,
+        door: row.get("door")?,
+        verdict: row.get("verdict")?,
+        reason: row.get("reason")?,
+        detail: row.get("detail")?,
+        reference: row.get("reference")?,
+    })
+}
+
+/// Forgets what is older; `piece` rows at once.
+pub(super) fn prune(t: &Transaction, oldest: Seconds, piece: i64) -> Result<()> {
+    let sql = "DELETE FROM activity WHERE id IN (SELECT id FROM activity WHERE hour < ?1 LIMIT ?2)";
+    t.execute(sql, [oldest / 3600, piece]).map(|_| ())
 }
 
 #[cfg(test)]
@@ -272,6 +307,22 @@ mod tests {
             record_one(&mut db, &refusal("user999", NOON + 1000 + n / 600), 50);
         }
         assert_eq!(list(&db, &all()).unwrap().len(), 50);
+    }
+
+    #[test]
+    fn whoever_may_see_a_few_accounts_alone_sees_as_many_of_their_rows_as_there_are() {
+        let mut db = in_memory();
+        record_one(&mut db, &refusal("alice@example.test", NOON), MOST);
+        for n in 1..=50 {
+            record_one(&mut db, &refusal(&format!("user{n}"), NOON + n), MOST);
+        }
+        let filter = Filter { limit: 2, ..all() };
+        let names = |may_see: &dyn Fn(&str) -> bool| -> Vec<String> {
+            list_of(&db, &filter, may_see).unwrap().into_iter().map(|e| e.account).collect()
+        };
+        assert_eq!(names(&|name| name.starts_with("alice")), ["alice@example.test"]);
+        assert_eq!(names(&|_| true), ["user50", "user49"]);
+        assert!(names(&|_| false).is_empty());
     }
 
     #[test]

@@ -33,11 +33,13 @@ pub struct KnownNetwork {
 
 /// Adds so many logins of this day. The account is its number in the roll-ups.
 pub(super) fn add(t: &Transaction, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
-    t.prepare_cached(
-        "INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)
-         ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last), n = n + excluded.n",
-    )?
-    .execute(params![account, network.to_string(), day, n])?;
+    let values = params![account, network.to_string(), day, n];
+    let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?3), n = n + ?4
+         WHERE account = ?1 AND network = ?2";
+    if t.prepare_cached(update)?.execute(values)? > 0 {
+        return Ok(());
+    }
+    t.prepare_cached("INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)")?.execute(values)?;
     t.prepare_cached(
         "DELETE FROM known_network WHERE account = ?1 AND network IN
          (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",
@@ -59,20 +61,18 @@ pub fn of(db: &Connection, account: &Account) -> Result<Vec<KnownNetwork>> {
     .collect()
 }
 
-/// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap.
-pub(super) fn prune(t: &Transaction, now: Seconds) -> Result<()> {
-    prune_to(t, now, MOST)
+/// Forgets networks that were not used for [`DAYS`], and the oldest beyond the cap; `piece` of each at once.
+pub(super) fn prune(t: &Transaction, now: Seconds, piece: i64) -> Result<()> {
+    prune_to(t, now, MOST, piece)
 }
 
-fn prune_to(t: &Transaction, now: Seconds, most: i64) -> Result<()> {
-    t.execute("DELETE FROM known_network WHERE last < ?1", [now / 86_400 - DAYS])?;
+fn prune_to(t: &Transaction, now: Seconds, most: i64, piece: i64) -> Result<()> {
+    let forget = "DELETE FROM known_network WHERE (account, network) IN
+         (SELECT account, network FROM known_network WHERE last < ?1 ORDER BY last LIMIT ?2)";
+    t.execute(forget, [now / 86_400 - DAYS, piece])?;
     let over: i64 = t.query_row("SELECT count(*) - ?1 FROM known_network", [most], |row| row.get(0))?;
     if over > 0 {
-        t.execute(
-            "DELETE FROM known_network WHERE (account, network) IN
-             (SELECT account, network FROM known_network ORDER BY last LIMIT ?1)",
-            [over],
-        )?;
+        t.execute(forget, [i64::MAX, over.min(piece)])?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_network_that_is_used_again_is_one_row_with_its_first_and_last_day() {
         let mut db = in_memory();
-        db.execute("INSERT INTO account VALUES (7, 'alice@example.test')", []).unwrap();
+        db.execute("INSERT INTO account(id, name) VALUES (7, 'alice@example.test')", []).unwrap();
         let t = db.transaction().unwrap();
         for (day, n) in [(20_000, 2), (19_990, 1), (20_001, 1)] {
             add(&t, 7, &network(1), day, n).unwrap();
@@ -132,9 +132,9 @@ mod tests {
         for n in 0..100 {
             add(&t, n, &network(n), 20_000 + n, 1).unwrap();
         }
-        prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000).unwrap();
+        prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000, 1000).unwrap();
         assert_eq!(count(&t), 90);
-        prune_to(&t, 20_100 * 86_400, 20).unwrap();
+        prune_to(&t, 20_100 * 86_400, 20, 1000).unwrap();
         let oldest: i64 = t.query_row("SELECT min(last) FROM known_network", [], |row| row.get(0)).unwrap();
         assert_eq!((count(&t), oldest), (20, 20_080));
     }

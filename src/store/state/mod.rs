@@ -13,9 +13,13 @@
 
 mod access;
 pub mod activity;
+pub mod backup;
+pub mod figures;
 pub mod held;
 pub mod known_networks;
+pub mod names;
 pub mod notices;
+pub mod places;
 pub mod rollups;
 pub mod senders;
 mod upkeep;
@@ -53,7 +57,8 @@ const CACHE: u32 = 12 * 1024;
 pub const VERSION: i64 = 1;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+pub const SCHEMA: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// The open state, with the right to work on it.
 pub struct State {

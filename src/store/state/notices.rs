@@ -14,7 +14,7 @@ pub struct Notice {
     pub id: i64,
     /// When the event happened.
     pub at: Seconds,
-    /// `stopped` or `over_limit`.
+    /// `stopped`, `over_limit`, `owner_allowance` or `owner_release`.
     pub kind: String,
     /// The account.
     pub account: String,

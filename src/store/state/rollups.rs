@@ -1,60 +1,187 @@
-//! Roll-ups of the tally: by day and account, by hour and country.
+//! Roll-ups of the tally: by hour, day and month, by account, country and reason.
 //!
-//! Sizes are bounded because outsiders choose names and places: names beyond [`MOST_ACCOUNTS`] and rows
-//! beyond [`MOST_ROWS_A_DAY`] are counted under "everybody else" (account 0).
+//! Sizes are bounded because outsiders choose names and places: names beyond those that [`names`] remembers, and
+//! rows beyond [`MOST_ROWS_A_DAY`] and its like, are counted under "everybody else" (account 0). Rows of who
+//! logged in well or sent have more room than rows that anybody can make.
+//!
+//! # Room
+//!
+//! A row takes its key, its figures that are not 0, a byte for each column and two for its place: 30 bytes for
+//! `account_day`, and a half more as the pages are two thirds full, so 45. Of 100 mailboxes 60 are used on a day
+//! and all in a month, with two services, one in twenty from a second country too:
+//!
+//! | table | rows | bytes | 5,000 mailboxes | 100,000 mailboxes |
+//! |---|---|---|---|---|
+//! | `account_day` | 35 days × 1.23 a mailbox | 45 | 9.7 MB | 194 MB |
+//! | `account_month` | 13 months × 2.05 a mailbox | 45 | 6.0 MB | 120 MB |
+//! | `login_place` | 1.05 a mailbox | 40 + 4 × 35 | 0.9 MB | 19 MB |
+//! | `login_network` | 1.5 a mailbox | 45 + 4 × 5 | 0.5 MB | 10 MB |
+//! | `known_network` with its index | 10 a mailbox | 65 | 3.3 MB | 65 MB |
+//! | `account` with its indexes | 1 a mailbox | 150 | 0.8 MB | 15 MB |
+//! | `login_day` with its index | 35 days × 1,000 in all | 100 | 3.5 MB | 3.5 MB |
+//! | `activity` with its indexes | 50,000 in all | 350 | 17.5 MB | 17.5 MB |
+//! | `traffic_hour` | 400 days × 24 × 60 in all | 40 | 23 MB | 23 MB |
+//! | `traffic_day`, `traffic_month` | 400 × 400 and 13 × 500 in all | 40 | 6.7 MB | 6.7 MB |
+//! | computed | | | 72 MB | 474 MB |
+//! | measured | | | 72 MB | 404 MB |
+//!
+//! A flood of names at its worst adds, in rows that tell of no good login, 35 × 100,000 days' and 13 × 200,000 months'
+//! rows (275 MB), 35 × 50,000 with a reason (175 MB) and 100,000 names (15 MB).
+//!
+//! `scripts/bench admin` fills such states and measures them.
 
-use super::{held, known_networks};
+use super::names::{self, Names};
+use super::places::{self, Table};
+use super::{activity, figures, held, known_networks};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::request::{Door, MessageId, Service};
+use crate::settings::Settings;
 use crate::tally;
-use rusqlite::{Connection, OptionalExtension, Result, Transaction, params};
-use serde::{Deserialize, Serialize};
-use std::collections::hash_map::Entry;
+use rusqlite::{Connection, OptionalExtension, Result, ToSql, Transaction, params, params_from_iter};
 use std::collections::{BTreeMap, HashMap};
 
-/// Names that get a number of their own.
-pub const MOST_ACCOUNTS: i64 = 200_000;
+/// How long figures are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Days of Activity.
+    pub activity_days: i64,
+    /// Days of figures by account.
+    pub login_days: i64,
+    /// Months of figures by account, this one among them.
+    pub login_months: i64,
+    /// Days of figures by the hour.
+    pub traffic_days: i64,
+}
 
-/// Rows of one day after which names are no longer told apart.
-pub const MOST_ROWS_A_DAY: i64 = 200_000;
+impl From<&Settings> for Retention {
+    fn from(settings: &Settings) -> Retention {
+        Retention {
+            activity_days: settings.keep_activity_days,
+            login_days: settings.keep_login_days,
+            login_months: settings.keep_login_months,
+            traffic_days: settings.keep_traffic_days,
+        }
+    }
+}
+
+/// Days of figures by country and day: they say nothing of anybody, and a year is answered from them.
+pub const COUNTRY_DAYS: i64 = 400;
+
+/// Months of figures by country.
+const COUNTRY_MONTHS: i64 = 14;
+
+/// Rows by account of one day after which accounts are no longer told apart.
+pub const MOST_ROWS_A_DAY: i64 = 300_000;
+
+/// The same for a month.
+pub const MOST_ROWS_A_MONTH: i64 = 500_000;
+
+/// Rows of one day that tell of no good login and no message, so that anybody can make them.
+pub const MOST_IDLE_ROWS_A_DAY: i64 = 100_000;
+
+/// The same for a month.
+pub const MOST_IDLE_ROWS_A_MONTH: i64 = 200_000;
+
+/// Rows with a reason of one day.
+pub const MOST_REASONS_A_DAY: i64 = 50_000;
+
+/// Rows of one table that are removed in a minute. What is left waits for the next.
+const PIECE: i64 = 20_000;
 
 /// How much outsiders' choice of names can make it grow.
 #[derive(Clone, Copy)]
 struct Caps {
-    accounts: i64,
-    rows_a_day: i64,
+    names: i64,
+    unproven: i64,
+    day: Room,
+    month: Room,
+    reasons: i64,
 }
 
-const CAPS: Caps = Caps { accounts: MOST_ACCOUNTS, rows_a_day: MOST_ROWS_A_DAY };
+/// Room for rows of a day or a month.
+#[derive(Clone, Copy)]
+struct Room {
+    all: i64,
+    idle: i64,
+}
 
-/// Days that `login_day` keeps.
-const DAYS: i64 = 35;
+const CAPS: Caps = Caps {
+    names: names::MOST,
+    unproven: names::MOST_UNPROVEN,
+    day: Room { all: MOST_ROWS_A_DAY, idle: MOST_IDLE_ROWS_A_DAY },
+    month: Room { all: MOST_ROWS_A_MONTH, idle: MOST_IDLE_ROWS_A_MONTH },
+    reasons: MOST_REASONS_A_DAY,
+};
 
-/// Days that `traffic_hour` keeps.
-const TRAFFIC_DAYS: i64 = 400;
+/// What is counted of an account: logins, then messages.
+pub const COLUMNS: [&str; 9] = [
+    "tried",
+    "refused",
+    "would_refuse",
+    "succeeded",
+    "failed",
+    "sent",
+    "sending_refused",
+    "sending_would_refuse",
+    "held",
+];
 
-type DayKey = (i64, String, String, String, String, String);
+/// The same by direction and what happened, as figures by country have it; in the order of [`COLUMNS`].
+pub const HEADS: [(&str, &str); COLUMNS.len()] = [
+    ("login", "tried"),
+    ("login", "refused"),
+    ("login", "would_refuse"),
+    ("login", "succeeded"),
+    ("login", "failed"),
+    ("outbound", "sent"),
+    ("outbound", "refused"),
+    ("outbound", "would_refuse"),
+    ("outbound", "held"),
+];
+
+/// How often, in the order of [`COLUMNS`].
+pub type Uses = [i64; COLUMNS.len()];
+
+/// Place of `succeeded` and of `sent` in [`COLUMNS`].
+const SUCCEEDED: usize = 3;
+const SENT: usize = 5;
+
+/// Columns for which a reason is kept.
+const WITH_REASON: [&str; 5] = ["refused", "would_refuse", "sending_refused", "sending_would_refuse", "held"];
+
+type UseKey = (i64, String, String, String);
+type ReasonKey = (i64, String, String, String, &'static str, String);
 type HourKey = (i64, &'static str, String, String, &'static str);
 
 /// Counts of one tally file, in memory.
 #[derive(Default)]
 struct Counts {
-    days: BTreeMap<DayKey, i64>,
+    /// By day, account, country and service.
+    days: BTreeMap<UseKey, Uses>,
+    /// By day, account, country, service, what, and reason.
+    reasons: BTreeMap<ReasonKey, i64>,
     hours: BTreeMap<HourKey, i64>,
     doors: HashMap<(String, String), Seconds>,
-    /// Logins that succeeded, by account, network and day.
-    known: BTreeMap<(String, Network, i64), i64>,
+    /// Logins that succeeded, by account, country, network and day.
+    known: BTreeMap<(String, String, Network, i64), i64>,
 }
 
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
 /// taken for now.
-pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds) -> Result<()> {
-    fold_within(t, file, text, now, CAPS)
+pub fn fold(t: &Transaction, file: &str, text: &str, now: Seconds, retention: &Retention) -> Result<()> {
+    fold_within(t, file, text, now, retention, CAPS)
 }
 
-fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps) -> Result<()> {
+fn fold_within(
+    t: &Transaction,
+    file: &str,
+    text: &str,
+    now: Seconds,
+    retention: &Retention,
+    caps: Caps,
+) -> Result<()> {
     let fresh = t.execute("INSERT OR IGNORE INTO folded(file, at) VALUES (?1, ?2)", params![file, now])?;
     if fresh == 0 {
         return Ok(());
@@ -64,11 +191,12 @@ fn fold_within(t: &Transaction, file: &str, text: &str, now: Seconds, caps: Caps
         if let Some(held) = held_message(&entry, now) {
             late.push(held);
         } else if known_words(&entry) {
-            counts.add(&entry, now);
+            counts.add(&entry, now, retention);
         }
     }
     held::keep_late(t, &late)?;
-    counts.write(t, caps)
+    let names = Names::load(t, caps.names, caps.unproven)?;
+    Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
 }
 
 /// A message that was held while the state could not be written.
@@ -91,60 +219,30 @@ fn known_words(entry: &tally::Entry) -> bool {
 }
 
 impl Counts {
-    fn add(&mut self, entry: &tally::Entry, now: Seconds) {
-        let at = if entry.at > now || entry.at < now - DAYS * 86_400 { now } else { entry.at };
+    fn add(&mut self, entry: &tally::Entry, now: Seconds, retention: &Retention) {
+        let oldest = now - retention.login_days * 86_400;
+        let at = if entry.at > now || entry.at < oldest { now } else { entry.at };
         let seen = self.doors.entry((entry.door.into(), entry.service.into())).or_insert(at);
         *seen = at.max(*seen);
+        let (day, account) = (at / 86_400, entry.account.to_string());
+        let (country, service) = (entry.country.to_string(), entry.service.to_string());
         if let Ok(network) = entry.network.parse::<Network>()
-            && !entry.account.is_empty()
+            && entry.kind == "success"
         {
-            *self.known.entry((entry.account.to_string(), network, at / 86_400)).or_default() += 1;
+            *self.known.entry((account.clone(), country.clone(), network, day)).or_default() += 1;
         }
         for (direction, what) in columns(entry) {
-            let key = (at / 3600, *direction, entry.service.to_string(), entry.country.to_string(), *what);
+            let key = (at / 3600, *direction, service.clone(), country.clone(), *what);
             *self.hours.entry(key).or_default() += 1;
-            let key = (
-                at / 86_400,
-                entry.account.to_string(),
-                entry.country.to_string(),
-                entry.service.to_string(),
-                (*what).to_string(),
-                entry.reason.to_string(),
-            );
-            *self.days.entry(key).or_default() += 1;
-        }
-    }
-
-    fn write(self, t: &Transaction, caps: Caps) -> Result<()> {
-        let mut accounts = Accounts::load(t, caps)?;
-        let mut upsert = t.prepare(
-            "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        )?;
-        for ((day, account, country, service, verdict, reason), n) in self.days {
-            let account = accounts.number(t, &account, day)?;
-            upsert.execute(params![day, account, country, service, verdict, reason, n])?;
-        }
-        let mut upsert = t.prepare(
-            "INSERT INTO traffic_hour VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        )?;
-        for ((hour, direction, service, country, verdict), n) in self.hours {
-            upsert.execute(params![hour, direction, service, country, verdict, n])?;
-        }
-        for ((account, network, day), n) in self.known {
-            let account = accounts.number(t, &account, day)?;
-            if account != 0 {
-                known_networks::add(t, account, &network, day, n)?;
+            let Some(n) = HEADS.iter().position(|head| head == &(*direction, *what)) else { continue };
+            let (key, column) = ((day, account.clone(), country.clone(), service.clone()), COLUMNS[n]);
+            self.days.entry(key).or_default()[n] += 1;
+            if WITH_REASON.contains(&column) {
+                let (reason, account) = (entry.reason.to_string(), account.clone());
+                let key = (day, account, country.clone(), service.clone(), column, reason);
+                *self.reasons.entry(key).or_default() += 1;
             }
         }
-        for ((name, service), last) in self.doors {
-            t.execute(
-                "INSERT INTO door VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
-                params![name, service, last],
-            )?;
-        }
-        Ok(())
     }
 }
 
@@ -166,122 +264,249 @@ fn columns(entry: &tally::Entry) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Numbers of accounts, with the caps.
-struct Accounts {
-    left: i64,
-    rows_a_day: i64,
-    rows: HashMap<i64, i64>,
+/// Writes counts into the state, within the caps.
+struct Writer<'a> {
+    t: &'a Transaction<'a>,
+    names: Names,
+    caps: Caps,
+    now: Seconds,
+    retention: &'a Retention,
+    /// Rows that a day or month of a table has: all of them, and the idle ones.
+    rows: HashMap<(&'static str, i64), Room>,
 }
 
-impl Accounts {
-    fn load(t: &Transaction, caps: Caps) -> Result<Accounts> {
-        let known: i64 = t.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?;
-        Ok(Accounts { left: caps.accounts - known, rows_a_day: caps.rows_a_day, rows: HashMap::new() })
+impl Writer<'_> {
+    fn write(mut self, counts: Counts) -> Result<()> {
+        self.hours(&counts.hours)?;
+        self.accounts(&counts.days)?;
+        self.reasons(&counts.reasons)?;
+        self.known(counts.known)?;
+        self.keep_rows()?;
+        for ((name, service), last) in counts.doors {
+            self.t.execute(
+                "INSERT INTO door VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
+                params![name, service, last],
+            )?;
+        }
+        Ok(())
     }
 
-    fn number(&mut self, t: &Transaction, name: &str, day: i64) -> Result<i64> {
-        let rows = match self.rows.entry(day) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                new.insert(
-                    t.query_row("SELECT count(*) FROM login_day WHERE day = ?1", [day], |row| row.get(0))?,
-                )
+    fn hours(&self, hours: &BTreeMap<HourKey, i64>) -> Result<()> {
+        for table in ["hour", "day", "month"] {
+            let mut upsert = self.t.prepare(&format!(
+                "INSERT INTO traffic_{table} VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET n = n + excluded.n"
+            ))?;
+            for ((hour, direction, service, country, verdict), n) in hours {
+                let at = match table {
+                    "hour" => *hour,
+                    "day" => hour / 24,
+                    _ => figures::month_of(hour / 24),
+                };
+                upsert.execute(params![at, direction, service, country, verdict, n])?;
             }
+        }
+        Ok(())
+    }
+
+    fn accounts(&mut self, days: &BTreeMap<UseKey, Uses>) -> Result<()> {
+        let kept = (self.now / 86_400, self.retention.login_days);
+        for ((day, name, country, service), uses) in days {
+            let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
+            let (account, proven) = self.names.number(self.t, name, *day, proves)?;
+            let row = (country.as_str(), service.as_str());
+            self.add(&DAY, *day, account, row, uses)?;
+            self.add(&MONTH, figures::month_of(*day), if proven { account } else { 0 }, row, uses)?;
+            if uses[SUCCEEDED] > 0 {
+                let who = (country.as_str(), &account as &dyn ToSql);
+                places::add(self.t, Table::Accounts, who, (*day, uses[SUCCEEDED]), kept)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to the account's row. One that has none gets one while there is room, and is counted under everybody
+    /// else then.
+    fn add(
+        &mut self,
+        table: &ByAccount,
+        at: i64,
+        account: i64,
+        row: (&str, &str),
+        uses: &Uses,
+    ) -> Result<()> {
+        if account == 0 {
+            return self.add_to_everybody(table, at, row, uses);
+        }
+        if self.update(table, at, account, row, uses)? {
+            return Ok(());
+        }
+        let is_idle = uses[SUCCEEDED] == 0 && uses[SENT] == 0;
+        match self.takes(table.name, at, is_idle, (table.room)(&self.caps))? {
+            true => self.insert(table, at, account, row, uses),
+            false => self.add_to_everybody(table, at, row, uses),
+        }
+    }
+
+    fn add_to_everybody(&self, table: &ByAccount, at: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
+        match self.update(table, at, 0, row, uses)? {
+            true => Ok(()),
+            false => self.insert(table, at, 0, row, uses),
+        }
+    }
+
+    /// Whether there was a row.
+    fn update(
+        &self,
+        table: &ByAccount,
+        at: i64,
+        account: i64,
+        row: (&str, &str),
+        uses: &Uses,
+    ) -> Result<bool> {
+        let figures: Vec<String> =
+            COLUMNS.iter().zip(5..).map(|(column, n)| format!("{column} = {column} + ?{n}")).collect();
+        let sql = format!(
+            "UPDATE {} SET {} WHERE {} = ?1 AND account = ?2 AND country = ?3 AND service = ?4",
+            table.name,
+            figures.join(", "),
+            table.span
+        );
+        Ok(self.with_row(&sql, at, account, row, uses)? > 0)
+    }
+
+    fn insert(&self, table: &ByAccount, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
+        let sql = format!(
+            "INSERT INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            table.name
+        );
+        self.with_row(&sql, at, account, row, uses).map(|_| ())
+    }
+
+    fn with_row(&self, sql: &str, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<usize> {
+        let key: [&dyn ToSql; 4] = [&at, &account, &row.0, &row.1];
+        let uses = uses.iter().map(|n| n as &dyn ToSql);
+        self.t.prepare_cached(sql)?.execute(params_from_iter(key.into_iter().chain(uses)))
+    }
+
+    fn reasons(&mut self, reasons: &BTreeMap<ReasonKey, i64>) -> Result<()> {
+        for ((day, name, country, service, what, reason), n) in reasons {
+            let (account, _) = self.names.number(self.t, name, *day, false)?;
+            let add = |account: i64, sql: &str| -> Result<usize> {
+                self.t.prepare_cached(sql)?.execute(params![day, account, country, service, what, reason, n])
+            };
+            let update = "UPDATE login_day SET n = n + ?7 WHERE day = ?1 AND account = ?2 AND country = ?3
+                 AND service = ?4 AND verdict = ?5 AND reason = ?6";
+            let insert = "INSERT INTO login_day VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            if add(account, update)? > 0 {
+                continue;
+            }
+            let room = Room { all: self.caps.reasons, idle: self.caps.reasons };
+            let account = if self.takes("login_day", *day, false, room)? { account } else { 0 };
+            let add = |sql: &str| -> Result<usize> {
+                self.t.prepare_cached(sql)?.execute(params![day, account, country, service, what, reason, n])
+            };
+            if add(update)? == 0 {
+                add(insert)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, known: BTreeMap<(String, String, Network, i64), i64>) -> Result<()> {
+        let kept = (self.now / 86_400, self.retention.login_days);
+        let mut networks: BTreeMap<(String, String, i64), i64> = BTreeMap::new();
+        for ((name, country, network, day), n) in known {
+            let (account, _) = self.names.number(self.t, &name, day, true)?;
+            if account != 0 {
+                known_networks::add(self.t, account, &network, day, n)?;
+            }
+            *networks.entry((country, network.to_string(), day)).or_default() += n;
+        }
+        for ((country, network, day), n) in networks {
+            places::add(self.t, Table::Networks, (&country, &network), (day, n), kept)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for one more row, which is counted then.
+    fn takes(&mut self, table: &'static str, at: i64, is_idle: bool, room: Room) -> Result<bool> {
+        let rows = match self.rows.get(&(table, at)) {
+            Some(rows) => *rows,
+            None => rows_of(self.t, table, at)?,
         };
-        *rows += 1;
-        if name.is_empty() || *rows > self.rows_a_day {
-            return Ok(0);
+        let fits = rows.all < room.all && (!is_idle || rows.idle < room.idle);
+        let rows = Room { all: rows.all + i64::from(fits), idle: rows.idle + i64::from(fits && is_idle) };
+        self.rows.insert((table, at), rows);
+        Ok(fits)
+    }
+
+    /// Keeps how many rows there are now.
+    fn keep_rows(&self) -> Result<()> {
+        for ((table, at), rows) in &self.rows {
+            self.t.execute(
+                "INSERT OR REPLACE INTO room VALUES (?1, ?2, ?3, ?4)",
+                params![table, at, rows.all, rows.idle],
+            )?;
         }
-        let known = t
-            .prepare_cached("SELECT id FROM account WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()?;
-        match known {
-            Some(id) => Ok(id),
-            None if self.left <= 0 => Ok(0),
-            None => {
-                self.left -= 1;
-                t.execute("INSERT INTO account(name) VALUES (?1)", [name])?;
-                Ok(t.last_insert_rowid())
-            }
-        }
+        Ok(())
     }
 }
 
-/// Forgets what is older than it is kept for, and names that no row speaks of any more.
-pub fn prune(t: &Transaction, now: Seconds) -> Result<()> {
-    let old_days = t.execute("DELETE FROM login_day WHERE day < ?1", [now / 86_400 - DAYS])?;
-    t.execute("DELETE FROM traffic_hour WHERE hour < ?1", [(now / 86_400 - TRAFFIC_DAYS) * 24])?;
-    known_networks::prune(t, now)?;
+fn rows_of(t: &Transaction, table: &str, at: i64) -> Result<Room> {
+    let kept = t
+        .prepare_cached("SELECT n, idle FROM room WHERE name = ?1 AND at = ?2")?
+        .query_row(params![table, at], |row| Ok(Room { all: row.get(0)?, idle: row.get(1)? }))
+        .optional()?;
+    Ok(kept.unwrap_or(Room { all: 0, idle: 0 }))
+}
+
+/// A table by account.
+struct ByAccount {
+    name: &'static str,
+    span: &'static str,
+    room: fn(&Caps) -> Room,
+}
+
+const DAY: ByAccount = ByAccount { name: "account_day", span: "day", room: |caps| caps.day };
+const MONTH: ByAccount = ByAccount { name: "account_month", span: "month", room: |caps| caps.month };
+
+/// Forgets what is older than it is kept for, and names that no row speaks of any more; so much that it is done
+/// in a moment, and the rest in the next minutes.
+pub fn prune(t: &Transaction, now: Seconds, retention: &Retention) -> Result<()> {
+    prune_piece(t, now, retention, PIECE)
+}
+
+fn prune_piece(t: &Transaction, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
+    let today = now / 86_400;
+    let by_account = "account, country, service";
+    let by_country = "direction, service, country, verdict";
+    let month = figures::month_of(today);
+    for (table, span, rest, oldest) in [
+        ("login_day", "day", "account, country, service, verdict, reason", today - retention.login_days),
+        ("account_day", "day", by_account, today - retention.login_days),
+        ("account_month", "month", by_account, month - retention.login_months + 1),
+        ("traffic_hour", "hour", by_country, (today - retention.traffic_days) * 24),
+        ("traffic_day", "day", by_country, today - COUNTRY_DAYS),
+        ("traffic_month", "month", by_country, month - COUNTRY_MONTHS + 1),
+    ] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE ({span}, {rest}) IN
+             (SELECT {span}, {rest} FROM {table} WHERE {span} < ?1 LIMIT ?2)"
+        );
+        t.execute(&sql, [oldest, piece])?;
+    }
+    places::prune(t, now, retention, piece)?;
+    known_networks::prune(t, now, piece)?;
+    names::prune(t, now, retention, piece)?;
+    activity::prune(t, now - retention.activity_days * 86_400, piece)?;
     t.execute("DELETE FROM folded WHERE at < ?1", [now - 86_400])?;
-    if old_days > 0 {
-        t.execute(
-            "DELETE FROM account WHERE id NOT IN (SELECT account FROM login_day)
-             AND id NOT IN (SELECT account FROM known_network)",
-            [],
-        )?;
-    }
+    let oldest = today - retention.login_days;
+    t.execute(
+        "DELETE FROM room WHERE at < CASE name WHEN 'account_month' THEN ?1 ELSE ?2 END",
+        [month, oldest],
+    )?;
     Ok(())
-}
-
-/// Figures of one country.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figure {
-    /// `login` or `outbound`.
-    pub direction: String,
-    /// The service.
-    pub service: String,
-    /// The country's code; empty where unknown.
-    pub country: String,
-    /// `tried`, `refused`, `would_refuse`, `succeeded`, `failed`; `sent`, `held`.
-    pub verdict: String,
-    /// How many.
-    pub n: i64,
-}
-
-/// Figures by country and service since this time.
-pub fn by_country(db: &Connection, since: Seconds) -> Result<Vec<Figure>> {
-    db.prepare(
-        "SELECT direction, service, country, verdict, sum(n) FROM traffic_hour WHERE hour >= ?1
-         GROUP BY direction, service, country, verdict ORDER BY direction, country, service, verdict",
-    )?
-    .query_map([since / 3600], |row| {
-        Ok(Figure {
-            direction: row.get(0)?,
-            service: row.get(1)?,
-            country: row.get(2)?,
-            verdict: row.get(3)?,
-            n: row.get(4)?,
-        })
-    })?
-    .collect()
-}
-
-/// Figures of one account in one country.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountFigure {
-    /// The account; empty for everybody else together.
-    pub account: String,
-    /// The service.
-    pub service: String,
-    /// As [`Figure::verdict`].
-    pub verdict: String,
-    /// How many.
-    pub n: i64,
-}
-
-/// Who was behind a country's figures since this time, the largest first.
-pub fn accounts_in(db: &Connection, country: &str, since: Seconds, limit: i64) -> Result<Vec<AccountFigure>> {
-    db.prepare(
-        "SELECT coalesce(a.name, ''), l.service, l.verdict, sum(l.n) AS n
-         FROM login_day l LEFT JOIN account a ON a.id = l.account
-         WHERE l.country = ?1 AND l.day >= ?2
-         GROUP BY l.account, l.service, l.verdict ORDER BY n DESC, a.name LIMIT ?3",
-    )?
-    .query_map(params![country, since / 86_400, limit], |row| {
-        Ok(AccountFigure { account: row.get(0)?, service: row.get(1)?, verdict: row.get(2)?, n: row.get(3)? })
-    })?
-    .collect()
 }
 
 /// When each door asked last: name, service, time.
@@ -292,230 +517,5 @@ pub fn doors(db: &Connection) -> Result<Vec<(String, String, Seconds)>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::state::in_memory;
-
-    const NOON: Seconds = 1_700_000_000;
-
-    /// A line of the tally, as `tally` writes it.
-    fn line(at: Seconds, rest: &str) -> String {
-        format!("2 {at} {rest}\n")
-    }
-
-    fn login(account: &str) -> String {
-        line(NOON, &format!("try dovecot-gate imap DE - allow country_allowed {account}"))
-    }
-
-    fn fold_one(db: &mut Connection, file: &str, text: &str, caps: Caps) {
-        let t = db.transaction().unwrap();
-        fold_within(&t, file, text, NOON, caps).unwrap();
-        t.commit().unwrap();
-    }
-
-    fn figures(db: &Connection) -> Vec<(String, String, String, String, i64)> {
-        let all = by_country(db, 0).unwrap().into_iter();
-        all.map(|f| (f.direction, f.service, f.country, f.verdict, f.n)).collect()
-    }
-
-    fn figure(
-        direction: &str,
-        service: &str,
-        country: &str,
-        verdict: &str,
-        n: i64,
-    ) -> (String, String, String, String, i64) {
-        (direction.into(), service.into(), country.into(), verdict.into(), n)
-    }
-
-    fn number(db: &Connection, sql: &str) -> i64 {
-        db.query_row(sql, [], |row| row.get(0)).unwrap()
-    }
-
-    #[test]
-    fn a_message_that_was_held_and_not_recorded_is_listed_and_no_other_word_is_taken_for_one() {
-        let mut db = in_memory();
-        let line = |rest: &str| format!("2 {NOON} held exim-local local - - {rest}\n");
-        let text = line("1xW1Xt-0000gn-1R 3 webuser")
-            + &line("--option 3 webuser")
-            + &line("1xW1Xt-0000go-1R -3 webuser")
-            + &line("1xW1Xt-0000gp-1R 3 -")
-            + &line("1xW1Xt-0000gq-1R 1 webuser").replacen("2 1", "2 9", 1);
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        let held = held::list(&db, "").unwrap();
-        let told: Vec<_> = held.iter().map(|h| (h.message.as_str(), h.recipients, h.at)).collect();
-        assert_eq!(told, [("1xW1Xt-0000gn-1R", 3, NOON), ("1xW1Xt-0000gq-1R", 1, NOON)]);
-        assert_eq!(figures(&db), []);
-    }
-
-    #[test]
-    fn a_countrys_figures_are_told_by_account() {
-        let mut db = in_memory();
-        let text = login("alice@example.test").repeat(3) + &login("bob@example.test") + &login("-");
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        let told: Vec<_> =
-            accounts_in(&db, "DE", 0, 10).unwrap().into_iter().map(|f| (f.account, f.verdict, f.n)).collect();
-        let row = |account: &str, n| (account.to_string(), "tried".to_string(), n);
-        assert_eq!(told, [row("alice@example.test", 3), row("", 1), row("bob@example.test", 1)]);
-        assert_eq!(accounts_in(&db, "FR", 0, 10).unwrap(), []);
-    }
-
-    #[test]
-    fn tried_refused_and_succeeded_are_told_apart() {
-        let mut db = in_memory();
-        let lines = [
-            "try dovecot-gate imap DE - allow country_allowed alice@example.test",
-            "try dovecot-gate imap US - refuse country_not_allowed alice@example.test",
-            "try dovecot-gate imap FR - would_refuse country_not_allowed alice@example.test",
-            "use exim-mail smtp US - refuse country_not_allowed alice@example.test",
-            "use exim-mail smtp FR - would_refuse country_not_allowed alice@example.test",
-            "success exim-mail smtp DE - allow country_allowed alice@example.test",
-            "send exim-data smtp DE - allow within_limit alice@example.test",
-            "send exim-local local - - hold sending_stopped web",
-            "send exim-data smtp DE - refuse over_limit alice@example.test",
-            "send exim-data smtp DE - would_refuse would_stop alice@example.test",
-        ];
-        let text: String = lines.iter().map(|l| line(NOON, l)).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        assert_eq!(
-            figures(&db),
-            [
-                figure("login", "imap", "DE", "tried", 1),
-                figure("login", "smtp", "DE", "succeeded", 1),
-                figure("login", "imap", "FR", "tried", 1),
-                figure("login", "imap", "FR", "would_refuse", 1),
-                figure("login", "smtp", "FR", "succeeded", 1),
-                figure("login", "smtp", "FR", "would_refuse", 1),
-                figure("login", "imap", "US", "refused", 1),
-                figure("login", "imap", "US", "tried", 1),
-                figure("login", "smtp", "US", "refused", 1),
-                figure("outbound", "local", "", "held", 1),
-                figure("outbound", "smtp", "DE", "refused", 1),
-                figure("outbound", "smtp", "DE", "sent", 2),
-                figure("outbound", "smtp", "DE", "would_refuse", 1),
-            ]
-        );
-        let doors: Vec<_> =
-            doors(&db).unwrap().into_iter().map(|(name, service, _)| (name, service)).collect();
-        let expected =
-            [("dovecot-gate", "imap"), ("exim-data", "smtp"), ("exim-local", "local"), ("exim-mail", "smtp")];
-        assert_eq!(doors, expected.map(|(name, service)| (name.to_string(), service.to_string())));
-    }
-
-    #[test]
-    fn a_file_is_folded_once_however_often_it_is_met() {
-        let mut db = in_memory();
-        for _ in 0..3 {
-            fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
-        }
-        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 1)]);
-        fold_one(&mut db, "fold-2", &login("alice@example.test"), CAPS);
-        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", 2)]);
-    }
-
-    #[test]
-    fn successes_make_networks_known_and_failures_do_not() {
-        let mut db = in_memory();
-        let lines = [
-            "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
-            "success dovecot-policy imap DE 5.9.0.0/24 allow ended alice@example.test",
-            "failure dovecot-policy imap BR - failed ended alice@example.test",
-            "success dovecot-policy imap DE nonsense allow ended alice@example.test",
-            "success dovecot-policy imap DE 5.9.1.0/24 allow ended -",
-        ];
-        let text: String = lines.iter().map(|l| line(NOON, l)).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        let known = known_networks::of(&db, &"alice@example.test".parse().unwrap()).unwrap();
-        let known: Vec<_> = known.iter().map(|k| (k.network.as_str(), k.n)).collect();
-        assert_eq!(known, [("5.9.0.0/24", 2)]);
-        assert!(figures(&db).contains(&figure("login", "imap", "BR", "failed", 1)), "{:?}", figures(&db));
-    }
-
-    #[test]
-    fn half_lines_and_foreign_lines_are_left_out_and_the_rest_counts() {
-        let mut db = in_memory();
-        let good = login("alice@example.test");
-        let broken = [
-            &good[..good.len() / 2],
-            "",
-            "1",
-            "\0\0\0",
-            "3 1700000000 try dovecot-gate imap DE - allow country_allowed alice",
-            "2 soon try dovecot-gate imap DE - allow country_allowed alice",
-            "2 1700000000 try thiefs-door imap DE - allow country_allowed alice",
-            "2 1700000000 try dovecot-gate gopher DE - allow country_allowed alice",
-            "2 1700000000 try dovecot-gate imap DEU - allow country_allowed alice",
-            "2 1700000000 try dovecot-gate imap DE - ALLOW country_allowed alice",
-            "2 1700000000 try dovecot-gate imap DE - allow <script> alice",
-            "2 1700000000 try dovecot-gate imap DE - allow country_allowed alice and bob",
-            "2 1700000000 fly dovecot-gate imap DE - allow country_allowed alice",
-            &format!("2 1700000000 try dovecot-gate imap DE - allow country_allowed {}", "a".repeat(600)),
-        ];
-        let text: String = broken.iter().map(|l| format!("{l}\n{good}")).collect();
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        assert_eq!(figures(&db), [figure("login", "imap", "DE", "tried", broken.len() as i64)]);
-    }
-
-    #[test]
-    fn a_time_outside_of_what_is_kept_counts_as_now() {
-        let mut db = in_memory();
-        let at = |at| line(at, "try dovecot-gate imap DE - allow country_allowed alice");
-        let text = [at(0), at(-5), at(i64::MAX), at(NOON + 1), at(NOON - 36 * 86_400), at(NOON)].concat();
-        fold_one(&mut db, "fold-1", &text, CAPS);
-        assert_eq!(number(&db, "SELECT count(DISTINCT day) FROM login_day"), 1);
-        assert_eq!(number(&db, "SELECT n FROM login_day"), 6);
-    }
-
-    #[test]
-    fn a_flood_of_names_is_counted_under_everybody_else() {
-        let mut db = in_memory();
-        let caps = Caps { accounts: 10, rows_a_day: 1_000_000 };
-        let names = |from: i64, to: i64| (from..to).map(|n| login(&format!("user{n}"))).collect::<String>();
-        fold_one(&mut db, "fold-1", &names(0, 300), caps);
-        fold_one(&mut db, "fold-2", &names(300, 600), caps);
-        assert_eq!(number(&db, "SELECT count(*) FROM account"), 10);
-        assert_eq!(number(&db, "SELECT count(*) FROM login_day"), 11);
-        assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
-        // Whoever has a number keeps it.
-        let known: String = db.query_row("SELECT name FROM account LIMIT 1", [], |row| row.get(0)).unwrap();
-        fold_one(&mut db, "fold-3", &login(&known), caps);
-        assert_eq!(number(&db, "SELECT n FROM login_day WHERE account = 0"), 590);
-    }
-
-    #[test]
-    fn a_flood_of_rows_is_counted_under_everybody_else() {
-        let mut db = in_memory();
-        let caps = Caps { accounts: 1_000_000, rows_a_day: 25 };
-        for file in 0..4 {
-            let text: String = (0..100).map(|n| login(&format!("user{file}x{n}"))).collect();
-            fold_one(&mut db, &format!("fold-{file}"), &text, caps);
-        }
-        assert!(number(&db, "SELECT count(*) FROM login_day") <= 26);
-        assert_eq!(number(&db, "SELECT sum(n) FROM login_day"), 400);
-    }
-
-    #[test]
-    fn what_is_older_than_it_is_kept_for_is_forgotten_with_the_names_that_only_it_knew() {
-        let mut db = in_memory();
-        fold_one(&mut db, "fold-1", &login("alice@example.test"), CAPS);
-        let later = |days: i64| NOON + days * 86_400;
-        let t = db.transaction().unwrap();
-        prune(&t, later(35)).unwrap();
-        assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
-        fold(
-            &t,
-            "fold-2",
-            &line(later(36), "try dovecot-gate imap DE - allow country_allowed bob"),
-            later(36),
-        )
-        .unwrap();
-        prune(&t, later(36)).unwrap();
-        assert_eq!(number(&t, "SELECT count(*) FROM account WHERE name = 'bob'"), 1);
-        assert_eq!(number(&t, "SELECT count(*) FROM account"), 1);
-        assert_eq!(number(&t, "SELECT count(*) FROM login_day"), 1);
-        assert_eq!(number(&t, "SELECT count(*) FROM traffic_hour"), 2);
-        prune(&t, later(401)).unwrap();
-        assert_eq!(number(&t, "SELECT count(*) FROM traffic_hour"), 1);
-        assert_eq!(number(&t, "SELECT count(*) FROM folded"), 0);
-    }
-}
+#[path = "rollups_tests.rs"]
+mod tests;

@@ -51,7 +51,7 @@ pub(super) fn told_aside(why: &str, aside: &Path) -> String {
 }
 
 /// SQLite never creates the file (see [`State`]). Another who was faster is as good.
-fn make_empty(path: &Path) -> Result<()> {
+pub(super) fn make_empty(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o660).custom_flags(libc::O_NOFOLLOW);
     match options.open(path) {
@@ -60,7 +60,7 @@ fn make_empty(path: &Path) -> Result<()> {
     }
 }
 
-fn upgrade(paths: &Paths) -> Result<()> {
+pub(super) fn upgrade(paths: &Paths) -> Result<()> {
     let _lock = lock::shared(paths)?;
     let path = paths.state();
     let mut connection = connect(&path)?;

@@ -67,6 +67,18 @@ impl Keeper {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+        if signal == Signal::SIGSTOP {
+            eventually("every thread has stopped", || self.states().all(|state| state == 'T'));
+        }
+    }
+
+    /// What each of its threads does, as `/proc` tells it.
+    fn states(&self) -> impl Iterator<Item = char> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        threads.map(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
+        })
     }
 
     /// Ends it as a service manager does; what it said and with which status it ended.

@@ -8,11 +8,13 @@ mod files;
 mod keeper;
 mod process;
 mod syslog;
+mod terminal;
 
 pub(crate) use dovecot::Call;
 pub(crate) use files::{Mounted, mode_of, owner_of};
 pub(crate) use keeper::{Keeper, as_user, ask, eventually};
-pub(crate) use process::{FOREVER, Ran, run};
+pub(crate) use process::{FOREVER, Ran, finish_with_input, run};
+pub(crate) use terminal::{on_terminal, on_watched_terminal};
 
 use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
 use serde_json::Value;
@@ -121,6 +123,16 @@ impl Sandbox {
         fs::write(&source, writer.to_bytes().unwrap()).unwrap();
         let source = format!("--country={}", source.display());
         self.postern(&["data", "build", &source, "--allow-small"]).succeeded();
+    }
+
+    /// Builds the data anew with an ASN table.
+    pub(crate) fn with_systems(self, table: &str) -> Sandbox {
+        let systems = self.path("asn.csv");
+        fs::write(&systems, table).unwrap();
+        let country = format!("--country={}", self.path("country.mmdb").display());
+        let asn = format!("--asn={}", systems.display());
+        self.postern(&["data", "build", &country, &asn, "--allow-small"]).succeeded();
+        self
     }
 
     /// A file below the sandbox's root.

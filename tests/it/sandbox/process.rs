@@ -1,6 +1,6 @@
 //! Starting programs and hearing what they said.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -102,4 +102,18 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("/bin/cp");
     command.arg(from).arg(to);
     run(&mut command).succeeded();
+}
+
+/// Runs it to its end with this on its standard input; a program that stops reading is no failure.
+#[track_caller]
+pub(crate) fn finish_with_input(mut command: Command, input: &[u8]) -> Ran {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut to_it = child.stdin.take().unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            let _ = to_it.write_all(input);
+        });
+        finish(child)
+    })
 }

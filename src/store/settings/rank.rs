@@ -1,0 +1,303 @@
+//! What somebody of a higher rank set, nobody of a lower one can change or get round.
+//!
+//! Ranks stand in the trail's `who`: the administrator's name is any but `reseller …` and `owner …`, which
+//! [`Rank::name`] alone writes.
+
+use super::changes::Change;
+use super::entries::{self, ListName};
+use crate::account::Subject;
+use crate::error::{Error, Result};
+use rusqlite::{Connection, OptionalExtension};
+
+/// Who somebody is towards the accounts, the highest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The owner of an account.
+    Owner,
+    /// A reseller.
+    Reseller,
+    /// The administrator.
+    Root,
+}
+
+impl Rank {
+    /// The rank of somebody whose name in the trail this is.
+    pub fn of(who: &str) -> Rank {
+        match who.split_once(' ') {
+            Some(("reseller", _)) => Rank::Reseller,
+            Some(("owner", _)) => Rank::Owner,
+            _ => Rank::Root,
+        }
+    }
+
+    /// The name in the trail of somebody of this rank.
+    pub fn name(self, name: &str) -> String {
+        match self {
+            Rank::Root => format!("root ({name})"),
+            Rank::Reseller => format!("reseller {name}"),
+            Rank::Owner => format!("owner {name}"),
+        }
+    }
+}
+
+/// Who set the list of countries of this scope.
+fn countries_set_by(db: &Connection, scope: &str) -> rusqlite::Result<Option<String>> {
+    let mut statement = db.prepare_cached("SELECT who FROM country_list WHERE scope = ?1")?;
+    statement.query_row([scope], |row| row.get(0)).optional()
+}
+
+/// Scopes of the mailboxes of a domain (`@example.org`) whose lists of countries the administrator set.
+fn mailboxes_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db.prepare_cached("SELECT scope, who FROM country_list")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let all: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
+    let of_root = |(scope, who): &(String, String)| {
+        scope != domain && scope.ends_with(domain) && Rank::of(who) == Rank::Root
+    };
+    Ok(all.into_iter().filter(of_root).map(|(scope, _)| scope).collect())
+}
+
+impl Change<'_> {
+    fn rank(&self) -> Rank {
+        Rank::of(self.who())
+    }
+
+    /// Whether whoever this is has the caller's rank at least.
+    pub(super) fn is_as_high(&self, who: &str) -> bool {
+        Rank::of(who) >= self.rank()
+    }
+
+    /// Only the administrator changes what is about the whole server.
+    pub(super) fn must_be_root(&self, what: &str) -> Result<()> {
+        match self.rank() {
+            Rank::Root => Ok(()),
+            _ => Err(Error::NotAllowed(format!("Only the administrator can change {what}."))),
+        }
+    }
+
+    /// Nobody changes what somebody of a higher rank set; an owner, what another one set.
+    pub(super) fn must_not_be_above(&self, who: Option<&str>, what: &str) -> Result<()> {
+        let Some(who) = who else { return Ok(()) };
+        let (rank, own) = (Rank::of(who), self.rank());
+        if rank < own || (rank == own && (own != Rank::Owner || who == self.who())) {
+            return Ok(());
+        }
+        let by = match rank {
+            Rank::Root => "the administrator",
+            Rank::Reseller => "a reseller",
+            Rank::Owner => "another owner",
+        };
+        Err(Error::NotAllowed(format!("{what} was set by {by}, so {} cannot change it.", self.who())))
+    }
+
+    /// Whether the caller may change this entry of this list.
+    pub(super) fn may_change_entry(&self, list: ListName, value: &str) -> Result<()> {
+        if self.rank() == Rank::Root {
+            return Ok(());
+        }
+        if !matches!(list, ListName::UserExemption | ListName::AccountBlock) {
+            return self.must_be_root(&format!("the list {}", list.title()));
+        }
+        let before = entries::one(self.connection(), list, value).map_err(self.failed())?;
+        let what = format!("The entry {value} of the list {}", list.title());
+        self.must_not_be_above(before.as_ref().map(|entry| entry.who.as_str()), &what)
+    }
+
+    /// Whether the caller may set the list of countries of this subject, or unset it.
+    pub(super) fn may_set_countries(&self, subject: Option<&Subject>, sets: bool) -> Result<()> {
+        let Some(subject) = subject else { return self.must_be_root("the server's list of countries") };
+        let who = countries_set_by(self.connection(), &subject.key()).map_err(self.failed())?;
+        self.must_not_be_above(who.as_deref(), &format!("The list of countries of {subject}"))?;
+        match subject {
+            Subject::Account(_) if sets => self.may_lift_countries(&subject.key()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may lift the country rule for the subject with this key. The administrator's list for a
+    /// mailbox or its domain binds; the server's list is where resellers and owners start from.
+    pub(super) fn may_lift_countries(&self, key: &str) -> Result<()> {
+        if self.rank() == Rank::Root {
+            return Ok(());
+        }
+        let db = self.connection();
+        let found = || -> rusqlite::Result<Option<String>> {
+            if key.starts_with('@')
+                && let Some(mailbox) = mailboxes_set_by_root(db, key)?.into_iter().next()
+            {
+                return Ok(Some(mailbox));
+            }
+            let domain = key.rfind('@').map_or("", |at| &key[at..]);
+            for scope in [key, domain] {
+                if countries_set_by(db, scope)?.is_some_and(|who| Rank::of(&who) == Rank::Root) {
+                    return Ok(Some(scope.to_owned()));
+                }
+            }
+            Ok(None)
+        };
+        match found().map_err(self.failed())? {
+            None => Ok(()),
+            Some(scope) => Err(Error::NotAllowed(format!(
+                "The administrator set the countries of {}: only he can allow more there.",
+                scope.strip_prefix('@').unwrap_or(&scope)
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Seconds;
+    use crate::paths::Paths;
+    use crate::store::settings::SettingsStore;
+    use crate::store::settings::entries::{Grant, ListEntry};
+    use std::collections::BTreeSet;
+
+    const NOON: Seconds = 1_700_000_000;
+
+    fn store() -> (tempfile::TempDir, SettingsStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::below(folder.path());
+        std::fs::create_dir_all(paths.lib()).unwrap();
+        let store = SettingsStore::begin(&paths).unwrap();
+        (folder, store)
+    }
+
+    fn entry(value: &str) -> ListEntry {
+        ListEntry { value: value.into(), ..ListEntry::default() }
+    }
+
+    fn grant(subject: &str) -> Grant {
+        Grant { subject: subject.into(), source: "BR".into(), until: NOON + 60, ..Grant::default() }
+    }
+
+    /// Whether this caller can do this; nothing is done.
+    fn can(store: &mut SettingsStore, who: &str, make: &dyn Fn(&mut Change) -> Result<()>) -> bool {
+        let tried = store.change(who, NOON, None, |change| {
+            make(change)?;
+            Err::<(), _>(Error::NotFound("tried".into()))
+        });
+        match tried.unwrap_err() {
+            Error::NotFound(said) if said == "tried" => true,
+            Error::NotAllowed(_) => false,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn countries(subject: &str) -> impl Fn(&mut Change) -> Result<()> {
+        let subject: Option<Subject> = (subject != "*").then(|| subject.parse().unwrap());
+        move |c| c.set_countries(subject.as_ref(), Some(&BTreeSet::from(["DE".parse().unwrap()])))
+    }
+
+    #[test]
+    fn names_in_the_trail_tell_the_rank() {
+        for rank in [Rank::Root, Rank::Reseller, Rank::Owner] {
+            assert_eq!(Rank::of(&rank.name("ann")), rank);
+        }
+        for who in
+            ["root", "user 1000", "root (owner x by sudo)", "root (reseller y)", "", "reseller", "owners x"]
+        {
+            assert_eq!(Rank::of(who), Rank::Root, "{who}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_changed_by_whoever_set_it_and_by_those_above() {
+        for list in [ListName::UserExemption, ListName::AccountBlock] {
+            for (set_by, able) in [
+                ("root", vec!["root", "user 1000"]),
+                ("reseller rex", vec!["root", "user 1000", "reseller rex", "reseller sam"]),
+                ("owner ann", vec!["root", "user 1000", "reseller rex", "reseller sam", "owner ann"]),
+            ] {
+                let (_folder, mut store) = store();
+                store.change(set_by, NOON, None, |c| c.add(list, &entry("a@b.test"))).unwrap();
+                for who in ["root", "user 1000", "reseller rex", "reseller sam", "owner ann", "owner ben"] {
+                    let expected = able.contains(&who);
+                    assert_eq!(
+                        can(&mut store, who, &|c| c.remove(list, "a@b.test")),
+                        expected,
+                        "{set_by} {who}"
+                    );
+                    let again = ListEntry { note: "mine".into(), ..entry("A@b.test") };
+                    assert_eq!(can(&mut store, who, &|c| c.add(list, &again)), expected, "{set_by} {who}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_somebody_of_a_higher_rank_says_again_is_his() {
+        let (_folder, mut store) = store();
+        let list = ListName::AccountBlock;
+        for (who, whose) in [
+            ("reseller rex", "reseller rex"),
+            ("reseller sam", "reseller rex"),
+            ("root", "root"),
+            ("user 1000", "root"),
+        ] {
+            store.change(who, NOON, None, |c| c.add(list, &entry("a@b.test"))).unwrap();
+            assert_eq!(store.entries(list).unwrap()[0].who, whose);
+        }
+        assert!(!can(&mut store, "reseller rex", &|c| c.remove(list, "a@b.test")));
+    }
+
+    #[test]
+    fn what_is_about_the_whole_server_is_the_administrators() {
+        let (_folder, mut store) = store();
+        for who in ["reseller rex", "owner ann"] {
+            assert!(!can(&mut store, who, &countries("*")));
+            assert!(!can(&mut store, who, &|c| c.set("rate_limit_messages", "9")));
+            for list in [ListName::IpExemption, ListName::AddressBlock] {
+                assert!(!can(&mut store, who, &|c| c.add(list, &entry("192.0.2.7"))), "{list:?}");
+            }
+            assert!(!can(&mut store, who, &|c| c.add(ListName::Whitelist, &entry("a@b.test"))));
+        }
+    }
+
+    #[test]
+    fn the_administrators_countries_bind_the_mailboxes_below_them() {
+        let exempt =
+            |value: &'static str| move |c: &mut Change| c.add(ListName::UserExemption, &entry(value));
+        let allow = |subject: &'static str| move |c: &mut Change| c.allow(&grant(subject)).map(|_| ());
+        let (_folder, mut store) = store();
+        let free = |store: &mut SettingsStore, who: &str, mailbox: bool, domain: bool, said: &str| {
+            assert_eq!(can(store, who, &countries("a@b.test")), mailbox, "{said}");
+            assert_eq!(can(store, who, &exempt("a@b.test")), mailbox, "{said}");
+            assert_eq!(can(store, who, &allow("a@b.test")), mailbox, "{said}");
+            assert_eq!(can(store, who, &exempt("b.test")), domain, "{said}");
+            assert_eq!(can(store, who, &allow("@b.test")), domain, "{said}");
+        };
+        let who = "reseller rex";
+        store.change("root", NOON, None, countries("*")).unwrap();
+        free(&mut store, who, true, true, "the server's list");
+        store.change("reseller rex", NOON, None, countries("b.test")).unwrap();
+        free(&mut store, who, true, true, "a reseller's list");
+        store.change("root", NOON, None, countries("c@b.test")).unwrap();
+        free(&mut store, who, true, false, "another mailbox's list");
+        store.change("root", NOON, None, countries("b.test")).unwrap();
+        free(&mut store, who, false, false, "the domain's list");
+        let mailbox: Subject = "d@b.test".parse().unwrap();
+        assert!(
+            can(&mut store, who, &|c| c.set_countries(Some(&mailbox), None)),
+            "the domain's list holds then"
+        );
+        assert!(!can(&mut store, who, &countries("b.test")));
+        free(&mut store, "root", true, true, "root");
+        // A domain that ends alike is another one.
+        assert!(can(&mut store, who, &countries("x@ab.test")) && can(&mut store, who, &exempt("ab.test")));
+    }
+
+    #[test]
+    fn an_allowance_is_ended_by_whoever_gave_it_and_by_those_above() {
+        let (_folder, mut store) = store();
+        let id = store.change("owner ann", NOON, None, |c| c.allow(&grant("a@b.test"))).unwrap();
+        let of_root = store.change("root", NOON, None, |c| c.allow(&grant("a@b.test"))).unwrap();
+        for (who, theirs) in
+            [("owner ann", true), ("owner ben", false), ("reseller rex", true), ("root", true)]
+        {
+            assert_eq!(can(&mut store, who, &|c| c.disallow(id)), theirs, "{who}");
+            assert_eq!(can(&mut store, who, &|c| c.disallow(of_root)), who == "root", "{who}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What the roll-ups say: by country, by account, by reason. No query reads what single events left, and each
+//! goes along a key, so that a year of a large server is answered at once.
+
+use super::names::Seen;
+use super::places::{self, Met, Refused};
+use super::rollups::{COLUMNS, HEADS, Uses};
+use chrono::{DateTime, Datelike, NaiveDate};
+use rusqlite::{Connection, Result, params};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// The month in which a day lies, counted from year 0.
+pub fn month_of(day: i64) -> i64 {
+    let date = DateTime::from_timestamp(day.saturating_mul(86_400), 0).unwrap_or_default();
+    i64::from(date.year()) * 12 + i64::from(date.month0())
+}
+
+/// The first day of a month.
+pub fn first_day(month: i64) -> i64 {
+    let year = i32::try_from(month.div_euclid(12)).unwrap_or(1970);
+    let number = u32::try_from(month.rem_euclid(12)).unwrap_or(0) + 1;
+    let date = NaiveDate::from_ymd_opt(year, number, 1).unwrap_or_default();
+    date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp() / 86_400
+}
+
+/// Figures of one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figure {
+    /// `login` or `outbound`.
+    pub direction: String,
+    /// The service.
+    pub service: String,
+    /// The country's code; empty where unknown.
+    pub country: String,
+    /// `tried`, `refused`, `would_refuse`, `succeeded`, `failed`; `sent`, `held`.
+    pub verdict: String,
+    /// How many.
+    pub n: i64,
+}
+
+/// Days that lie in no month of their own, then whole months: first and last of each.
+fn parts(since: i64, today: i64) -> ((i64, i64), (i64, i64)) {
+    let this_month = month_of(today);
+    // The month in which today lies is whole: nothing is later than today.
+    let first = match month_of(since) {
+        month if first_day(month) == since => month,
+        month => month + 1,
+    };
+    match first <= this_month {
+        true => ((since, first_day(first) - 1), (first, this_month)),
+        false => ((since, today), (1, 0)),
+    }
+}
+
+const BY_COUNTRY: &str = "SELECT direction, service, country, verdict, total(n) FROM (
+         SELECT direction, service, country, verdict, n FROM traffic_day WHERE day BETWEEN ?1 AND ?2
+         UNION ALL
+         SELECT direction, service, country, verdict, n FROM traffic_month WHERE month BETWEEN ?3 AND ?4)
+     GROUP BY direction, service, country, verdict ORDER BY direction, country, service, verdict";
+
+/// Figures by country and service from this day to today.
+pub fn by_country(db: &Connection, since: i64, today: i64) -> Result<Vec<Figure>> {
+    let (days, months) = parts(since, today);
+    db.prepare_cached(BY_COUNTRY)?
+        .query_map([days.0, days.1, months.0, months.1], |row| {
+            Ok(Figure {
+                direction: row.get(0)?,
+                service: row.get(1)?,
+                country: row.get(2)?,
+                verdict: row.get(3)?,
+                n: whole(row.get(4)?),
+            })
+        })?
+        .collect()
+}
+
+/// A sum. Whoever writes absurd numbers into the state gets an absurd sum, and no error.
+fn whole(sum: f64) -> i64 {
+    sum as i64
+}
+
+const SUCCESS_DAYS: &str = "SELECT day FROM traffic_day
+     WHERE day BETWEEN ?1 AND ?2 AND direction = 'login' AND verdict = 'succeeded' GROUP BY day";
+
+/// On how many days from this one to today logins succeeded.
+pub fn days_with_logins(db: &Connection, since: i64, today: i64) -> Result<usize> {
+    let days = db
+        .prepare_cached(SUCCESS_DAYS)?
+        .query_map([since, today], |row| row.get(0))?
+        .collect::<Result<Vec<i64>>>()?;
+    Ok(days.len())
+}
+
+/// Figures of one account in one country.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountFigure {
+    /// The country's code; empty where unknown.
+    pub country: String,
+    /// The service.
+    pub service: String,
+    /// How often, in the order of [`COLUMNS`].
+    pub uses: Uses,
+}
+
+/// A span of time for which figures by account are there: first and last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Days since the epoch.
+    Days(i64, i64),
+    /// Whole months, counted from year 0.
+    Months(i64, i64),
+}
+
+impl Span {
+    /// The first day of it.
+    pub fn since(self) -> i64 {
+        match self {
+            Span::Days(first, _) => first,
+            Span::Months(first, _) => first_day(first),
+        }
+    }
+
+    /// The table's key begins with the time, so each day or month is one step to the account's rows.
+    fn sql(self) -> String {
+        let span = if matches!(self, Span::Days(..)) { "day" } else { "month" };
+        format!(
+            "WITH RECURSIVE span(at) AS (SELECT ?1 UNION ALL SELECT at + 1 FROM span WHERE at < ?2)
+             SELECT a.country, a.service, {} FROM span CROSS JOIN account_{span} a
+             ON a.{span} = span.at AND a.account = ?3",
+            COLUMNS.map(|c| format!("a.{c}")).join(", ")
+        )
+    }
+}
+
+/// These accounts' figures together, by country and service.
+pub fn of_accounts(
+    db: &Connection,
+    accounts: impl IntoIterator<Item = i64>,
+    span: Span,
+) -> Result<Vec<AccountFigure>> {
+    let (Span::Days(first, last) | Span::Months(first, last)) = span;
+    let mut found: BTreeMap<(String, String), Uses> = BTreeMap::new();
+    let mut statement = db.prepare_cached(&span.sql())?;
+    for account in accounts {
+        let mut rows = statement.query([first, last, account])?;
+        while let Some(row) = rows.next()? {
+            let uses = found.entry((row.get(0)?, row.get(1)?)).or_default();
+            for (n, use_) in uses.iter_mut().enumerate() {
+                *use_ = use_.saturating_add(row.get(n + 2)?);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
+}
+
+/// The same as [`by_country`] of these accounts alone.
+pub fn by_country_of(
+    db: &Connection,
+    accounts: impl IntoIterator<Item = i64>,
+    span: Span,
+) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for AccountFigure { country, service, uses } in of_accounts(db, accounts, span)? {
+        for ((direction, verdict), n) in HEADS.into_iter().zip(uses).filter(|(_, n)| *n > 0) {
+            let (direction, verdict) = (direction.into(), verdict.into());
+            let (country, service) = (country.clone(), service.clone());
+            figures.push(Figure { direction, service, country, verdict, n });
+        }
+    }
+    figures.sort_by(|a, b| key(a).cmp(&key(b)));
+    Ok(figures)
+}
+
+fn key(figure: &Figure) -> [&str; 4] {
+    [&figure.direction, &figure.country, &figure.service, &figure.verdict]
+}
+
+const BY_REASON: &str = "SELECT account, country, n, day FROM login_day
+     WHERE verdict = ?1 AND reason = ?2 AND day BETWEEN ?3 AND ?4";
+
+/// Whom of those that may be seen these reasons refused (each with one of [`COLUMNS`], which says in which way) from
+/// this day to today; `limit` of the accounts by name.
+pub fn by_reasons(
+    db: &Connection,
+    reasons: &[(&str, &str)],
+    (since, today): (i64, i64),
+    limit: usize,
+    seen: &Seen,
+) -> Result<Refused> {
+    let (mut met, mut countries, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut statement = db.prepare_cached(BY_REASON)?;
+    for (verdict, reason) in reasons {
+        let mut rows = statement.query(params![verdict, reason, since, today])?;
+        while let Some(row) = rows.next()? {
+            let account = row.get(0)?;
+            if !seen.holds(account) {
+                continue;
+            }
+            let code = row.get_ref(1)?.as_str().unwrap_or_default();
+            let country = *known.entry(code.to_string()).or_insert_with_key(|code: &String| {
+                countries.push(code.clone());
+                countries.len() - 1
+            });
+            let n = row.get::<_, i64>(2)?.unsigned_abs();
+            met.push(Met { account, country, n, last: row.get(3)? });
+        }
+    }
+    places::sum_up(db, met, &countries, limit)
+}
+
+#[cfg(test)]
+#[path = "figures_tests.rs"]
+mod tests;
