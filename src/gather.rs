@@ -5,19 +5,20 @@
 
 use crate::account::Account;
 use crate::address::{Address, AddressClass, Network};
+use crate::asn::Asn;
 use crate::call::Call;
 use crate::country::Country;
 use crate::decide::Fact;
-use crate::decide::login::{Learned, LoginFacts, LoginPolicy, asks_what_was_learned};
+use crate::decide::login::{Learned, LoginFacts, LoginPolicy, Mark, Source, asks_what_was_learned};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
 use crate::networks::{NetworkInfo, Tag};
-use crate::policy::{Questions, kind};
+use crate::policy::{Entry, Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::Settings;
 use crate::store::state::{self, sightings};
 use crate::trouble::{self, Trouble};
-use crate::verdict::Missing;
+use crate::verdict::{Missing, NetworkClass};
 use std::sync::Arc;
 
 /// What is known about a login.
@@ -28,11 +29,11 @@ pub fn login(call: &Call, login: &Login) -> LoginFacts {
         Fact::Known(country) => *country,
         Fact::Missing(_) => None,
     };
-    let policy = ask(call, |questions| login_policy(questions, call, login, known));
+    let policy = ask(call, |questions| login_policy(questions, call, login, known, asn_of(&network)));
     let cloud_mail_client =
         matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
     let learned = learned(call, login, &policy);
-    LoginFacts { policy, country, cloud_mail_client, learned }
+    LoginFacts { policy, country, cloud_mail_client, source: source_of(network), learned }
 }
 
 /// What failed logins have taught, where a rule asks for it.
@@ -71,11 +72,42 @@ pub fn teaches(call: &Call, settings: &Settings, address: Address) -> bool {
         && is_exempt() == Fact::Known(None)
 }
 
-/// The number of the mail service that logs in for its users from this address.
+/// The number of the mail service that logs in for its users from this address, as the administrator or the data say.
 pub fn mail_service(call: &Call, address: Address) -> Option<u32> {
-    match network(call, Some(address)) {
-        Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient) => Some(info.asn.unwrap_or(0)),
-        _ => None,
+    let network = network(call, Some(address));
+    let by_data = matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
+    let marked = ask(call, |questions| {
+        let lengths = questions.head()?.client_lengths.clone();
+        questions.network(kind::CLIENT_NETWORK, &lengths, address, call.now)
+    });
+    let is_one = match marked {
+        Fact::Known(Some((_, entry))) => !entry.not,
+        _ => by_data,
+    };
+    is_one.then(|| asn_of(&network).map_or(0, |asn| asn.0))
+}
+
+fn asn_of(network: &Fact<Option<NetworkInfo>>) -> Option<Asn> {
+    match network {
+        Fact::Known(info) => info.as_ref().and_then(|i| i.asn).map(Asn),
+        Fact::Missing(_) => None,
+    }
+}
+
+fn source_of(network: Fact<Option<NetworkInfo>>) -> Fact<Source> {
+    let class = |tag: Tag| match tag {
+        Tag::Hosting => Some(NetworkClass::Hosting),
+        Tag::Vpn => Some(NetworkClass::Vpn),
+        Tag::Tor => Some(NetworkClass::Tor),
+        Tag::Relay => Some(NetworkClass::Relay),
+        Tag::CloudMailClient | Tag::Feed => None,
+    };
+    match network {
+        Fact::Known(info) => {
+            let NetworkInfo { asn, name, tags, .. } = info.unwrap_or_default();
+            Fact::Known(Source { asn, name, classes: tags.iter().filter_map(class).collect() })
+        }
+        Fact::Missing(what) => Fact::Missing(what),
     }
 }
 
@@ -145,6 +177,7 @@ fn login_policy(
     call: &Call,
     login: &Login,
     country: Option<Country>,
+    asn: Option<Asn>,
 ) -> Result<LoginPolicy> {
     let head = questions.head()?;
     let someone_exempt = head.someone_is_exempt(call.now);
@@ -155,6 +188,15 @@ fn login_policy(
             questions.network(kind::BLOCK_NETWORK, &head.block_lengths, address, call.now)?;
         let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
         facts.address_exemption = exempt.map(|(network, _)| network);
+        let mark = |(network, entry): (Network, Entry)| Mark { entry: network.to_string(), not: entry.not };
+        facts.source_mark =
+            questions.network(kind::SOURCE_NETWORK, &head.source_lengths, address, call.now)?.map(mark);
+        facts.client_mark =
+            questions.network(kind::CLIENT_NETWORK, &head.client_lengths, address, call.now)?.map(mark);
+        if let Some(asn) = asn.filter(|_| head.source_systems && facts.source_mark.is_none()) {
+            let entry = questions.system(kind::SOURCE_SYSTEM, asn, call.now)?;
+            facts.source_mark = entry.map(|entry| Mark { entry: asn.to_string(), not: entry.not });
+        }
     }
     facts.countries = Some(questions.countries(login.account.as_ref())?);
     match &login.account {

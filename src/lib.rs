@@ -18,6 +18,7 @@ pub mod wayout;
 // What is asked.
 pub mod account;
 pub mod address;
+pub mod asn;
 pub mod country;
 pub mod request;
 

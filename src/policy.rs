@@ -7,6 +7,7 @@
 
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
+use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -40,6 +41,12 @@ pub mod kind {
     pub const COUNTRIES: &str = "countries";
     /// Countries that some account's or domain's list allows, by code.
     pub const SOMEWHERE_ALLOWED: &str = "somewhere_allowed";
+    /// The administrator's own cloud networks and what is none, by network.
+    pub const SOURCE_NETWORK: &str = "source_network";
+    /// The same by system: `AS64500`.
+    pub const SOURCE_SYSTEM: &str = "source_system";
+    /// The administrator's own cloud mail clients and what is none, by network.
+    pub const CLIENT_NETWORK: &str = "client_network";
     /// Temporary allowances by subject.
     pub const ALLOWANCE: &str = "allowance";
 }
@@ -62,6 +69,15 @@ pub struct Head {
     pub exempt_lengths: BTreeSet<u8>,
     /// Prefix lengths that blocks use.
     pub block_lengths: BTreeSet<u8>,
+    /// Prefix lengths of the administrator's own cloud networks and what is none.
+    #[serde(default)]
+    pub source_lengths: BTreeSet<u8>,
+    /// Whether any of those is a system.
+    #[serde(default)]
+    pub source_systems: bool,
+    /// Prefix lengths of the administrator's own cloud mail clients and what is none.
+    #[serde(default)]
+    pub client_lengths: BTreeSet<u8>,
     /// Until when somebody is on the User Authentication list; none: nobody.
     pub someone_exempt_until: Option<Seconds>,
     /// Every allowance that was running when published: a door that knows no account must not refuse what
@@ -90,6 +106,9 @@ pub struct Entry {
     /// An exempt address that sends without being counted, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sending: bool,
+    /// Says that the network is not what the list is of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not: bool,
 }
 
 impl Entry {
@@ -224,6 +243,12 @@ impl Questions<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The entry for a system that still holds.
+    pub fn system(&mut self, kind: &str, asn: Asn, now: Seconds) -> Result<Option<Entry>> {
+        let entry = self.read::<Entry>(kind, asn.to_string().as_bytes())?;
+        Ok(entry.filter(|entry| entry.holds(now)))
     }
 
     /// The entry of this kind for the account, else for its domain; with the key it stands under.

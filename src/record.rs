@@ -37,7 +37,7 @@ pub fn login(
         service: login.service,
         door: login.door,
         message: None,
-        by_mail_service: facts.cloud_mail_client,
+        by_mail_service: facts.is_by_mail_service(),
     };
     // Where nobody is asked at AUTH, the use of a login is the only try that is seen.
     let is_only_try = login.door == Door::PostfixMail && is_of_record(login, facts, Told::Tried);

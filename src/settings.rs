@@ -169,7 +169,22 @@ settings! {
         "What the country rule does with an address that the network data have no country for.";
     cloud_mail_clients: bool = true, Accepts::Switch,
         "Cloud mail clients",
-        "Whether mail services that log in for their users (Outlook, Gmail) skip the rules by country.";
+        "Whether mail services that log in for their users (Outlook, Gmail) skip the rules by country and kind of network.";
+    source_rule: Mode = Mode::Monitor, Accepts::Words(&["off", "monitor", "enforce"]),
+        "Source Based Authentication Restrictions",
+        "No logins from cloud networks and the like, as the next four switches say: off, monitor (record what would be refused) or enforce.";
+    source_cloud_networks: bool = true, Accepts::Switch,
+        "Cloud networks",
+        "Whether that holds for cloud and hosting networks, where machines are rented; most VPN services rent their exits there.";
+    source_vpn: bool = false, Accepts::Switch,
+        "VPN services",
+        "Whether that holds for networks of VPN services' own.";
+    source_tor: bool = true, Accepts::Switch,
+        "Tor",
+        "Whether that holds for exits of the Tor network.";
+    source_relay: bool = false, Accepts::Switch,
+        "Private relays",
+        "Whether that holds for private relays, which people use without knowing (iCloud Private Relay, WARP).";
     default_server_geoip: String = String::new(), Accepts::CountryOrNothing,
         "Default Server GeoIP",
         "The server's own country, where it cannot be found from the server's public address.";
@@ -410,6 +425,7 @@ mod tests {
         let s = Settings::default();
         assert_eq!((s.rate_limit_messages, s.rate_limit_window, s.rate_limit_block), (150, 300, 6 * 3600));
         assert_eq!((s.rate_limiter, s.country_rule), (Mode::Enforce, Mode::Off));
+        assert_eq!((s.source_rule, s.source_cloud_networks), (Mode::Monitor, true));
     }
 
     #[test]

@@ -64,6 +64,55 @@ impl Level {
     }
 }
 
+/// A kind of network in which no customer sits, as far as anybody can tell from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NetworkClass {
+    /// Exits of the Tor network.
+    Tor,
+    /// Exits of a VPN service.
+    Vpn,
+    /// Exits of a private relay.
+    Relay,
+    /// Rented machines: data centres and clouds.
+    Hosting,
+}
+
+impl NetworkClass {
+    /// All classes; where a network is of several, the first speaks.
+    pub const ALL: [NetworkClass; 4] =
+        [NetworkClass::Tor, NetworkClass::Vpn, NetworkClass::Relay, NetworkClass::Hosting];
+
+    fn words(self) -> &'static str {
+        match self {
+            NetworkClass::Tor => "a network of exits of Tor",
+            NetworkClass::Vpn => "a network of a VPN service",
+            NetworkClass::Relay => "a network of a private relay",
+            NetworkClass::Hosting => "a cloud network, in which machines are rented",
+        }
+    }
+}
+
+/// A network, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedNetwork {
+    /// Number of the autonomous system that announces it.
+    pub asn: Option<u32>,
+    /// Name of that system's owner.
+    pub name: Option<String>,
+    /// The administrator's own entry that makes it what it is.
+    pub marked: Option<String>,
+}
+
+impl fmt::Display for NamedNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.asn, &self.name) {
+            (Some(asn), Some(name)) => write!(f, "AS{asn} ({name})"),
+            (Some(asn), None) => write!(f, "AS{asn}"),
+            (None, _) => f.write_str("The network of the address"),
+        }
+    }
+}
+
 /// A fact that could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -121,6 +170,12 @@ pub enum Reason {
     CountryNotAllowed(Country, Level),
     /// The data have no country, and that is not allowed.
     UnknownCountryRefused,
+    /// The network is of a class that is restricted.
+    NetworkRestricted(NetworkClass, NamedNetwork),
+    /// The network is of a class that is switched off.
+    NetworkNotRestricted(NetworkClass, NamedNetwork),
+    /// The administrator took the network out of the classes; the entry that says so.
+    NetworkTakenOut(String),
     /// The mailbox was used well from this network before.
     KnownNetwork,
     /// The mailbox is under attack, and not known to be used from this network; until.
@@ -185,6 +240,12 @@ impl Reason {
             Reason::AddressBlocked(..) => "address_blocked",
             Reason::CountryNotAllowed(..) => "country_not_allowed",
             Reason::UnknownCountryRefused => "unknown_country",
+            Reason::NetworkRestricted(NetworkClass::Hosting, _) => "network_hosting",
+            Reason::NetworkRestricted(NetworkClass::Vpn, _) => "network_vpn",
+            Reason::NetworkRestricted(NetworkClass::Tor, _) => "network_tor",
+            Reason::NetworkRestricted(NetworkClass::Relay, _) => "network_relay",
+            Reason::NetworkNotRestricted(..) => "network_not_restricted",
+            Reason::NetworkTakenOut(_) => "network_taken_out",
             Reason::KnownNetwork => "known_network",
             Reason::MailboxGuarded(_) => "mailbox_guarded",
             Reason::AttackNetwork(..) => "attack_network",
@@ -244,6 +305,17 @@ impl Reason {
             Reason::UnknownCountryRefused => {
                 "The network data have no country for the address; unknown countries are refused.".into()
             }
+            Reason::NetworkRestricted(class, network) => {
+                format!("{network} is {}{}.", class.words(), by_entry(network))
+            }
+            Reason::NetworkNotRestricted(class, network) => format!(
+                "{network} is {}{}; logins from such networks are not restricted.",
+                class.words(),
+                by_entry(network)
+            ),
+            Reason::NetworkTakenOut(entry) => {
+                format!("The administrator took {entry} out of the restricted networks.")
+            }
             Reason::KnownNetwork => "The mailbox was used well from this network before.".into(),
             Reason::MailboxGuarded(until) => format!(
                 "The mailbox is under attack from many networks; until {} only those pass that it was used well from.",
@@ -285,6 +357,7 @@ impl Reason {
             Reason::CountryNotAllowed(..) | Reason::UnknownCountryRefused => {
                 "Logins from this country are not allowed here.".into()
             }
+            Reason::NetworkRestricted(..) => "Logins from this network are not allowed here.".into(),
             Reason::AddressBlocked(..) => "Logins from this address are not allowed here.".into(),
             Reason::MailboxGuarded(_) => {
                 "This account can be used only from networks that it was used from before, for the time being."
@@ -318,6 +391,10 @@ fn named(country: Country) -> String {
         Some(name) => format!("{name} ({country})"),
         None => country.to_string(),
     }
+}
+
+fn by_entry(network: &NamedNetwork) -> String {
+    network.marked.as_ref().map_or_else(String::new, |entry| format!(", as the administrator marked {entry}"))
 }
 
 fn until_words(until: Option<Seconds>) -> String {
@@ -384,6 +461,23 @@ mod tests {
             assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
         }
         assert!("7K3M92QX".parse::<Reference>().is_err());
+    }
+
+    #[test]
+    fn a_restricted_network_is_named_to_the_administrator_and_to_nobody_else() {
+        let network = NamedNetwork { asn: Some(24_940), name: Some("Hetzner".into()), marked: None };
+        let reason = Reason::NetworkRestricted(NetworkClass::Hosting, network.clone());
+        assert_eq!(reason.for_admin(), "AS24940 (Hetzner) is a cloud network, in which machines are rented.");
+        assert_eq!(reason.for_client(), "Logins from this network are not allowed here.");
+        assert!(!reason.is_temporary());
+        let marked = Some("192.0.2.0/24".to_owned());
+        let nameless = NamedNetwork { asn: None, name: None, marked };
+        let said = Reason::NetworkNotRestricted(NetworkClass::Hosting, nameless).for_admin();
+        assert!(said.starts_with("The network of the address is a cloud network"), "{said}");
+        assert!(said.contains("as the administrator marked 192.0.2.0/24;"), "{said}");
+        let keys: Vec<_> =
+            NetworkClass::ALL.map(|class| Reason::NetworkRestricted(class, network.clone()).key()).into();
+        assert_eq!(keys, ["network_tor", "network_vpn", "network_relay", "network_hosting"]);
     }
 
     #[test]

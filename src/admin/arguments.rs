@@ -30,6 +30,8 @@ pub enum Kind {
     Network,
     /// A mailbox, a local user, a domain, an address or a network.
     SubjectOrNetwork,
+    /// A system, an address or a network.
+    SystemOrNetwork,
     /// Countries by code or name, separated by commas.
     Countries,
     /// When something ends.
@@ -82,6 +84,7 @@ impl Kind {
             Kind::Word(words) if !words.contains(&text) => bad(&format!("one of {}", words.join(", "))),
             Kind::Note if text.contains(['<', '>']) => bad("plain text without < and >"),
             Kind::SubjectOrNetwork
+            | Kind::SystemOrNetwork
             | Kind::Countries
             | Kind::Until
             | Kind::Word(_)

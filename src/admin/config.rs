@@ -5,7 +5,7 @@
 //! from the settings that are (`default_server_geoip`, `own_addresses`); leave them out for many.
 
 use super::arguments::{self, Arguments};
-use super::{Admin, Outcome, blocks, import, lists, settings};
+use super::{Admin, Outcome, blocks, clouds, import, lists, settings};
 use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -42,6 +42,10 @@ struct Document {
     whitelist: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blocks: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cloud_networks: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cloud_mail_clients: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<Allowance>>,
 }
@@ -101,6 +105,8 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         user_exemptions: entries(&[ListName::UserExemption])?,
         whitelist: entries(&[ListName::Whitelist])?,
         blocks: entries(&[ListName::AccountBlock, ListName::AddressBlock])?,
+        cloud_networks: entries(&clouds::NETWORKS)?,
+        cloud_mail_clients: entries(&clouds::CLIENTS)?,
         allowances: Some(
             running
                 .map(|g| Allowance {
@@ -239,6 +245,8 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
         (&document.user_exemptions, &[ListName::UserExemption], &one(ListName::UserExemption)),
         (&document.whitelist, &[ListName::Whitelist], &one(ListName::Whitelist)),
         (&document.blocks, &[ListName::AccountBlock, ListName::AddressBlock], &blocks::list_for),
+        (&document.cloud_networks, &clouds::NETWORKS, &|value| clouds::list_for(&clouds::NETWORKS, value)),
+        (&document.cloud_mail_clients, &clouds::CLIENTS, &|value| clouds::list_for(&clouds::CLIENTS, value)),
     ] {
         if let Some(wanted) = wanted {
             plan.add_entries(admin, store, wanted, lists, list_for)?;
@@ -310,26 +318,29 @@ impl Plan {
             let entries = store.entries(*list)?.into_iter().filter(|e| e.holds(admin.call.now));
             before.extend(entries.map(|e| ((list.name(), e.value.clone()), e)));
         }
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut added) = (BTreeSet::new(), Vec::new());
         for entry in wanted {
             let list = list_for(&entry.value);
             let key = (list.name(), list.checked(&entry.value)?);
             let Some(until) = self.end(&entry.until, &entry.value, admin.call.now)? else { continue };
             let wanted = checked(entry, until)?;
-            if !seen.insert(key.clone()) {
+            let contradicts = list.opposite().is_some_and(|o| seen.contains(&(o.name(), key.1.clone())));
+            if !seen.insert(key.clone()) || contradicts {
                 let accepted = "each value once in a list";
                 return Err(Error::bad_value("The document", &entry.value, accepted));
             }
             let there = before.remove(&key);
             let keyed = ListEntry { value: key.1, ..wanted.clone() };
             if !there.as_ref().is_some_and(|there| there.says_the_same(&keyed)) {
-                self.steps.push(Step::Add(list, wanted, there.is_some()));
+                added.push(Step::Add(list, wanted, there.is_some()));
             }
         }
+        // First: a value may go over to the list that says the opposite.
         for ((name, value), _) in before {
             let list = lists.iter().find(|list| list.name() == name);
             self.steps.extend(list.map(|list| Step::Remove(*list, value)));
         }
+        self.steps.append(&mut added);
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! The network data: build them, look into them, say how old they are.
 
+use super::arguments::Arguments;
+use super::{Admin, Outcome, import};
 use crate::address::{Address, AddressClass};
 use crate::authority::become_owner_of;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
-use crate::networks::{self, NetworkInfo, Networks, STALE_AFTER_DAYS, Sources};
+use crate::networks::{self, NetworkInfo, Networks, Provider, STALE_AFTER_DAYS, Sources, Tag};
 use crate::paths::Paths;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,38 @@ pub fn look_up(paths: &Paths, address: Address) -> Result<Value> {
         "tags": info.tags,
         "built_at": networks.built_at(),
     }))
+}
+
+/// How good the marks in the data in use are. Providers' files are read as the caller.
+pub fn report(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let words = given.text("provider").split(',').map(str::trim).filter(|word| !word.is_empty());
+    let providers = words.map(provider).collect::<Result<Vec<_>>>()?;
+    let networks = Networks::open(&admin.call.paths.networks())?;
+    let coverage = networks::coverage(&networks, &providers)?;
+    let mut warnings = Vec::new();
+    if coverage.not_announced.len() == coverage.listed_systems {
+        warnings.push(NO_SYSTEMS.to_owned());
+    }
+    let data = serde_json::to_value(coverage)
+        .map_err(|e| Error::Data(format!("The report could not be written: {e}.")))?;
+    Ok(Outcome { data, warnings, ..Outcome::default() })
+}
+
+/// What is told where no network is marked as a cloud network.
+pub(super) const NO_SYSTEMS: &str = "The network data mark no cloud network: build them with an ASN table (`postern data build --country FILE --asn FILE`).";
+
+/// Whether there are good data and no network in them is marked as a cloud network.
+pub(super) fn marks_nothing(paths: &Paths) -> bool {
+    Networks::open(&paths.networks()).and_then(|n| n.marks_systems(Tag::Hosting)).is_ok_and(|marks| !marks)
+}
+
+fn provider(word: &str) -> Result<Provider> {
+    let (name, path) = word
+        .split_once('=')
+        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        .ok_or_else(|| Error::bad_value("The argument provider", word, "give it as NAME=FILE"))?;
+    let file = std::fs::File::open(path).map_err(Error::file("open", path.as_ref()))?;
+    Provider::read(name, &import::read(file, path)?)
 }
 
 /// Whether there are usable data, what they were made from and how old they are, with warnings as sentences.

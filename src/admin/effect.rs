@@ -142,11 +142,19 @@ struct RuleFigures {
     about: &'static str,
 }
 
-const RULES: [RuleFigures; 2] = [
+const RULES: [RuleFigures; 3] = [
     RuleFigures {
         key: "country_rule",
         mode: |s| s.country_rule,
         reasons: &["country_not_allowed", "unknown_country"],
+        did: &["refused"],
+        would: &["would_refuse"],
+        about: "logins",
+    },
+    RuleFigures {
+        key: "source_rule",
+        mode: |s| s.source_rule,
+        reasons: &["network_hosting", "network_vpn", "network_tor", "network_relay"],
         did: &["refused"],
         would: &["would_refuse"],
         about: "logins",
@@ -162,7 +170,7 @@ const RULES: [RuleFigures; 2] = [
 ];
 
 /// Names of the rules of which a dry run is possible.
-pub const RULE_NAMES: &[&str] = &["country_rule", "rate_limiter"];
+pub const RULE_NAMES: &[&str] = &["country_rule", "source_rule", "rate_limiter"];
 
 /// How many mailboxes are named.
 pub(super) fn limit(given: &Arguments) -> Result<usize> {

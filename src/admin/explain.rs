@@ -3,6 +3,7 @@
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
 use crate::account::Account;
+use crate::decide::login::Source;
 use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
 use crate::flow;
@@ -26,11 +27,17 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         Fact::Known(country) => country,
         Fact::Missing(_) => None,
     };
+    let source = match facts.source {
+        Fact::Known(source) => source,
+        Fact::Missing(_) => Source::default(),
+    };
     let data = json!({
         "account": account.to_string(),
         "address": login.address.map(|a| a.to_string()),
         "country": country.map(|c| c.to_string()),
         "country_name": country.and_then(|c| c.name()),
+        "asn": source.asn,
+        "network_name": source.name,
         "verdict": decision.verdict.name(),
         "reason": decision.reason.key(),
         "why": decision.reason.for_admin(),

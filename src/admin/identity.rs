@@ -160,6 +160,9 @@ impl Theirs {
                 (Kind::Subject | Kind::SubjectOrNetwork | Kind::Network, Some(text)) => {
                     self.may_name(text)?
                 }
+                (Kind::SystemOrNetwork, Some(_)) => {
+                    return self.refused("systems and networks are the administrator's");
+                }
                 (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
                 // What each of these speaks of, the function itself looks after; of entries, each one.
                 (

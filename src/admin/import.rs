@@ -55,7 +55,7 @@ pub(super) fn text_of(given: &Arguments) -> Result<String> {
     }
 }
 
-fn read(from: impl Read, name: &str) -> Result<String> {
+pub(super) fn read(from: impl Read, name: &str) -> Result<String> {
     let mut bytes = Vec::new();
     let read = from.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(Error::system(format!("read {name}")))?;

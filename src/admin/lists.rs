@@ -34,8 +34,8 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
         change.add(list, &entry)?;
         lift_blocks(change, list, std::slice::from_ref(&value))
     })?;
-    let what = value.parse::<Subject>().ok().filter(|_| list != ListName::IpExemption);
-    let what = what.map_or_else(|| value.clone(), |subject| subject.words());
+    let what = value.parse::<Subject>().ok().filter(|_| list.is_of_subjects());
+    let what = what.map_or_else(|| list.typed(&value), |subject| subject.words());
     let mut outcome = Outcome::said(format!("{what} is on the list {}.", list.title()));
     outcome.warnings.extend(still_blocked(admin, list, &value)?);
     outcome.messages.extend(lifted.iter().map(|b| format!("The block of {b} was lifted with it.")));
@@ -55,7 +55,7 @@ pub(super) fn release_stops(admin: &Admin, list: ListName, values: &[String]) ->
 }
 
 /// Fields of an entry as many are read and written at once.
-fn fields(list: ListName) -> &'static [&'static str] {
+pub(super) fn fields(list: ListName) -> &'static [&'static str] {
     match list {
         ListName::IpExemption => &["value", "until", "note", "sending"],
         _ => &["value", "until", "note"],
@@ -88,7 +88,7 @@ pub fn import_blocks(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     import_into(admin, given, fields(ListName::AccountBlock), &blocks::list_for)
 }
 
-fn import_into(
+pub(super) fn import_into(
     admin: &Admin,
     given: &Arguments,
     fields: &[&str],
@@ -154,6 +154,9 @@ pub(super) fn must_be_meant(given: &Arguments, network: &Network) -> Result<()> 
 
 /// The administrator's blocks come first, so one that is wider than a new exemption goes on refusing.
 fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<String>> {
+    if list.opposite().is_some() {
+        return Ok(None);
+    }
     let store = admin.settings()?;
     let mut blocks = store.entries(match list {
         ListName::IpExemption => ListName::AddressBlock,

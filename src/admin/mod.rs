@@ -9,6 +9,7 @@ pub mod allowances;
 pub mod arguments;
 pub mod backup;
 pub mod blocks;
+pub mod clouds;
 pub mod command_line;
 pub mod config;
 pub mod countries;

@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::effect::{self, Whose};
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, data};
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::policy::SERVER;
@@ -45,7 +45,9 @@ pub fn set_setting(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     }
     admin.change(given, |change| change.set(key, value))?;
     let now = settings.pairs().remove(key).unwrap_or_default();
-    Ok(Outcome::said(format!("{key} is now {}.", if now.is_empty() { "empty" } else { &now })))
+    let said = Outcome::said(format!("{key} is now {}.", if now.is_empty() { "empty" } else { &now }));
+    let in_vain = key == "source_rule" && settings.source_rule != Mode::Off;
+    Ok(said.warn((in_vain && data::marks_nothing(&admin.call.paths)).then(|| data::NO_SYSTEMS.to_owned())))
 }
 
 /// Whether the country rule may be enforced with these settings: the server's own country must be certain

@@ -189,20 +189,48 @@ fn settings_and_policy(admin: &Admin, report: &mut Report) -> Settings {
 
 fn rules(admin: &Admin, settings: &Settings, report: &mut Report) {
     let own = server_country::find(&admin.call.paths, settings);
-    report.figures.rules =
-        vec![("country_rule", settings.country_rule.word()), ("rate_limiter", settings.rate_limiter.word())];
+    report.figures.rules = vec![
+        ("country_rule", settings.country_rule.word()),
+        ("source_rule", settings.source_rule.word()),
+        ("rate_limiter", settings.rate_limiter.word()),
+    ];
     let (level, says) = match settings.country_rule {
         Mode::Off => (Level::Warning, "Off: logins work from every country."),
         Mode::Monitor => (Level::Warning, "Monitor: it records what it would refuse, and refuses nothing."),
         Mode::Enforce => (Level::Good, "Enforced."),
     };
     report.add("country rule", level, format!("{says} The server's own country: {}", own.sentence));
+    source_rule(admin, settings, report);
     let (level, says) = match settings.rate_limiter {
         Mode::Off => (Level::Warning, "Off: accounts may send without limit."),
         Mode::Monitor => (Level::Warning, "Monitor: it tells, and stops nobody."),
         Mode::Enforce => (Level::Good, "Enforced."),
     };
     report.add("outbound rate limiter", level, says);
+}
+
+fn source_rule(admin: &Admin, settings: &Settings, report: &mut Report) {
+    let (mut level, mode) = match settings.source_rule {
+        Mode::Off => (Level::Warning, "Off: logins work from cloud networks too."),
+        Mode::Monitor => (Level::Warning, "Monitor: it records what it would refuse, and refuses nothing."),
+        Mode::Enforce => (Level::Good, "Enforced."),
+    };
+    let mut says = mode.to_owned();
+    if settings.source_rule != Mode::Off {
+        let classes = [
+            (settings.source_cloud_networks, "cloud networks"),
+            (settings.source_vpn, "VPN services"),
+            (settings.source_tor, "Tor"),
+            (settings.source_relay, "private relays"),
+        ];
+        let on: Vec<&str> = classes.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+        says += &format!(" For: {}.", if on.is_empty() { "nothing".into() } else { on.join(", ") });
+        if data::marks_nothing(&admin.call.paths) {
+            level = Level::Warning;
+            says = format!("{says} {}", data::NO_SYSTEMS);
+        }
+    }
+    report.add("source rule", level, says);
 }
 
 fn networks(admin: &Admin, report: &mut Report) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, backup, blocks, config, countries, effect, explain, held, init,
-    lists, settings, statistics, status, story, undo,
+    Admin, Outcome, activity, allowances, backup, blocks, clouds, config, countries, effect, explain, held,
+    init, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -134,6 +134,11 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("whitelist", "Per-User Rate Limiter Whitelist: who may send without limit"),
     ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
     ("blocks", "Blocked accounts and addresses: list, add, release"),
+    ("clouds", "Cloud networks of your own, and what is none: beside the list that Postern brings"),
+    (
+        "cloud-mail-clients",
+        "Cloud mail clients of your own, and what is none: beside the list that Postern brings",
+    ),
     ("config", "All that was chosen as one document: export, diff, apply"),
     ("held", "Messages of local programs that are held: list, release, remove"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
@@ -208,6 +213,18 @@ const BLOCK_VALUE: Argument = needed(
     Kind::SubjectOrNetwork,
     "a mailbox, a domain, a local user (user:NAME where it has a dot), an address or a network",
 );
+
+const CLOUD_VALUE: Argument = needed(
+    "value",
+    Kind::SystemOrNetwork,
+    "a system, an address or a network: AS64500, 192.0.2.0/24; not:AS64500 takes it out",
+);
+const CLIENT_VALUE: Argument = needed(
+    "value",
+    Kind::SystemOrNetwork,
+    "an address or a network of the mail service: 192.0.2.0/24; not:192.0.2.0/24 takes it out",
+);
+const BROUGHT: Argument = switch("all", "what Postern brings as well");
 
 /// The functions, in the order in which help lists them.
 pub const FUNCTIONS: &[Function] = &[
@@ -310,7 +327,11 @@ pub const FUNCTIONS: &[Function] = &[
         &[
             Argument { required: false, positional: false, ..COUNTRIES },
             FOR,
-            option("rule", Kind::Word(effect::RULE_NAMES), "country_rule (if not given) or rate_limiter"),
+            option(
+                "rule",
+                Kind::Word(effect::RULE_NAMES),
+                "country_rule (if not given), source_rule or rate_limiter",
+            ),
             option(
                 "mode",
                 Kind::Word(&["off", "monitor", "enforce"]),
@@ -538,6 +559,72 @@ pub const FUNCTIONS: &[Function] = &[
         lists::export(a, &[ListName::Whitelist])
     }),
     reads(
+        "list_cloud_networks",
+        &["clouds", "list"],
+        "Your own cloud networks, and what is none",
+        &[BROUGHT],
+        clouds::list_networks,
+    ),
+    changes(
+        "add_cloud_network",
+        &["clouds", "add"],
+        "Count a system or network as a cloud network, or with not: as none of the restricted ones",
+        &[CLOUD_VALUE, UNTIL, NOTE, CONFIRM],
+        |a, g| lists::add(a, g, clouds::list_for(&clouds::NETWORKS, g.text("value"))),
+    ),
+    changes(
+        "remove_cloud_network",
+        &["clouds", "remove"],
+        "Take an entry off: what Postern brings holds again",
+        &[CLOUD_VALUE],
+        |a, g| lists::remove(a, g, clouds::list_for(&clouds::NETWORKS, g.text("value"))),
+    ),
+    changes(
+        "import_cloud_networks",
+        &["clouds", "import"],
+        "Add many systems and networks: one a line, CSV or JSON",
+        MANY,
+        |a, g| clouds::import(a, g, &clouds::NETWORKS),
+    ),
+    reads("export_cloud_networks", &["clouds", "export"], "Your own cloud networks as CSV", &[], |a, _| {
+        lists::export(a, &clouds::NETWORKS)
+    }),
+    reads(
+        "list_cloud_mail_clients",
+        &["cloud-mail-clients", "list"],
+        "Your own cloud mail clients, and what is none",
+        &[BROUGHT],
+        clouds::list_clients,
+    ),
+    changes(
+        "add_cloud_mail_client",
+        &["cloud-mail-clients", "add"],
+        "Let a mail service that logs in for its users skip the rules by country and kind of network",
+        &[CLIENT_VALUE, UNTIL, NOTE, CONFIRM],
+        |a, g| lists::add(a, g, clouds::list_for(&clouds::CLIENTS, g.text("value"))),
+    ),
+    changes(
+        "remove_cloud_mail_client",
+        &["cloud-mail-clients", "remove"],
+        "Take an entry off: what Postern brings holds again",
+        &[CLIENT_VALUE],
+        |a, g| lists::remove(a, g, clouds::list_for(&clouds::CLIENTS, g.text("value"))),
+    ),
+    changes(
+        "import_cloud_mail_clients",
+        &["cloud-mail-clients", "import"],
+        "Add many networks: one a line, CSV or JSON",
+        MANY,
+        |a, g| clouds::import(a, g, &clouds::CLIENTS),
+    ),
+    reads(
+        "export_cloud_mail_clients",
+        &["cloud-mail-clients", "export"],
+        "Your own cloud mail clients as CSV",
+        &[],
+        |a, _| lists::export(a, &clouds::CLIENTS),
+    ),
+    reads(
         "list_allowances",
         &["allowances", "list"],
         "Temporary allowances",
@@ -640,6 +727,17 @@ pub const FUNCTIONS: &[Function] = &[
         |a, g| data::look_up(&a.call.paths, g.text("address").parse()?).map(Outcome::from),
     )
     .for_owners(),
+    reads(
+        "report_data",
+        &["data", "report"],
+        "How good the marks are: share of providers' published networks, access networks that are hit",
+        &[option(
+            "provider",
+            Kind::Text,
+            "NAME=FILE with the prefixes that a provider publishes, one a line or as a geofeed; as often as you like",
+        )],
+        data::report,
+    ),
     changes(
         "build_data",
         &["data", "build"],

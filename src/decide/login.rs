@@ -8,7 +8,7 @@ use crate::country::Country;
 use crate::policy::{Allowance, Entry};
 use crate::request::Login;
 use crate::settings::{Mode, Settings, UnknownCountry};
-use crate::verdict::{Level, Missing, Reason, Verdict};
+use crate::verdict::{Level, Missing, NamedNetwork, NetworkClass, Reason, Verdict};
 use std::sync::Arc;
 
 /// What is known about one login.
@@ -20,8 +20,41 @@ pub struct LoginFacts {
     pub country: Fact<Option<Country>>,
     /// Whether the address belongs to a mail service that logs in for its users; not where data are missing.
     pub cloud_mail_client: bool,
+    /// What the data say of the network that the address lies in.
+    pub source: Fact<Source>,
     /// What failed logins have taught of the address and the account.
     pub learned: Fact<Learned>,
+}
+
+/// A network as the rules see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Number of the autonomous system that announces it.
+    pub asn: Option<u32>,
+    /// Name of that system's owner.
+    pub name: Option<String>,
+    /// What it is; mostly nothing.
+    pub classes: Vec<NetworkClass>,
+}
+
+/// What the administrator says of a network himself: the entry, and whether it says that the network is none of
+/// that kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The network or system as it stands in the list.
+    pub entry: String,
+    /// Whether it says "not".
+    pub not: bool,
+}
+
+impl LoginFacts {
+    /// Whether a mail service logs in for its users from there, as the data or the administrator say.
+    pub fn is_by_mail_service(&self) -> bool {
+        match &self.policy {
+            Fact::Known(LoginPolicy { client_mark: Some(mark), .. }) => !mark.not,
+            _ => self.cloud_mail_client,
+        }
+    }
 }
 
 /// What failed logins have taught of the address and the account of one login.
@@ -58,6 +91,10 @@ pub struct LoginPolicy {
     pub account_exemption: Option<String>,
     /// Whether anybody at all is exempt by account: matters where the account is unknown.
     pub someone_exempt: bool,
+    /// What the administrator says himself of the network around the address: the narrowest network, else the system.
+    pub source_mark: Option<Mark>,
+    /// Whether he says himself that the address is, or is not, a cloud mail client's.
+    pub client_mark: Option<Mark>,
     /// The allowed countries, and whose list that is.
     pub countries: Option<(Level, Vec<Country>)>,
     /// Whether some account's or domain's own list allows the country.
@@ -145,6 +182,13 @@ const RULES: &[Rule] = &[
         ask: country,
     },
     Rule {
+        number: 7,
+        name: "Source Based Authentication Restriction",
+        looks_at: LooksAt::Place,
+        mode: |s| s.source_rule,
+        ask: source,
+    },
+    Rule {
         number: 8,
         name: "mailbox guard",
         looks_at: LooksAt::Address,
@@ -181,7 +225,7 @@ pub fn decide(login: &Login, facts: &LoginFacts, now: Seconds, explain: &mut dyn
         Fact::Missing(what) => return go_on(login.account.as_ref(), Reason::FactMissing(*what), Vec::new()),
     };
     let case = Case { login, facts, policy, now };
-    let (mut local, mut cloud_mail_client, mut would_refuse) = (false, false, Vec::new());
+    let (mut local, mut cloud_mail_client, mut would_refuse, mut unknown) = (false, false, Vec::new(), None);
     for rule in RULES {
         let mode = (rule.mode)(&policy.settings);
         let skipped = match rule.looks_at {
@@ -202,10 +246,17 @@ pub fn decide(login: &Login, facts: &LoginFacts, now: Seconds, explain: &mut dyn
             }
             Some(Finding::Allow(reason)) => return go_on(login.account.as_ref(), reason, would_refuse),
             Some(Finding::Undecided(_)) if mode == Mode::Monitor => {}
+            // Who is exempt passes every later rule too. Who only passes this one may be refused by another.
+            Some(Finding::Undecided(reason)) if rule.looks_at == LooksAt::Place => {
+                unknown.get_or_insert(reason);
+            }
             Some(Finding::Undecided(reason)) => {
                 return Decision { verdict: Verdict::Undecided, reason, would_refuse };
             }
         }
+    }
+    if let Some(reason) = unknown {
+        return Decision { verdict: Verdict::Undecided, reason, would_refuse };
     }
     go_on(login.account.as_ref(), Reason::NothingAgainst, would_refuse)
 }
@@ -262,7 +313,7 @@ fn account_exemption(case: &Case) -> Finding {
 }
 
 fn cloud_mail_client(case: &Case) -> Finding {
-    match case.facts.cloud_mail_client {
+    match case.facts.is_by_mail_service() {
         true => Finding::SkipPlaceRules(Reason::CloudMailClient),
         false => Finding::Pass(Reason::NotConcerned("no mail service that logs in for its users")),
     }
@@ -303,6 +354,50 @@ fn country(case: &Case) -> Finding {
     }
 }
 
+/// The source rule: networks in which no customer sits. What the administrator says of a network himself goes before
+/// what the data say. Nothing of an account's lifts it but an exemption, which was asked before.
+fn source(case: &Case) -> Finding {
+    let pass = |why| Finding::Pass(Reason::NotConcerned(why));
+    match case.login.address {
+        None => return pass("the server names no address"),
+        Some(address) if address.class() == AddressClass::Private => {
+            return pass("a private address lies in no such network");
+        }
+        Some(_) => {}
+    }
+    let mark = case.policy.source_mark.as_ref();
+    let mut network = NamedNetwork { asn: None, name: None, marked: None };
+    let mut classes = Vec::new();
+    match (&case.facts.source, mark) {
+        (_, Some(mark)) if mark.not => return Finding::Pass(Reason::NetworkTakenOut(mark.entry.clone())),
+        (Fact::Missing(what), None) => return Finding::Pass(Reason::FactMissing(*what)),
+        (Fact::Missing(_), Some(_)) => {}
+        (Fact::Known(source), _) => {
+            (network.asn, network.name) = (source.asn, source.name.clone());
+            classes.clone_from(&source.classes);
+        }
+    }
+    if let Some(mark) = mark
+        && !classes.contains(&NetworkClass::Hosting)
+    {
+        network.marked = Some(mark.entry.clone());
+        classes.push(NetworkClass::Hosting);
+    }
+    let settings = &case.policy.settings;
+    let is_restricted = |class: &NetworkClass| match class {
+        NetworkClass::Tor => settings.source_tor,
+        NetworkClass::Vpn => settings.source_vpn,
+        NetworkClass::Relay => settings.source_relay,
+        NetworkClass::Hosting => settings.source_cloud_networks,
+    };
+    let mut of_it = NetworkClass::ALL.into_iter().filter(|class| classes.contains(class));
+    match (of_it.clone().find(is_restricted), of_it.next()) {
+        (Some(class), _) => Finding::Refuse(Reason::NetworkRestricted(class, network)),
+        (None, Some(class)) => Finding::Pass(Reason::NetworkNotRestricted(class, network)),
+        (None, None) => pass("the network is of no such kind"),
+    }
+}
+
 /// While a mailbox is under attack, networks that it does not know are refused; never a lock for everybody.
 fn mailbox_guard(case: &Case) -> Finding {
     let learned = match &case.facts.learned {
@@ -316,7 +411,7 @@ fn mailbox_guard(case: &Case) -> Finding {
             Finding::Pass(Reason::NotConcerned("this door does not know the account"))
         }
         None => Finding::Pass(Reason::NotConcerned("the mailbox is not under attack")),
-        Some(_) if case.facts.cloud_mail_client => Finding::Pass(Reason::CloudMailClient),
+        Some(_) if case.facts.is_by_mail_service() => Finding::Pass(Reason::CloudMailClient),
         Some(_) if learned.known_here => Finding::Pass(Reason::KnownNetwork),
         Some(_) if !learned.knows_networks => {
             Finding::Pass(Reason::NotConcerned("no network of the mailbox is known yet"))

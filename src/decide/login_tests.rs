@@ -33,6 +33,9 @@ struct Scene {
     no_policy: bool,
     no_networks: bool,
     cloud_mail_client: bool,
+    classes: Vec<NetworkClass>,
+    source_mark: Option<Mark>,
+    client_mark: Option<Mark>,
     learned: Fact<Learned>,
     settings: Settings,
     own: Vec<Network>,
@@ -54,6 +57,9 @@ impl Scene {
             no_policy: false,
             no_networks: false,
             cloud_mail_client: false,
+            classes: Vec::new(),
+            source_mark: None,
+            client_mark: None,
             learned: Fact::Known(Learned::default()),
             settings: Settings { country_rule: Mode::Enforce, ..Settings::default() },
             own: Vec::new(),
@@ -139,6 +145,34 @@ impl Scene {
         self
     }
 
+    /// From a network of this class, where no class is let in.
+    fn in_class(mut self, class: NetworkClass) -> Scene {
+        self.settings.source_rule = Mode::Enforce;
+        self.classes = vec![class];
+        self.all_classes(true)
+    }
+
+    fn in_the_cloud(self) -> Scene {
+        self.in_class(NetworkClass::Hosting)
+    }
+
+    fn all_classes(mut self, on: bool) -> Scene {
+        for class in NetworkClass::ALL {
+            *switch_of(&mut self.settings, class) = on;
+        }
+        self
+    }
+
+    fn source_mode(mut self, mode: Mode) -> Scene {
+        self.settings.source_rule = mode;
+        self
+    }
+
+    /// What the administrator says of the network himself.
+    fn marked(self, not: bool) -> Scene {
+        Scene { source_mark: Some(Mark { entry: "AS64500".into(), not }), ..self }
+    }
+
     fn user_exempt(self) -> Scene {
         self.exempting("alice@example.test")
     }
@@ -168,8 +202,16 @@ impl Scene {
             true => Fact::Missing(Missing::Policy),
             false => Fact::Known(self.policy()),
         };
+        let source = match self.no_networks {
+            true => Fact::Missing(Missing::Networks),
+            false => Fact::Known(Source {
+                asn: Some(64_500),
+                name: Some("Example".into()),
+                classes: self.classes.clone(),
+            }),
+        };
         let learned = self.learned.clone();
-        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client, learned }
+        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client, source, learned }
     }
 
     fn policy(&self) -> LoginPolicy {
@@ -187,6 +229,8 @@ impl Scene {
             address_exemption: around(&self.exempt_networks),
             account_exemption: keys.iter().find(|k| self.exempt_subjects.contains(*k)).cloned(),
             someone_exempt: !self.exempt_subjects.is_empty(),
+            source_mark: self.source_mark.clone(),
+            client_mark: self.client_mark.clone(),
             countries: Some(self.list_for(&keys)),
             allowed_somewhere: self.account.is_none() && self.country.is_some_and(elsewhere),
             allowances: self.allowances.iter().filter(|(s, _)| concerns(s)).map(|(_, a)| a.clone()).collect(),
@@ -238,6 +282,15 @@ impl Scene {
     }
 }
 
+fn switch_of(settings: &mut Settings, class: NetworkClass) -> &mut bool {
+    match class {
+        NetworkClass::Tor => &mut settings.source_tor,
+        NetworkClass::Vpn => &mut settings.source_vpn,
+        NetworkClass::Relay => &mut settings.source_relay,
+        NetworkClass::Hosting => &mut settings.source_cloud_networks,
+    }
+}
+
 /// The account itself, then its domain.
 fn keys_of(name: &str) -> Vec<String> {
     let domain = name.split_once('@').map(|(_, domain)| format!("@{domain}"));
@@ -248,7 +301,7 @@ fn keys_of(name: &str) -> Vec<String> {
 type Adds = fn(Scene) -> Scene;
 
 /// The rules in their order: what makes each answer. The country rule answers because the login is from
-/// abroad, so it has nothing to add.
+/// abroad, so it has nothing to add. The source rule comes after it; a table of its own says what it yields to.
 const RULES_IN_ORDER: [(&str, Adds); 6] = [
     ("block of the account", Scene::account_blocked),
     ("block of the address", Scene::address_blocked),
@@ -357,16 +410,17 @@ fn monitor_and_off_hold_at_doors_that_do_not_know_the_account_too() {
 fn every_rule_is_explained_until_one_answers() {
     let told =
         |scene: Scene| scene.steps().iter().map(|s| (s.number, s.finding.is_some())).collect::<Vec<_>>();
-    let all = [1, 1, 2, 3, 4, 5, 6, 8, 9, 10].map(|number| (number, true));
+    let all = [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(|number| (number, true));
     assert_eq!(told(Scene::new()), all);
     assert_eq!(told(Scene::from_abroad().ip_exempt()), [(1, true), (1, true), (2, true), (3, true)]);
     assert_eq!(told(Scene::new().account_blocked()), [(1, true)]);
     let local = told(Scene::new().own_address());
     let by_account = all.map(|(number, _)| (number, [1, 2, 4].contains(&number)));
     assert_eq!(local, by_account);
-    let steps = Scene::new().mode(Mode::Off).steps();
-    let off = steps.iter().find(|s| s.number == 6).unwrap();
-    assert_eq!((off.mode, &off.finding), (Mode::Off, &None));
+    let steps = Scene::new().mode(Mode::Off).source_mode(Mode::Off).steps();
+    for off in steps.iter().filter(|s| [6, 7].contains(&s.number)) {
+        assert_eq!((off.mode, &off.finding), (Mode::Off, &None));
+    }
 }
 
 #[test]
@@ -595,6 +649,150 @@ fn a_cloud_mail_client_skips_the_country_rule_and_nothing_before_it() {
     assert_eq!(blocked.decide().reason, Reason::AccountBlocked(None));
 }
 
+const CLASS_KEYS: [(NetworkClass, &str); 4] = [
+    (NetworkClass::Hosting, "network_hosting"),
+    (NetworkClass::Vpn, "network_vpn"),
+    (NetworkClass::Tor, "network_tor"),
+    (NetworkClass::Relay, "network_relay"),
+];
+
+#[test]
+fn each_class_is_refused_where_its_own_switch_is_on_and_by_no_other() {
+    for (class, key) in CLASS_KEYS {
+        let mut alone = Scene::new().in_class(class).all_classes(false);
+        *switch_of(&mut alone.settings, class) = true;
+        alone.says(Verdict::Refuse, key);
+        alone.clone().nobody_known().says(Verdict::Refuse, key);
+        let mut others = Scene::new().in_class(class);
+        *switch_of(&mut others.settings, class) = false;
+        others.says(Verdict::Allow, "nothing_against");
+        let found = others.steps().into_iter().find(|s| s.number == 7).unwrap().finding;
+        assert!(matches!(found, Some(Finding::Pass(Reason::NetworkNotRestricted(c, _))) if c == class));
+    }
+    Scene::new().in_the_cloud().all_classes(false).marked(false).is_allowed();
+}
+
+#[test]
+fn off_monitor_and_enforce_are_the_master_switch_of_all_classes() {
+    for (class, key) in CLASS_KEYS {
+        let scene = Scene::new().in_class(class);
+        let said = |mode| {
+            let scene = scene.clone().source_mode(mode);
+            (scene.said(), scene.watched())
+        };
+        assert_eq!(said(Mode::Off), (LOCAL, vec![]));
+        assert_eq!(said(Mode::Monitor), (LOCAL, vec![key]));
+        assert_eq!(said(Mode::Enforce), ((Verdict::Refuse, key), vec![]));
+        let nobody = scene.nobody_known().source_mode(Mode::Monitor);
+        assert_eq!((nobody.said().0, nobody.watched()), (Verdict::Undecided, vec![key]));
+    }
+}
+
+#[test]
+fn at_first_cloud_networks_and_tor_are_watched_and_what_people_use_at_home_is_not() {
+    let watched = |class| {
+        let scene = Scene { settings: Settings::default(), classes: vec![class], ..Scene::new() };
+        scene.is_allowed();
+        scene.watched()
+    };
+    assert_eq!(watched(NetworkClass::Hosting), ["network_hosting"]);
+    assert_eq!(watched(NetworkClass::Tor), ["network_tor"]);
+    assert_eq!((watched(NetworkClass::Vpn), watched(NetworkClass::Relay)), (vec![], vec![]));
+}
+
+#[test]
+fn a_network_of_several_classes_is_refused_by_any_that_is_on_and_named_by_the_most_telling() {
+    let mut scene = Scene::new().in_the_cloud();
+    scene.classes = vec![NetworkClass::Hosting, NetworkClass::Vpn];
+    scene.says(Verdict::Refuse, "network_vpn");
+    scene.settings.source_vpn = false;
+    scene.says(Verdict::Refuse, "network_hosting");
+}
+
+#[test]
+fn the_source_rule_comes_last_and_yields_to_every_exemption() {
+    let cloud = || Scene::new().in_the_cloud();
+    cloud().says(Verdict::Refuse, "network_hosting");
+    Scene::from_abroad().in_the_cloud().says(Verdict::Refuse, "country_not_allowed");
+    for (scene, said) in [
+        (cloud().account_blocked(), BLOCKED),
+        (cloud().address_blocked(), ADDRESS_BLOCKED),
+        (cloud().own_address(), LOCAL),
+        (cloud().address("127.0.0.1"), LOCAL),
+        (cloud().address("10.1.2.3"), LOCAL),
+        (cloud().no_address(), LOCAL),
+        (cloud().ip_exempt(), IP_EXEMPT),
+        (cloud().user_exempt(), USER_EXEMPT),
+        (cloud().exempting("@example.test"), (Verdict::Allow, "user_exempt")),
+        (cloud().by_cloud_mail_client(), LOCAL),
+        (cloud().without_policy(), (Verdict::Allow, "policy_missing")),
+        (cloud().without_networks(), LOCAL),
+    ] {
+        assert_eq!(scene.said(), said, "{scene:#?}");
+        assert_eq!(scene.watched(), Vec::<&str>::new());
+    }
+    let mut switched_off = cloud().by_cloud_mail_client();
+    switched_off.settings.cloud_mail_clients = false;
+    switched_off.says(Verdict::Refuse, "network_hosting");
+}
+
+#[test]
+fn a_temporary_allowance_lifts_the_country_rule_and_not_the_source_rule() {
+    for from in ["US", "198.51.100.0/24"] {
+        let scene = Scene::from_abroad().in_the_cloud().allowing("alice@example.test", from, NOW + 60);
+        scene.says(Verdict::Refuse, "network_hosting");
+        scene.source_mode(Mode::Off).is_allowed();
+    }
+}
+
+#[test]
+fn what_the_administrator_says_of_a_network_goes_before_what_the_data_say() {
+    Scene::new().in_the_cloud().marked(true).is_allowed();
+    Scene::new().in_class(NetworkClass::Tor).marked(true).is_allowed();
+    let mut marked = Scene::new().in_the_cloud().marked(false);
+    marked.classes.clear();
+    marked.says(Verdict::Refuse, "network_hosting");
+    // His own word needs no data; without it they are missed, and nobody is refused.
+    marked.clone().without_networks().says(Verdict::Refuse, "network_hosting");
+    marked.clone().without_networks().marked(true).is_allowed();
+    marked.ip_exempt().is_allowed();
+
+    let mut client = Scene::from_abroad().in_the_cloud();
+    client.client_mark = Some(Mark { entry: "198.51.100.0/24".into(), not: false });
+    client.is_allowed();
+    let mut no_client = client.by_cloud_mail_client();
+    no_client.client_mark = Some(Mark { entry: "198.51.100.0/24".into(), not: true });
+    no_client.says(Verdict::Refuse, "country_not_allowed");
+}
+
+#[test]
+fn a_refusal_by_source_names_system_owner_and_class_to_the_administrator_alone() {
+    let reason = Scene::new().in_the_cloud().decide().reason;
+    let network = NamedNetwork { asn: Some(64_500), name: Some("Example".into()), marked: None };
+    assert_eq!(reason, Reason::NetworkRestricted(NetworkClass::Hosting, network));
+    let told = reason.for_client();
+    assert!(!told.contains("Example") && !told.contains("cloud"), "{told}");
+}
+
+#[test]
+fn a_door_that_does_not_know_the_account_refuses_by_source_unless_somebody_is_exempt() {
+    let cloud = || Scene::new().in_the_cloud().nobody_known();
+    cloud().says(Verdict::Refuse, "network_hosting");
+    cloud().exempting("bob@other.test").says(Verdict::Undecided, "account_unknown");
+    cloud().ip_exempt().says(Verdict::Undecided, "ip_exempt");
+    // Whom the country rule would let pass is refused by this one all the same: nobody gets in from there.
+    let abroad = || Scene::from_abroad().in_the_cloud().nobody_known();
+    for scene in [
+        abroad().allowing("bob@other.test", "US", NOW + 60),
+        abroad().countries_of("bob@other.test", &["US"]),
+    ] {
+        scene.says(Verdict::Refuse, "network_hosting");
+        let monitor = scene.source_mode(Mode::Monitor);
+        monitor.says(Verdict::Undecided, "account_unknown");
+        assert_eq!(monitor.watched(), ["network_hosting"]);
+    }
+}
+
 #[test]
 fn an_answer_of_refusal_names_what_refused() {
     let decision = Scene::from_abroad().decide();
@@ -606,8 +804,8 @@ fn an_answer_of_refusal_names_what_refused() {
 
 /// The rules once more, as one would tell them over a table. It shares no code with those above.
 impl Scene {
-    /// What stops this account, if it is stopped.
-    fn stopped_by(&self, name: &str, country_rule: bool) -> Option<&'static str> {
+    /// What stops this account, if these rules are asked and it is stopped.
+    fn stopped_by(&self, name: &str, country_rule: bool, source_rule: bool) -> Option<&'static str> {
         let names = keys_of(name);
         let lies_in = |list: &[Network]| self.address.is_some_and(|a| list.iter().any(|n| n.contains(a)));
         let at_home = self.address.is_none_or(|a| a.class() == AddressClass::Loopback);
@@ -624,13 +822,19 @@ impl Scene {
         }
         let is_exempt =
             lies_in(&self.exempt_networks) || names.iter().any(|n| self.exempt_subjects.contains(n));
-        if at_home || lies_in(&self.own) || is_exempt {
+        if at_home || lies_in(&self.own) || is_exempt || nearby {
             return None;
         }
-        if self.cloud_mail_client && self.settings.cloud_mail_clients {
+        let client = self.client_mark.as_ref().map_or(self.cloud_mail_client, |mark| !mark.not);
+        if client && self.settings.cloud_mail_clients {
             return None;
         }
-        if !country_rule || nearby || self.no_networks || self.has_allowance(&names) {
+        let by_country = country_rule.then(|| self.stopped_by_country(&names)).flatten();
+        by_country.or_else(|| source_rule.then(|| self.stopped_by_source()).flatten())
+    }
+
+    fn stopped_by_country(&self, names: &[String]) -> Option<&'static str> {
+        if self.no_networks || self.has_allowance(names) {
             return None;
         }
         let list = names.iter().find_map(|n| self.countries.get(n)).or_else(|| self.countries.get("*"));
@@ -638,6 +842,22 @@ impl Scene {
             None => (self.settings.unknown_countries == UnknownCountry::Refuse).then_some("unknown_country"),
             Some(here) if list.is_some_and(|list| list.contains(&here)) => None,
             Some(_) => Some("country_not_allowed"),
+        }
+    }
+
+    fn stopped_by_source(&self) -> Option<&'static str> {
+        let own_word = self.source_mark.as_ref().map(|mark| mark.not);
+        let is = |class| {
+            let by_data = !self.no_networks && self.classes.contains(&class);
+            own_word != Some(true) && (by_data || (class == NetworkClass::Hosting && own_word.is_some()))
+        };
+        let s = &self.settings;
+        match () {
+            () if is(NetworkClass::Tor) && s.source_tor => Some("network_tor"),
+            () if is(NetworkClass::Vpn) && s.source_vpn => Some("network_vpn"),
+            () if is(NetworkClass::Relay) && s.source_relay => Some("network_relay"),
+            () if is(NetworkClass::Hosting) && s.source_cloud_networks => Some("network_hosting"),
+            () => None,
         }
     }
 
@@ -664,26 +884,37 @@ impl Scene {
         subjects.map(somebody).chain(["nobody@nowhere.test".into()]).collect()
     }
 
-    /// What ought to be said, and what a rule that only watches ought to have seen.
-    fn expected(&self) -> (Verdict, Option<&'static str>, bool) {
-        let enforced = self.settings.country_rule == Mode::Enforce;
-        let watched = self.settings.country_rule == Mode::Monitor;
-        if let Some(account) = &self.account {
-            let stopped = self.stopped_by(account.name(), enforced);
-            let would = watched && stopped.is_none() && self.stopped_by(account.name(), true).is_some();
-            let verdict = if stopped.is_some() { Verdict::Refuse } else { Verdict::Allow };
-            return (verdict, stopped, would);
-        }
-        let scene = Scene { blocked_accounts: BTreeSet::new(), ..self.clone() };
-        let all = |rule| {
-            let each = scene.whoever_it_may_be();
-            let each = each.iter().map(|name| scene.stopped_by(name, rule)).collect::<Option<Vec<_>>>();
-            each.and_then(|reasons| reasons.first().copied())
+    /// What stops everybody that it may be, if everybody is stopped; where it is not the same thing for all, the last.
+    fn all_stopped_by(&self, country_rule: bool, source_rule: bool) -> Option<&'static str> {
+        let everybody = match &self.account {
+            Some(account) => BTreeSet::from([account.name().to_string()]),
+            None => self.whoever_it_may_be(),
         };
-        let stopped = all(enforced);
-        let would = watched && stopped.is_none() && all(true).is_some();
-        let verdict = if stopped.is_some() { Verdict::Refuse } else { Verdict::Undecided };
-        (verdict, stopped, would)
+        let reasons = everybody.iter().map(|name| self.stopped_by(name, country_rule, source_rule));
+        let mut reasons = reasons.collect::<Option<Vec<_>>>()?;
+        reasons.sort_by_key(|reason| reason.starts_with("network_"));
+        reasons.pop()
+    }
+
+    /// What ought to be said, and what rules that only watch ought to have seen.
+    fn expected(&self) -> (Verdict, Option<&'static str>, Vec<&'static str>) {
+        let is = |mode: Mode, wanted: Mode| mode == wanted;
+        let (country, source) = (self.settings.country_rule, self.settings.source_rule);
+        // A block of an account cannot be seen by a door that does not know the account.
+        let blocked_accounts =
+            if self.account.is_some() { self.blocked_accounts.clone() } else { BTreeSet::new() };
+        let scene = Scene { blocked_accounts, ..self.clone() };
+        let earlier = scene.all_stopped_by(false, false);
+        let by_country = scene.all_stopped_by(true, false);
+        let stopped = scene.all_stopped_by(is(country, Mode::Enforce), is(source, Mode::Enforce));
+        let mut watched = Vec::new();
+        if earlier.is_none() {
+            watched.extend(by_country.filter(|_| is(country, Mode::Monitor)));
+            let asked = !(is(country, Mode::Enforce) && by_country.is_some()) && is(source, Mode::Monitor);
+            watched.extend(scene.all_stopped_by(false, true).filter(|_| asked));
+        }
+        let open = if self.account.is_some() { Verdict::Allow } else { Verdict::Undecided };
+        (if stopped.is_some() { Verdict::Refuse } else { open }, stopped, watched)
     }
 }
 
@@ -732,13 +963,28 @@ fn any_allowances() -> impl Strategy<Value = Vec<(String, Allowance)>> {
 fn any_settings() -> impl Strategy<Value = Settings> {
     let mode = proptest::sample::select(vec![Mode::Off, Mode::Monitor, Mode::Enforce, Mode::Enforce]);
     let unknown = proptest::sample::select(vec![UnknownCountry::Allow, UnknownCountry::Refuse]);
-    let switch = proptest::bool::ANY;
-    (mode, unknown, switch).prop_map(|(country_rule, unknown_countries, cloud_mail_clients)| Settings {
-        country_rule,
-        unknown_countries,
-        cloud_mail_clients,
-        ..Settings::default()
+    let switches = proptest::collection::vec(proptest::bool::ANY, 5);
+    (mode.clone(), mode, unknown, switches).prop_map(|(country_rule, source_rule, unknown_countries, on)| {
+        Settings {
+            country_rule,
+            source_rule,
+            unknown_countries,
+            cloud_mail_clients: on[0],
+            source_cloud_networks: on[1],
+            source_vpn: on[2],
+            source_tor: on[3],
+            source_relay: on[4],
+            ..Settings::default()
+        }
     })
+}
+
+fn any_classes() -> impl Strategy<Value = Vec<NetworkClass>> {
+    proptest::sample::subsequence(NetworkClass::ALL.to_vec(), 0..=2)
+}
+
+fn any_mark() -> impl Strategy<Value = Option<Mark>> {
+    proptest::option::weighted(0.2, any::<bool>().prop_map(|not| Mark { entry: "AS64500".into(), not }))
 }
 
 fn any_scene() -> impl Strategy<Value = Scene> {
@@ -749,11 +995,13 @@ fn any_scene() -> impl Strategy<Value = Scene> {
         proptest::bool::weighted(0.05),
         proptest::bool::weighted(0.1),
         proptest::bool::weighted(0.2),
+        (any_classes(), any_mark(), any_mark()),
     );
     let lists = (networks(), names(&ACCOUNTS), networks(), networks(), names(&SUBJECTS));
     (who, lists, any_countries(), any_allowances(), any_settings()).prop_map(
         |(who, lists, countries, allowances, settings)| {
-            let (account, address, country, no_policy, no_networks, cloud) = who;
+            let (account, address, country, no_policy, no_networks, cloud, network) = who;
+            let (classes, source_mark, client_mark) = network;
             let address: Option<Address> = address.map(|a| a.parse().unwrap());
             let public = address.filter(|a| a.class() == AddressClass::Public);
             let (own, blocked_accounts, blocked_networks, exempt_networks, exempt_subjects) = lists;
@@ -764,6 +1012,9 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 no_policy,
                 no_networks: no_networks && public.is_some(),
                 cloud_mail_client: cloud && public.is_some() && !no_networks,
+                classes: if public.is_some() && !no_networks { classes } else { Vec::new() },
+                source_mark: source_mark.filter(|_| address.is_some()),
+                client_mark: client_mark.filter(|_| address.is_some()),
                 learned: Fact::Known(Learned::default()),
                 settings,
                 own,
@@ -931,10 +1182,10 @@ proptest! {
 
     #[test]
     fn any_login_is_decided_as_the_rules_are_told(scene in any_scene()) {
-        let (verdict, stopped_by, would) = scene.expected();
+        let (verdict, stopped_by, watched) = scene.expected();
         let decision = scene.decide();
         prop_assert_eq!(decision.verdict, verdict);
-        prop_assert_eq!(!decision.would_refuse.is_empty(), would);
+        prop_assert_eq!(scene.watched(), watched);
         if let Some(reason) = stopped_by {
             prop_assert_eq!(decision.reason.key(), reason);
         }

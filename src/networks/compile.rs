@@ -9,7 +9,7 @@
 
 use super::Tags;
 use super::lookup::Networks;
-use super::marked;
+use super::marked::{self, Marked};
 use super::ranges::{Overlay, Range, address_of, prefixes, push_joined};
 use super::record::{DATABASE_TYPE, Record};
 use super::report::Report;
@@ -21,7 +21,7 @@ use crate::country::Country;
 use crate::error::{Error, Result};
 use maxminddb_writer::Database;
 use maxminddb_writer::metadata::IpVersion;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{BufWriter, Write};
 use std::mem::take;
@@ -42,8 +42,10 @@ pub fn compile(sources: &Sources, out: &Path, now: Seconds) -> Result<Report> {
     let _locked = lock(out)?;
     let mut countries = country::read(&sources.country, sources.allow_small, now)?;
     let mut owners = asn::read(&sources.asn, sources.allow_small)?;
-    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges), marked::ranges()?);
-    let mut report = blank_report(&countries, &owners, ranges.len());
+    let marked = marked::marked()?;
+    let mut report = blank_report(&countries, &owners, &marked);
+    let ranges = laid_over(take(&mut countries.ranges), take(&mut owners.ranges), marked, &owners);
+    report.ranges = ranges.len() as u64;
     let database = filled(&ranges, &owners, &mut report)?;
     let database = described(database, sources, &countries);
 
@@ -78,28 +80,35 @@ fn beside(out: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-/// Takes the layers, so that their memory is free again before the tree is built.
+/// Takes the layers, so that their memory is free again before the tree is built. `names` leads from the owners
+/// to their numbers.
 fn laid_over(
     countries: Vec<Range<Country>>,
     owners: Vec<Range<OwnerId>>,
-    marked: Vec<Range<Tags>>,
+    marked: Marked,
+    names: &AsnTable,
 ) -> Vec<Range<Answer>> {
     let mut ranges = Vec::new();
     let sources = Overlay::new(countries.into_iter(), owners.into_iter());
-    for range in Overlay::new(sources, marked.into_iter()) {
+    for range in Overlay::new(sources, marked.ranges.into_iter()) {
         let (country, owner) = range.value.0.unwrap_or_default();
-        let value = (country, owner, range.value.1.unwrap_or_default());
+        let of_system = owner.and_then(|id| marked.systems.get(&names.owner(id).0)).copied();
+        let tags = range.value.1.unwrap_or_default().or(of_system.unwrap_or_default());
+        let value = (country, owner, tags);
         push_joined(&mut ranges, Range { first: range.first, last: range.last, value });
     }
     ranges
 }
 
-fn blank_report(countries: &Countries, owners: &AsnTable, ranges: usize) -> Report {
+fn blank_report(countries: &Countries, owners: &AsnTable, marked: &Marked) -> Report {
+    let announced: HashSet<u32> = owners.numbers().collect();
     Report {
         country: countries.report.clone(),
         asn: owners.reports.clone(),
         asn_overlaps: owners.overlaps,
-        ranges: ranges as u64,
+        listed_systems: marked.systems.len() as u64,
+        listed_systems_found: marked.systems.keys().filter(|asn| announced.contains(asn)).count() as u64,
+        ranges: 0,
         prefixes: 0,
         records: 0,
         bytes: 0,
@@ -262,7 +271,7 @@ mod tests {
 
         let countries = country::read(&sources.country, true, NOW).unwrap();
         let owners = asn::read(&sources.asn, true).unwrap();
-        let right = laid_over(countries.ranges, owners.ranges.clone(), marked::ranges().unwrap());
+        let right = laid_over(countries.ranges, owners.ranges.clone(), marked::marked().unwrap(), &owners);
         let check = |ranges: &[Range<Answer>]| {
             let written = ranges.iter().map(|range| prefixes(range.first, range.last).count() as u64).sum();
             check(&out, ranges, &owners, written)

@@ -3,13 +3,14 @@
 //! Opening maps the file and reads its short metadata, nothing more: whether the contents are sound was
 //! checked when the file was built. Damage is an error, never a panic.
 
-use super::Tags;
+use super::ranges::{Range, key_of};
 use super::record::{DATABASE_TYPE, Record};
+use super::{Tag, Tags};
 use crate::address::Address;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
-use maxminddb::{Mmap, Reader, WithinOptions};
+use maxminddb::{LookupResult, MaxMindDbError, Mmap, Reader, WithinOptions};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
@@ -84,6 +85,30 @@ impl Networks {
             .map_err(|e| Error::Data(format!("The network data have no readable answer for {address}: {e}.")))
     }
 
+    /// Every prefix that has a stored answer with that answer, in the order of the keys; walks the whole file.
+    pub(super) fn records(&self) -> Result<impl Iterator<Item = Result<Range<Record<'_>>>>> {
+        let damaged = |e| Error::Data(format!("The network data cannot be read to their end: {e}."));
+        let all = self.reader.networks(WithinOptions::default().include_aliased_networks());
+        Ok(all.map_err(damaged)?.map(move |found| {
+            let found = found.map_err(damaged)?;
+            let (first, last) = edges(&found).map_err(damaged)?;
+            let value = found.decode().map_err(damaged)?.unwrap_or_default();
+            Ok(Range { first, last, value })
+        }))
+    }
+
+    /// Whether any network of a known system has this tag: not so in data that were compiled without an ASN table, nor
+    /// before there was such a tag. Ends at the first one.
+    pub fn marks_systems(&self, tag: Tag) -> Result<bool> {
+        for record in self.records()? {
+            let record = record?.value;
+            if record.asn.is_some() && Tags::from_bits(record.tags).contains(tag) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// How many prefixes have a stored answer; walks the whole file.
     pub(super) fn count(&self) -> Result<u64> {
         let damaged = |e| Error::Data(format!("The network data cannot be read to their end: {e}."));
@@ -101,6 +126,19 @@ impl Networks {
     pub fn description(&self) -> &str {
         self.reader.metadata().description.get("en").map_or("", String::as_str)
     }
+}
+
+/// First and last key of the network that was found.
+pub(super) fn edges<S: AsRef<[u8]>>(
+    found: &LookupResult<'_, S>,
+) -> std::result::Result<(u128, u128), MaxMindDbError> {
+    let network = found.network()?;
+    let (first, bits) = match network.ip() {
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+        v4 => (key_of(v4).unwrap_or_default(), 32),
+    };
+    let size = 1u128.checked_shl(bits - u32::from(network.prefix()));
+    Ok((first, size.map_or(u128::MAX, |size| first + (size - 1))))
 }
 
 /// The file keeps IPv4 at `::/96`, as the format demands, so the few IPv6 addresses there (`::1.2.3.4`, long
@@ -134,7 +172,6 @@ fn map_file(path: &Path) -> Result<Mmap> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::networks::Tag;
     use mmdb_writer::{IpVersion, Ipv4Aliasing, Writer};
     use std::path::PathBuf;
     use tempfile::TempDir;

@@ -5,6 +5,7 @@
 //! for which good data have no answer is of an unknown country. The two are never mixed up.
 
 mod compile;
+mod coverage;
 mod lookup;
 mod marked;
 mod ranges;
@@ -18,7 +19,9 @@ pub(crate) mod testing;
 mod tests;
 
 pub use compile::compile;
+pub use coverage::{Coverage, Provider, coverage};
 pub use lookup::{NetworkInfo, Networks};
+pub use marked::{Listed, Place, cloud_mail_clients, hosting};
 pub use report::{AsnReport, CountryReport, Report};
 pub use sources::Sources;
 pub use tags::{Tag, Tags};

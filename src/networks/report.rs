@@ -13,6 +13,10 @@ pub struct Report {
     pub asn: Vec<AsnReport>,
     /// Rows or networks of the ASN tables that lie inside others; the narrower one was taken.
     pub asn_overlaps: u64,
+    /// Systems on our list of hosting networks.
+    pub listed_systems: u64,
+    /// Those of them that the ASN tables hold: the others mark nothing.
+    pub listed_systems_found: u64,
     /// Disjoint ranges after all sources were laid over each other.
     pub ranges: u64,
     /// Prefixes that were written.

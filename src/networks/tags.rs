@@ -25,6 +25,11 @@ impl Tag {
     /// All tags, in the order of their numbers.
     pub const ALL: [Tag; 6] = [Tag::Hosting, Tag::CloudMailClient, Tag::Vpn, Tag::Tor, Tag::Relay, Tag::Feed];
 
+    /// The tag with this key.
+    pub fn named(key: &str) -> Option<Tag> {
+        Tag::ALL.into_iter().find(|tag| tag.key() == key)
+    }
+
     /// Stable key for JSON and settings.
     pub fn key(self) -> &'static str {
         match self {
@@ -62,6 +67,12 @@ impl Tags {
     #[must_use]
     pub fn with(self, tag: Tag) -> Self {
         Tags(self.0 | 1 << tag as u8)
+    }
+
+    /// What is in this set or in the other.
+    #[must_use]
+    pub fn or(self, other: Tags) -> Self {
+        Tags(self.0 | other.0)
     }
 
     /// Whether the tag is in the set.

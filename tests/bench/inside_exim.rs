@@ -174,7 +174,7 @@ fn run(scene: &Scene, number: usize, decisions: usize, whose: &dyn Fn(usize) -> 
     let begun = Instant::now();
     let status = Command::new("chroot")
         .arg(scene.path("/"))
-        .args(["/usr/sbin/exim4", "-C", &format!("/rig/bench/{number}.conf"), "-bs", "-oMa", "5.9.0.1"])
+        .args(["/usr/sbin/exim4", "-C", &format!("/rig/bench/{number}.conf"), "-bs", "-oMa", "79.192.0.1"])
         .stdin(open("feed"))
         .stdout(File::create(folder.join("said")).unwrap())
         .status()

@@ -182,7 +182,7 @@ impl Asks for Policy {
             self.question,
             "request=smtpd_access_policy\nprotocol_state={state}\nprotocol_name=ESMTP\nhelo_name=client.example.org\n\
              queue_id=4XyZ{asked:08x}\nsender={account}\nrecipient=friend@remote.test\nrecipient_count=1\n\
-             client_address=5.9.0.1\nclient_name=client.example.org\nreverse_client_name=client.example.org\n\
+             client_address=79.192.0.1\nclient_name=client.example.org\nreverse_client_name=client.example.org\n\
              instance=1a2b.67891234.{asked:x}.0\nsasl_method=plain\nsasl_username={account}\nsasl_sender=\nsize=12345\n\
              ccert_subject=\nccert_issuer=\nccert_fingerprint=\nccert_pubkey_fingerprint=\n\
              encryption_protocol=TLSv1.3\nencryption_cipher=TLS_AES_256_GCM_SHA384\nencryption_keysize=256\n\
@@ -222,7 +222,7 @@ impl Asks for Rspamd {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let question = format!(
-            "POST /checkv2 HTTP/1.1\r\nHost: rspamd\r\nConnection: close\r\nContent-Length: {}\r\nIP: 5.9.0.1\r\n\
+            "POST /checkv2 HTTP/1.1\r\nHost: rspamd\r\nConnection: close\r\nContent-Length: {}\r\nIP: 79.192.0.1\r\n\
              User: {account}\r\nFrom: {account}\r\nRcpt: friend@remote.test\r\nSettings: {{\"symbols_enabled\":\
              [\"RATELIMIT_CHECK\",\"RATELIMIT_UPDATE\"]}}\r\n\r\n{MESSAGE}",
             MESSAGE.len()

@@ -13,7 +13,7 @@ const CLIENTS: usize = 8;
 /// Logins of one measurement, all clients together.
 const LOGINS: usize = 400;
 
-const GERMAN: &str = "5.9.0.1";
+const GERMAN: &str = "79.192.0.1";
 const BRAZILIAN: &str = "200.160.2.3";
 
 pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machine) {

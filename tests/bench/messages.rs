@@ -31,7 +31,7 @@ fn rate(doors: Doors, connections: usize) -> f64 {
     queue_only(&mut scene);
     let begun = Instant::now();
     for _ in 0..connections {
-        let mut smtp = scene.smtp("5.9.0.1");
+        let mut smtp = scene.smtp("79.192.0.1");
         assert!(smtp.auth_plain(ALICE.name, ALICE.password).yes);
         for _ in 0..20 {
             let reply = smtp.send(ALICE.name, &["friend@remote.test"], "bench");

@@ -90,13 +90,13 @@ fn exim(home: &Home, name: &'static str, words: &[&str], prints: &'static str) -
 }
 
 fn send(home: &Home, name: &'static str) -> Candidate {
-    exim(home, name, &["send", "--from=data", "--address=5.9.0.1", "--account=@"], "allow\n")
+    exim(home, name, &["send", "--from=data", "--address=79.192.0.1", "--account=@"], "allow\n")
 }
 
 fn questions(home: &Home) -> Vec<Candidate> {
     vec![
-        exim(home, "hook: login, address only", &["auth", "--address=5.9.0.1"], "undecided\n"),
-        exim(home, "hook: login, account", &["mail", "--address=5.9.0.1", "--account=@"], "allow\n"),
+        exim(home, "hook: login, address only", &["auth", "--address=79.192.0.1"], "undecided\n"),
+        exim(home, "hook: login, account", &["mail", "--address=79.192.0.1", "--account=@"], "allow\n"),
         send(home, "hook: counted send, keeper up"),
     ]
 }

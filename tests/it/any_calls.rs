@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 const SUBJECTS: [&str; 5] = ["a@b.test", "b.test", "user:web.user", "c@d.test", "web"];
 const NETWORKS: [&str; 4] = ["192.0.2.7", "192.0.2.0/24", "2001:db8::/48", "0.0.0.0/0"];
+const SYSTEMS: [&str; 4] = ["AS64500", "not:AS64500", "not:192.0.2.0/24", "AS0"];
 const CODES: [&str; 4] = ["DE", "AT,Germany", "FR", ""];
 const ENDS: [&str; 4] = ["", "6h", "9d", "2030-01-01 12:00"];
 const VALUES: [&str; 12] =
@@ -58,6 +59,7 @@ fn value(argument: &Argument) -> BoxedStrategy<String> {
     match argument.kind {
         Kind::Account | Kind::Subject => one_of(&SUBJECTS),
         Kind::SubjectOrNetwork => either(&SUBJECTS, &NETWORKS),
+        Kind::SystemOrNetwork => either(&SYSTEMS, &NETWORKS),
         Kind::Network => one_of(&NETWORKS),
         Kind::Address => one_of(&["192.0.2.7", "2001:db8::7"]),
         Kind::Countries => one_of(&CODES),

@@ -10,6 +10,7 @@ mod backups;
 mod bad_input;
 mod broken;
 mod chain;
+mod clouds;
 mod gate;
 mod gate_input;
 mod hostile;

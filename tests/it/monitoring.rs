@@ -115,7 +115,8 @@ fn who_may_not_look_gets_unknown_and_is_told_how_to_look() {
 
 #[test]
 fn a_status_that_is_good_is_ok_for_nagios() {
-    let sandbox = Sandbox::new().countries("DE");
+    let systems = "192.0.2.128,192.0.2.191,24940,Hetzner Online GmbH\n";
+    let sandbox = Sandbox::new().with_systems(systems).countries("DE").setting("source_rule", "enforce");
     let db = rusqlite::Connection::open(sandbox.state()).unwrap();
     for (door, service) in [
         ("dovecot-gate", "smtp"),

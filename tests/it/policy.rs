@@ -11,14 +11,14 @@ const YES: &str = r#"{"status":0,"msg":""}"#;
 const REFUSED: &str = "Logins from this country are not allowed here.";
 
 /// A connection, and the program at its other end.
-struct Talk {
+pub(crate) struct Talk {
     stream: BufReader<UnixStream>,
     program: Child,
     key: String,
 }
 
 impl Talk {
-    fn begin(sandbox: &Sandbox, user: u32, seams: &[&str]) -> Talk {
+    pub(crate) fn begin(sandbox: &Sandbox, user: u32, seams: &[&str]) -> Talk {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let output = theirs.try_clone().unwrap();
         let mut command = sandbox.program("postern-dovecot", user, seams);
@@ -55,7 +55,7 @@ impl Talk {
         (head, String::from_utf8(body).unwrap())
     }
 
-    fn ask(&mut self, account: &str, address: &str) -> String {
+    pub(crate) fn ask(&mut self, account: &str, address: &str) -> String {
         self.send("allow", &attributes(account, address));
         self.hear().1
     }
@@ -66,7 +66,7 @@ impl Talk {
     }
 
     #[track_caller]
-    fn end(self, sandbox: &Sandbox) -> Ran {
+    pub(crate) fn end(self, sandbox: &Sandbox) -> Ran {
         drop(self.stream);
         sandbox.finish(self.program)
     }

@@ -6,9 +6,9 @@ use crate::rig::{ALICE, BOB, Doors, Mailbox, Pair, Scene, at_once};
 use crate::told;
 use std::collections::BTreeMap;
 
-const GERMAN: &str = "5.9.0.1";
+const GERMAN: &str = "79.192.0.1";
 const BRAZILIAN: &str = "200.160.2.3";
-const EVERYWHERE: [&str; 6] = [GERMAN, BRAZILIAN, "2a01:4f8::1", "10.1.2.3", "127.0.0.1", "::1"];
+const EVERYWHERE: [&str; 6] = [GERMAN, BRAZILIAN, "2003::1", "10.1.2.3", "127.0.0.1", "::1"];
 const DOORS: [(Pair, Doors); 4] = [
     (Pair::Bookworm, Doors::BOTH),
     (Pair::Bookworm, Doors::DOVECOT),

@@ -28,7 +28,7 @@ fn forty_hooks_at_once_admit_exactly_150_of_400() {
     on_each_pair(|scene| {
         let script = format!(
             "for n in 1 2 3 4 5 6 7 8 9 10; do
-               /usr/libexec/postern/postern-exim send --from=data --address=5.9.0.1 --account={} --recipients=1
+               /usr/libexec/postern/postern-exim send --from=data --address=79.192.0.1 --account={} --recipients=1
              done",
             BOB.name
         );

@@ -5,7 +5,7 @@ use crate::rig::{ALICE, Doors, Mailbox, Pair, Ran, Scene, at_once};
 use crate::told;
 use std::collections::BTreeMap;
 
-pub(crate) const GERMAN: &str = "5.9.0.1";
+pub(crate) const GERMAN: &str = "79.192.0.1";
 pub(crate) const BRAZILIAN: &str = "200.160.2.3";
 pub(crate) const OUTSIDE: &str = "friend@remote.test";
 

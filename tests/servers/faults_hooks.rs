@@ -11,14 +11,14 @@ const PANIC: u32 = 101;
 const OVERFLOW: u32 = 102;
 const HANG: u32 = 103;
 
-/// Each program has the fault that the last number of a client's address 5.9.0.x names; of a local message
+/// Each program has the fault that the last number of a client's address 79.192.0.x names; of a local message
 /// that of the recipient count; 200 is none.
 const WRAPPER: &str = r#"#!/bin/sh
 fault=200
-case $TCPREMOTEIP$IP in 5.9.0.*) fault=${TCPREMOTEIP##*.}${IP##*.} ;; esac
+case $TCPREMOTEIP$IP in 79.192.0.*) fault=${TCPREMOTEIP##*.}${IP##*.} ;; esac
 for word; do
     case $word in
-    --address=5.9.0.*) fault=${word##*.} ;;
+    --address=79.192.0.*) fault=${word##*.} ;;
     --from=local) fault=$(cat /rig/fault) ;;
     esac
 done
@@ -57,7 +57,7 @@ use Does::{Guesses, LogsIn, Sends};
 
 /// Does it from the address that names the fault; what was answered, and whether that is as it should be.
 fn does(scene: &Scene, fault: u32, what: Does) -> (Reply, bool) {
-    let from = format!("5.9.0.{fault}");
+    let from = format!("79.192.0.{fault}");
     let reply = match what {
         Sends => {
             let mut smtp = scene.smtp(&from);
@@ -135,7 +135,7 @@ fn whatever_ends_a_hook_lets_local_messages_go_on() {
 fn a_hook_that_is_killed_costs_a_mail_client_one_try_and_lets_no_wrong_password_in() {
     for (pair, doors) in [(Pair::Bookworm, Doors::BOTH), (Pair::Trixie, Doors::EXIM)] {
         let scene = scene(pair, doors);
-        let killed = "5.9.0.9";
+        let killed = "79.192.0.9";
         for (password, yes) in [(ALICE.password, doors.dovecot.is_none()), ("guessed", false)] {
             for way in Way::SMTP {
                 let reply = scene.login_as(way, killed, ALICE.name, password);
@@ -148,6 +148,6 @@ fn a_hook_that_is_killed_costs_a_mail_client_one_try_and_lets_no_wrong_password_
             }
         }
         // The next try is an ordinary one.
-        assert!(scene.login(Way::SmtpPlain, "5.9.0.200", &ALICE).yes);
+        assert!(scene.login(Way::SmtpPlain, "79.192.0.200", &ALICE).yes);
     }
 }

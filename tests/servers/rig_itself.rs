@@ -4,8 +4,8 @@
 use crate::clients::{Tls, Way};
 use crate::rig::{ADMIN, ALICE, BOB, DAVE, MailServer, Pair, Scene, at_once, eventually};
 
-const GERMAN: &str = "5.9.0.1";
-const GERMAN_V6: &str = "2a01:4f8::1";
+const GERMAN: &str = "79.192.0.1";
+const GERMAN_V6: &str = "2003::1";
 
 fn on_each_pair(test: impl Fn(&Scene)) {
     for pair in Pair::EVERY {
@@ -74,10 +74,10 @@ fn the_servers_take_the_address_that_the_client_tells() {
         for (tls, from) in [
             (Tls::None, GERMAN),
             (Tls::None, GERMAN_V6),
-            (Tls::Starttls, "5.9.0.2"),
-            (Tls::Starttls, "2a01:4f8::2"),
-            (Tls::Wrapper, "5.9.0.3"),
-            (Tls::Wrapper, "2a01:4f8::3"),
+            (Tls::Starttls, "79.192.0.2"),
+            (Tls::Starttls, "2003::2"),
+            (Tls::Wrapper, "79.192.0.3"),
+            (Tls::Wrapper, "2003::3"),
         ] {
             at_once(&[Way::SmtpPlain, Way::Imap, Way::Pop3], |way| {
                 scene.login_by(tls, *way, from, ALICE.name, "wrong");
@@ -180,18 +180,21 @@ fn postfix_obeys_what_a_test_sets() {
             .postfix(
                 "# A comment, and a setting of two lines.
                  smtpd_data_restrictions = check_client_access
-                   inline:{ { 5.9.0.1 = REJECT from_main } }",
+                   inline:{ { 79.192.0.1 = REJECT from_main } }",
             )
             .postfix("myhostname = other.example.test")
             .postfix_service("outside unix - - n - - discard")
             .postfix_service("extra unix - n n - 0 spawn\n  user=nobody argv=/bin/true")
-            .postfix_on(10465, "smtpd_recipient_restrictions = check_client_access inline:{5.9.0.2=reject}")
+            .postfix_on(
+                10465,
+                "smtpd_recipient_restrictions = check_client_access inline:{79.192.0.2=reject}",
+            )
             .start();
         let refused = scene.smtp(GERMAN).send("friend@remote.test", &[BOB.name], "x");
         assert!(refused.says("from_main") && refused.text.starts_with("554"), "{refused}");
         assert!(scene.smtp(GERMAN_V6).greeting.says("220 other.example.test"));
-        assert!(scene.smtp("5.9.0.2").ask("MAIL FROM:<friend@remote.test>").yes);
-        let mut by_tls = scene.smtp_by(Tls::Wrapper, "5.9.0.2");
+        assert!(scene.smtp("79.192.0.2").ask("MAIL FROM:<friend@remote.test>").yes);
+        let mut by_tls = scene.smtp_by(Tls::Wrapper, "79.192.0.2");
         assert!(by_tls.auth_plain(ALICE.name, ALICE.password).yes);
         let refused = by_tls.send(ALICE.name, &[BOB.name], "x");
         assert!(refused.says("Client host rejected: Access denied"), "{refused}");

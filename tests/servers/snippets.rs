@@ -4,7 +4,7 @@
 use crate::clients::{Reply, Way};
 use crate::rig::{ALICE, BOB, Doors, OnSocket, Pair, Ran, Scene, eventually};
 
-const GERMAN: &str = "5.9.0.1";
+const GERMAN: &str = "79.192.0.1";
 const OUTSIDE: &str = "friend@remote.test";
 const MESSAGE: &str = "To: friend@remote.test\nSubject: x\n\nhello\n";
 
@@ -166,11 +166,11 @@ fn the_keeper_is_asked_first_and_told_the_same_as_the_program() {
         assert_eq!(scene.asked(), Vec::<String>::new(), "no process");
         let asked = keeper.asked();
         assert_eq!(verbs(&asked), ASKED_BY_ALL);
-        assert_eq!(asked[0], "postern/1|auth|5.9.0.1");
-        assert_eq!(asked[1], "postern/1|mail|5.9.0.1|alice@example.test");
-        let start = "postern/1|send|data|5.9.0.1|alice@example.test||";
+        assert_eq!(asked[0], "postern/1|auth|79.192.0.1");
+        assert_eq!(asked[1], "postern/1|mail|79.192.0.1|alice@example.test");
+        let start = "postern/1|send|data|79.192.0.1|alice@example.test||";
         assert!(asked[2].starts_with(start) && asked[2].contains("|1|1"), "{}", asked[2]);
-        assert_eq!(asked[4], "postern/1|outcome|5.9.0.1|bob@example.test|succeeded");
+        assert_eq!(asked[4], "postern/1|outcome|79.192.0.1|bob@example.test|succeeded");
         let start = "postern/1|send|local||webuser|webuser|2001|1|1";
         assert!(asked[5].starts_with(start), "{}", asked[5]);
         assert!(!scene.exim_log().contains("postern"), "{}", scene.exim_log());
@@ -293,7 +293,7 @@ fn mail_asks_once_for_each_login_on_a_connection_and_keeps_its_refusal() {
             assert!(smtp.send(ALICE.name, &[OUTSIDE], "x").yes);
         }
         let asked: Vec<_> = scene.asked().into_iter().filter(|line| line.contains("|mail|")).collect();
-        assert_eq!(asked, ["--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test"]);
+        assert_eq!(asked, ["--now=+0|mail|--after-socket|--address=79.192.0.1|--account=alice@example.test"]);
 
         let mut smtp = scene.smtp(GERMAN);
         assert!(smtp.auth_plain(BOB.name, BOB.password).yes);
@@ -367,10 +367,12 @@ fn the_hook_is_told_what_the_contract_says() {
     on_each_pair(|scene| {
         send_with(scene, "echo allow");
         let asked = scene.asked();
-        assert_eq!(asked[0], "--now=+0|auth|--after-socket|--address=5.9.0.1");
-        assert_eq!(asked[1], "--now=+0|mail|--after-socket|--address=5.9.0.1|--account=alice@example.test");
-        let send =
-            "--now=+0|send|--after-socket|--from=data|--address=5.9.0.1|--account=alice@example.test|--uid=";
+        assert_eq!(asked[0], "--now=+0|auth|--after-socket|--address=79.192.0.1");
+        assert_eq!(
+            asked[1],
+            "--now=+0|mail|--after-socket|--address=79.192.0.1|--account=alice@example.test"
+        );
+        let send = "--now=+0|send|--after-socket|--from=data|--address=79.192.0.1|--account=alice@example.test|--uid=";
         assert!(asked[2].starts_with(send) && asked[2].contains("|--recipients=1|--id="), "{}", asked[2]);
 
         scene.clock("+21601");
@@ -426,7 +428,7 @@ fn connect_conf_makes_the_snippets_work_where_variables_must_have_values() {
 /// What was told of the ends of logins since the last time: `account how`.
 fn ends(scene: &Scene) -> Vec<String> {
     let asked = scene.asked();
-    let start = "--now=+0|outcome|--after-socket|--address=5.9.0.1|--account=";
+    let start = "--now=+0|outcome|--after-socket|--address=79.192.0.1|--account=";
     let told = asked.iter().filter(|line| line.contains("|outcome|"));
     told.map(|line| line.strip_prefix(start).unwrap_or(line).replace("|--ended=", " ")).collect()
 }

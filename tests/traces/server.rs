@@ -65,6 +65,7 @@ impl Server {
     pub(crate) fn new(_mailboxes: usize) -> Server {
         let sandbox = with_places().setting("default_server_geoip", "DE").countries("DE,AT");
         for (key, value) in [
+            ("source_rule", "enforce"),
             ("mailbox_guard", "enforce"),
             ("attack_networks", "enforce"),
             ("burst_rule", "enforce"),

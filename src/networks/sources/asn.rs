@@ -36,6 +36,11 @@ impl AsnTable {
     pub(crate) fn owner(&self, id: OwnerId) -> (u32, &str) {
         self.owners.list.get(id.0 as usize).map_or((0, ""), |(asn, name)| (*asn, name))
     }
+
+    /// The number of every owner; more than once where it has several names.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.owners.list.iter().map(|(asn, _)| *asn)
+    }
 }
 
 /// Reads and judges all tables. No table at all is accepted, with a warning.

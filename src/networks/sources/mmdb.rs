@@ -5,7 +5,8 @@
 
 use super::SourceFile;
 use crate::error::{Error, Result};
-use crate::networks::ranges::{Range, key_of};
+use crate::networks::lookup::edges;
+use crate::networks::ranges::Range;
 use maxminddb::{LookupResult, MaxMindDbError, PathElement, Reader, WithinOptions};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -78,17 +79,6 @@ impl<'s> Mmdb<'s> {
     fn damaged(&self, e: &MaxMindDbError) -> Error {
         self.source.refused(&format!("is damaged ({e})"))
     }
-}
-
-/// First and last key of the network that was found.
-fn edges(found: &Found) -> std::result::Result<(u128, u128), MaxMindDbError> {
-    let network = found.network()?;
-    let (first, bits) = match network.ip() {
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-        v4 => (key_of(v4).unwrap_or_default(), 32),
-    };
-    let size = 1u128.checked_shl(bits - u32::from(network.prefix()));
-    Ok((first, size.map_or(u128::MAX, |size| first + (size - 1))))
 }
 
 /// The value at the path; none where the record has no such path or something of another kind there.

@@ -44,13 +44,36 @@ fn country_and_owner_are_laid_over_each_other() {
     ] {
         assert_eq!(ask(&networks, address), expected, "{address}");
     }
-    let marked = super::marked::ranges().unwrap().len() as u64;
-    assert_eq!((report.ranges, report.records), (6 + marked, 7));
+    let marked = super::marked::marked().unwrap().ranges.len() as u64;
+    assert_eq!((report.ranges, report.records), (6 + marked, 8));
     let outlook = networks.look_up("52.125.3.4".parse().unwrap()).unwrap().unwrap();
     assert!(outlook.tags.contains(super::Tag::CloudMailClient) && outlook.country.is_none());
     assert_eq!(report.bytes, scene.path("networks.mmdb").metadata().unwrap().len());
     assert_eq!(networks.built_at(), NOW - 86_400);
     assert!(networks.description().contains("country.mmdb"), "{}", networks.description());
+}
+
+#[test]
+fn a_listed_system_is_marked_wherever_the_table_has_it_beside_country_and_name() {
+    let scene = Scene::new();
+    let table = "192.0.2.0,192.0.2.127,24940,Hetzner Online GmbH\n192.0.2.128,192.0.2.255,64500,Other\n\
+                 2001:db8::,2001:db8::ffff,39351,31173 Services AB\n104.64.0.0,104.64.0.255,20940,Akamai\n\
+                 52.125.0.0,52.125.0.255,8075,Microsoft Corporation\n";
+    let (networks, report) = compiled(&scene, &some_countries(), &[table]);
+    let tags = |address: &str| {
+        let info = networks.look_up(address.parse().unwrap()).unwrap().unwrap();
+        info.tags.iter().map(super::Tag::key).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ask(&networks, "192.0.2.1"), "DE 24940 Hetzner Online GmbH");
+    assert_eq!((tags("192.0.2.1"), tags("192.0.2.200")), ("hosting".into(), String::new()));
+    assert_eq!(tags("2001:db8::7"), "hosting vpn");
+    assert_eq!(tags("104.64.0.7"), "hosting", "by its network, not by its system");
+    assert_eq!(tags("52.125.0.7"), "hosting cloud_mail_client");
+    assert_eq!(report.listed_systems_found, 3);
+    assert!(networks.marks_systems(super::Tag::Hosting).unwrap());
+    assert!(!networks.marks_systems(super::Tag::Feed).unwrap());
+    let (without, _) = compiled(&Scene::new(), &some_countries(), &[]);
+    assert!(!without.marks_systems(super::Tag::Hosting).unwrap());
 }
 
 #[test]

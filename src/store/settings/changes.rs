@@ -152,6 +152,11 @@ impl<'a> Change<'a> {
         if before.as_ref().is_some_and(stands) {
             return Ok(());
         }
+        if let Some(opposite) = list.opposite()
+            && entries::one(&self.transaction, opposite, &entry.value).map_err(self.failed())?.is_some()
+        {
+            self.remove_key(opposite, &entry.value)?;
+        }
         self.put(list, before.as_ref(), &entry)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::account::Subject;
 use crate::address::Network;
+use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -23,16 +24,31 @@ pub enum ListName {
     AccountBlock,
     /// The administrator's blocks of addresses and networks.
     AddressBlock,
+    /// The administrator's own cloud networks: systems and networks.
+    CloudNetwork,
+    /// Systems and networks that are no restricted ones, whatever our own list says.
+    NoCloudNetwork,
+    /// The administrator's own cloud mail clients.
+    CloudMailClient,
+    /// Networks that are no cloud mail clients, whatever our own list says.
+    NoCloudMailClient,
 }
+
+/// How people write an entry of a list that says "not": before the value.
+pub const NOT: &str = "not:";
 
 impl ListName {
     /// Every list.
-    pub const ALL: [ListName; 5] = [
+    pub const ALL: [ListName; 9] = [
         ListName::IpExemption,
         ListName::UserExemption,
         ListName::Whitelist,
         ListName::AccountBlock,
         ListName::AddressBlock,
+        ListName::CloudNetwork,
+        ListName::NoCloudNetwork,
+        ListName::CloudMailClient,
+        ListName::NoCloudMailClient,
     ];
 
     /// Stable name.
@@ -43,6 +59,10 @@ impl ListName {
             ListName::Whitelist => "whitelist",
             ListName::AccountBlock => "account_block",
             ListName::AddressBlock => "address_block",
+            ListName::CloudNetwork => "cloud_network",
+            ListName::NoCloudNetwork => "no_cloud_network",
+            ListName::CloudMailClient => "cloud_mail_client",
+            ListName::NoCloudMailClient => "no_cloud_mail_client",
         }
     }
 
@@ -53,13 +73,35 @@ impl ListName {
             ListName::UserExemption => "User Authentication",
             ListName::Whitelist => "Per-User Rate Limiter Whitelist",
             ListName::AccountBlock | ListName::AddressBlock => "blocks",
+            ListName::CloudNetwork | ListName::NoCloudNetwork => "cloud networks",
+            ListName::CloudMailClient | ListName::NoCloudMailClient => "cloud mail clients",
         }
+    }
+
+    /// The list that says the opposite: a value stands in one of both at most.
+    pub fn opposite(self) -> Option<ListName> {
+        match self {
+            ListName::CloudNetwork => Some(ListName::NoCloudNetwork),
+            ListName::NoCloudNetwork => Some(ListName::CloudNetwork),
+            ListName::CloudMailClient => Some(ListName::NoCloudMailClient),
+            ListName::NoCloudMailClient => Some(ListName::CloudMailClient),
+            _ => None,
+        }
+    }
+
+    /// Whether its entries are mailboxes, domains or local users.
+    pub fn is_of_subjects(self) -> bool {
+        matches!(self, ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock)
     }
 
     /// The value of an entry as people write it: [`ListName::checked`] makes the same of it again.
     pub fn typed(self, value: &str) -> String {
         match self {
-            ListName::IpExemption | ListName::AddressBlock => value.into(),
+            ListName::IpExemption
+            | ListName::AddressBlock
+            | ListName::CloudNetwork
+            | ListName::CloudMailClient => value.into(),
+            ListName::NoCloudNetwork | ListName::NoCloudMailClient => format!("{NOT}{value}"),
             ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
         }
     }
@@ -82,8 +124,31 @@ impl ListName {
                 }
                 Ok(network.to_string())
             }
+            ListName::CloudNetwork | ListName::NoCloudNetwork => {
+                let value = without_not(value);
+                match value.parse::<Asn>() {
+                    Ok(asn) => Ok(asn.to_string()),
+                    Err(_) => value.parse::<Network>().map(|net| net.to_string()).map_err(|_| {
+                        let accepted = "give a system as AS64500, an address, or a network as 192.0.2.0/24; `not:` before it takes it out";
+                        Error::bad_value("The cloud network", value, accepted)
+                    }),
+                }
+            }
+            ListName::CloudMailClient | ListName::NoCloudMailClient => {
+                let value = without_not(value);
+                if value.parse::<Asn>().is_ok() {
+                    let accepted = "give the networks of the mail service itself, never a whole system: every machine that anybody rents there shares it";
+                    return Err(Error::bad_value("The cloud mail client", value, accepted));
+                }
+                value.parse::<Network>().map(|net| net.to_string())
+            }
         }
     }
+}
+
+fn without_not(value: &str) -> &str {
+    let value = value.trim();
+    value.strip_prefix(NOT).unwrap_or(value).trim()
 }
 
 /// An entry of a list.

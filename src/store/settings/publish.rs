@@ -4,6 +4,8 @@
 use super::entries::{self, ListEntry, ListName};
 use super::{Host, SettingsStore};
 use crate::acl;
+use crate::address::Network;
+use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -88,12 +90,17 @@ impl SettingsStore {
         let exempt = self.entries(ListName::IpExemption)?;
         let blocks = self.entries(ListName::AddressBlock)?;
         let users = self.entries(ListName::UserExemption)?;
+        let clouds = self.both(ListName::CloudNetwork, ListName::NoCloudNetwork)?;
+        let clients = self.both(ListName::CloudMailClient, ListName::NoCloudMailClient)?;
         let head = Head {
             form: FORM,
             generation: self.generation()?,
             published: now,
             exempt_lengths: writer.networks(kind::EXEMPT_NETWORK, &exempt, now)?,
             block_lengths: writer.networks(kind::BLOCK_NETWORK, &blocks, now)?,
+            source_lengths: writer.marks(kind::SOURCE_NETWORK, &clouds, now)?,
+            source_systems: writer.systems(kind::SOURCE_SYSTEM, &clouds, now)?,
+            client_lengths: writer.marks(kind::CLIENT_NETWORK, &clients, now)?,
             someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
             postern_uid: host.postern_uid,
@@ -107,6 +114,11 @@ impl SettingsStore {
         writer.countries(self.countries()?, own)?;
         writer.put(kind::HEAD, b"", &head)?;
         Ok(head.generation)
+    }
+
+    /// A list and the one that says "not"; the second comes last, so that it holds where both say something.
+    fn both(&self, list: ListName, not: ListName) -> Result<[Vec<ListEntry>; 2]> {
+        Ok([self.entries(list)?, self.entries(not)?])
     }
 }
 
@@ -144,11 +156,32 @@ impl<'a> Writer<'a> {
         let mut lengths = BTreeSet::new();
         for (entry, fact) in running(list, now) {
             // What cannot be read was never saved by this program; it is left out, the rest holds.
-            let Ok(network) = entry.value.parse::<crate::address::Network>() else { continue };
+            let Ok(network) = entry.value.parse::<Network>() else { continue };
             lengths.insert(network.length_of_128());
             self.put(kind, &network_key(&network), &fact)?;
         }
         Ok(lengths)
+    }
+
+    fn marks(&mut self, kind: &str, lists: &[Vec<ListEntry>; 2], now: Seconds) -> Result<BTreeSet<u8>> {
+        let mut lengths = BTreeSet::new();
+        for (entry, fact) in marked(lists, now) {
+            let Ok(network) = entry.value.parse::<Network>() else { continue };
+            lengths.insert(network.length_of_128());
+            self.put(kind, &network_key(&network), &fact)?;
+        }
+        Ok(lengths)
+    }
+
+    /// Whether there is any.
+    fn systems(&mut self, kind: &str, lists: &[Vec<ListEntry>; 2], now: Seconds) -> Result<bool> {
+        let mut any = false;
+        for (entry, fact) in marked(lists, now) {
+            let Ok(asn) = entry.value.parse::<Asn>() else { continue };
+            self.put(kind, asn.to_string().as_bytes(), &fact)?;
+            any = true;
+        }
+        Ok(any)
     }
 
     fn subjects(&mut self, kind: &str, list: &[ListEntry], now: Seconds) -> Result<()> {
@@ -185,7 +218,14 @@ impl<'a> Writer<'a> {
 
 /// Entries that hold still, with what a hook needs of them.
 fn running(list: &[ListEntry], now: Seconds) -> impl Iterator<Item = (&ListEntry, Entry)> {
-    list.iter().filter(move |e| e.holds(now)).map(|e| (e, Entry { until: e.until, sending: e.sending }))
+    let fact = |e: &ListEntry| Entry { until: e.until, sending: e.sending, not: false };
+    list.iter().filter(move |e| e.holds(now)).map(move |e| (e, fact(e)))
+}
+
+/// The same of a list and of the one that says "not".
+fn marked(lists: &[Vec<ListEntry>; 2], now: Seconds) -> impl Iterator<Item = (&ListEntry, Entry)> {
+    let [list, not] = lists;
+    running(list, now).chain(running(not, now).map(|(e, fact)| (e, Entry { not: true, ..fact })))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::*;
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
+use crate::asn::Asn;
 use crate::paths::Paths;
 use crate::policy::{Policy, Questions};
 use crate::settings::{Mode, Settings};
@@ -473,4 +474,48 @@ proptest! {
             prop_assert_eq!(questions.allowed_somewhere(country).unwrap(), somewhere);
         }
     }
+}
+
+#[test]
+fn what_the_administrator_says_of_networks_and_systems_is_published_with_its_not() {
+    let mut scene = Scene::new();
+    scene.change(|c| {
+        c.add(ListName::CloudNetwork, &entry("192.0.2.0/24"))?;
+        c.add(ListName::NoCloudNetwork, &entry("192.0.2.128/25"))?;
+        c.add(ListName::NoCloudNetwork, &entry("not:as64500"))?;
+        c.add(ListName::CloudNetwork, &ListEntry { until: Some(NOON), ..entry("AS64501") })?;
+        c.add(ListName::CloudMailClient, &entry("2001:db8::/32"))
+    });
+    let policy = scene.publish();
+    let mut questions = policy.ask().unwrap();
+    let head = questions.head().unwrap();
+    assert!(head.source_systems);
+    let mut network = |kind, lengths: &BTreeSet<u8>, address: &str| {
+        let found = questions.network(kind, lengths, address.parse().unwrap(), NOON).unwrap();
+        found.map(|(network, entry)| (network.to_string(), entry.not))
+    };
+    let mut source = |address| network(kind::SOURCE_NETWORK, &head.source_lengths, address);
+    assert_eq!(source("192.0.2.7"), Some(("192.0.2.0/24".into(), false)));
+    assert_eq!(source("192.0.2.200"), Some(("192.0.2.128/25".into(), true)));
+    assert_eq!(source("2001:db8::1"), None);
+    let client = network(kind::CLIENT_NETWORK, &head.client_lengths, "2001:db8::1");
+    assert_eq!(client, Some(("2001:db8::/32".into(), false)));
+    let system = |asn| policy.ask().unwrap().system(kind::SOURCE_SYSTEM, Asn(asn), NOON).unwrap();
+    assert_eq!(system(64_500).map(|entry| entry.not), Some(true));
+    assert_eq!(system(64_501), None, "it has ended");
+}
+
+#[test]
+fn a_value_goes_over_to_the_list_that_says_the_opposite_and_undo_brings_it_back() {
+    let mut scene = Scene::new();
+    scene.change(|c| c.add(ListName::CloudNetwork, &ListEntry { note: "ours".into(), ..entry("AS64500") }));
+    scene.change(|c| c.add(ListName::NoCloudNetwork, &entry("AS64500")));
+    let values = |scene: &Scene, list| {
+        scene.store.entries(list).unwrap().into_iter().map(|e| (e.value, e.note)).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&scene, ListName::CloudNetwork), vec![]);
+    assert_eq!(values(&scene, ListName::NoCloudNetwork), [("AS64500".into(), String::new())]);
+    scene.change(|c| c.undo(None).map(|_| ()));
+    assert_eq!(values(&scene, ListName::CloudNetwork), [("AS64500".into(), "ours".into())]);
+    assert_eq!(values(&scene, ListName::NoCloudNetwork), vec![]);
 }

@@ -132,6 +132,16 @@ impl Sandbox {
         self.postern(&words).succeeded();
     }
 
+    /// Builds the data anew with an ASN table.
+    pub(crate) fn with_systems(self, table: &str) -> Sandbox {
+        let systems = self.path("asn.csv");
+        fs::write(&systems, table).unwrap();
+        let country = format!("--country={}", self.path("country.mmdb").display());
+        let asn = format!("--asn={}", systems.display());
+        self.postern(&["data", "build", &country, &asn, "--allow-small"]).succeeded();
+        self
+    }
+
     /// A file below the sandbox's root.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)

@@ -8,7 +8,9 @@ const BRAZILIAN: &str = "200.160.2.3";
 const BRAZILIAN_V6: &str = "2001:12ff::1";
 const NOT_ALLOWED: &str = "country_not_allowed";
 
-pub(super) const PARTS: [Part; 5] = [
+const HOSTING: &str = "network_hosting";
+
+pub(super) const PARTS: [Part; 7] = [
     Part {
         says: &[
             &["set_setting", "key=default_server_geoip", "value=DE"],
@@ -21,7 +23,7 @@ pub(super) const PARTS: [Part; 5] = [
         cases: &[
             ("allowed country", GERMAN, &ALICE, In),
             ("allowed country, IPv6", GERMAN_V6, &ALICE, In),
-            ("allowed country, mapped", "::ffff:5.9.0.1", &ALICE, In),
+            ("allowed country, mapped", "::ffff:79.192.0.1", &ALICE, In),
             ("forbidden country", BRAZILIAN, &ALICE, OutByAddress("BR", NOT_ALLOWED)),
             ("forbidden country, IPv6", BRAZILIAN_V6, &ALICE, OutByAddress("BR", NOT_ALLOWED)),
             ("forbidden country, mapped", "::ffff:200.160.2.4", &ALICE, OutByAddress("BR", NOT_ALLOWED)),
@@ -86,6 +88,35 @@ pub(super) const PARTS: [Part; 5] = [
             ("exempt domain", "200.160.2.6", &DAVE, In),
             ("exempt domain, with an own list", "200.160.2.6", &ERIN, In),
             ("exempt no more", "200.160.2.6", &BOB, OutByAccount("BR", NOT_ALLOWED)),
+        ],
+    },
+    Part {
+        says: &[
+            &["remove_user_exemption", "value=other.test"],
+            &["set_setting", "key=source_rule", "value=enforce"],
+            &["add_ip_exemption", "value=5.9.0.77"],
+            &["add_cloud_network", "value=79.192.7.0/24"],
+            &["add_cloud_network", "value=not:5.9.7.0/24"],
+        ],
+        clock: "+61",
+        cases: &[
+            ("nobody rents a machine there", GERMAN, &ALICE, In),
+            ("cloud network", "5.9.0.1", &ALICE, OutByAddress("DE", HOSTING)),
+            ("cloud network, mapped", "::ffff:5.9.0.2", &ALICE, OutByAddress("DE", HOSTING)),
+            ("Tor", "185.220.101.1", &ALICE, OutByAddress("DE", "network_tor")),
+            ("exempt address in a cloud network", "5.9.0.77", &ALICE, In),
+            ("cloud mail client", "52.125.3.4", &ALICE, In),
+            ("an allowance lifts the country rule alone", "3.208.0.1", &CAROL, OutByAddress("US", HOSTING)),
+            ("the administrator's own cloud network", "79.192.7.1", &BOB, OutByAddress("DE", HOSTING)),
+            ("taken out by the administrator", "5.9.7.1", &BOB, In),
+        ],
+    },
+    Part {
+        says: &[&["add_user_exemption", "value=bob@example.test"]],
+        clock: "+61",
+        cases: &[
+            ("exempt mailbox in a cloud network", "5.9.0.3", &BOB, In),
+            ("somebody is exempt, not this one", "5.9.0.3", &ALICE, OutByAccount("DE", HOSTING)),
         ],
     },
 ];

@@ -27,6 +27,7 @@ mod syslog;
 pub(crate) use disk::{SmallDisk, mount_in_private, run};
 pub(crate) use inside::{Ran, at_once, eventually};
 pub(crate) use policy::OnPort;
+pub(crate) use postern::root_of_network_data;
 pub(crate) use root::{MailServer, Pair};
 pub(crate) use socket::{OnSocket, Standing};
 

@@ -63,6 +63,12 @@ fn postern(root: &Root, words: &[&str]) {
     inside::run(root, "root", &[&["/rig/at-clock", "/usr/sbin/postern"], words].concat(), "").succeeded();
 }
 
+/// The folder that holds the compiled try-out data as a root of the programs.
+pub(crate) fn root_of_network_data() -> PathBuf {
+    network_data();
+    project().join("target/servers/data")
+}
+
 /// The compiled try-out data. Built once and kept until its sources or the program change.
 fn network_data() -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

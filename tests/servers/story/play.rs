@@ -4,13 +4,16 @@ use crate::clients::{Reply, Way};
 use crate::rig::{ADMIN, ALICE, BOB, Mailbox, Scene, eventually};
 use crate::tell::{chapter, heard, insist, postern, tell};
 
-const GERMANY: &str = "5.9.0.1";
-const GERMANY_V6: &str = "2a01:4f8::1";
+const GERMANY: &str = "79.192.0.1";
+const GERMANY_V6: &str = "2003::1";
 const AUSTRIA: &str = "193.170.140.1";
 const BRAZIL: &str = "200.160.2.3";
 const JAPAN: &str = "202.12.27.33";
 const SOUTH_AFRICA: &str = "196.216.2.6";
 const CHINA_V6: &str = "2400:3200::1";
+/// Hetzner's.
+const CLOUD: &str = "5.9.0.1";
+const BILLING: &str = "5.9.0.77";
 
 /// The limit as Postern is installed.
 const LIMIT: usize = 150;
@@ -20,6 +23,7 @@ pub(crate) fn the_story(scene: &Scene) {
     countries(scene);
     refusals(scene);
     exemptions(scene);
+    clouds(scene);
     the_limiter(scene);
     the_end(scene);
 }
@@ -109,6 +113,21 @@ fn exemptions(scene: &Scene) {
         login(scene, Way::Imap, &ALICE, SOUTH_AFRICA, "South Africa").yes,
         "a temporary allowance lets its mailbox in",
     );
+}
+
+fn clouds(scene: &Scene) {
+    chapter("Nobody logs in from a rented machine");
+    tell(
+        "Thieves rent machines in the allowed countries. At first Postern only records such logins; the administrator \
+         turns the rule on, and lets in the one billing service that he knows.",
+    );
+    postern(scene, &["settings", "set", "source_rule", "enforce"]);
+    postern(scene, &["exemptions", "ip", "add", BILLING, "--note", "billing"]);
+    let refused = login(scene, Way::Imap, &ALICE, CLOUD, "a data centre in Germany");
+    insist(!refused.yes, "nobody gets in from a rented machine");
+    postern(scene, &["explain", ALICE.name, CLOUD]);
+    let billing = login(scene, Way::SmtpPlain, &ALICE, BILLING, "the same data centre, exempt");
+    insist(billing.yes, "the billing service gets in");
 }
 
 fn the_limiter(scene: &Scene) {

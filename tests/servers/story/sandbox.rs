@@ -38,7 +38,7 @@ fn say_how(scene: &Scene) {
     println!(
         "
     scripts/try login alice@example.test 200.160.2.3     log in from any address, by every service
-    scripts/try send alice@example.test 5.9.0.1 151      send messages
+    scripts/try send alice@example.test 79.192.0.1 151      send messages
     scripts/try postern status                           the admin program; every command of it
     scripts/try --stop                                   end it
 
