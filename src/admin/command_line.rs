@@ -165,18 +165,45 @@ fn clean(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n', "\u{FFFD}")
 }
 
-/// Runs what the command line says.
-pub fn run(matches: &ArgMatches) -> Spoken {
-    let admin = match surroundings(matches) {
-        Ok(admin) => admin,
-        Err(error) => return in_words(Err(error), None),
-    };
-    let admin = match identified(admin, matches) {
-        Ok(admin) => admin,
-        Err(error) if matches.subcommand_name() == Some("api") || is_json(matches) => {
-            return in_json(&Err(error));
+/// Understands these words, the program's name first, and runs what they say. Help goes to standard output at once.
+pub fn speak(words: impl Iterator<Item = OsString>) -> Spoken {
+    let words: Vec<OsString> = words.collect();
+    match command().try_get_matches_from(&words) {
+        Ok(matches) => run(&matches),
+        Err(help) if !help.use_stderr() => help.exit(),
+        Err(slip) if wants_json(&words) => Spoken { status: 2, ..in_json(&Err(not_understood(&slip))) },
+        Err(slip) => slip.exit(),
+    }
+}
+
+/// Whether an answer to words that are not understood is for a program.
+fn wants_json(words: &[OsString]) -> bool {
+    let mut rest = words.iter().skip(1);
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            Some("--json") => return true,
+            Some("--as" | "--root" | "--now") => drop(rest.next()),
+            Some(option) if option.starts_with('-') => {}
+            command => return command == Some("api") || rest.any(|word| word == "--json"),
         }
-        Err(error) => return in_words(Err(error), function_of(matches)),
+    }
+    false
+}
+
+/// The first of clap's sentences says what is wrong; the others are for people.
+fn not_understood(slip: &clap::Error) -> Error {
+    let text = slip.to_string();
+    let what = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::told("bad_value", format!("The command line is not understood: {what} (`postern --help`)."))
+}
+
+/// Runs what the command line says.
+fn run(matches: &ArgMatches) -> Spoken {
+    let admin = match surroundings(matches).and_then(|admin| identified(admin, matches)) {
+        Ok(admin) => admin,
+        Err(error) if matches.subcommand_name() == Some("api") => return in_json(&Err(error)),
+        Err(error) => return answer(Err(error), matches),
     };
     match matches.subcommand() {
         Some(("api", api)) if api.get_flag("openapi") => {
@@ -197,17 +224,21 @@ pub fn run(matches: &ArgMatches) -> Spoken {
             let folder = words.get_one::<PathBuf>("folder").cloned().unwrap_or_default();
             let told =
                 |names: Vec<String>| Outcome::said(format!("{} manual pages were written.", names.len()));
-            return in_words(manual::write(shown(), &folder).map(told), None);
+            return answer(manual::write(shown(), &folder).map(told), matches);
         }
-        Some(("keeper", words)) => return in_words(keep(&admin, words), None),
+        Some(("keeper", words)) => return answer(keep(&admin, words), matches),
         _ => {}
     }
     let function = function_of(matches);
     if let Some(function) = function.filter(|_| !is_json(matches)) {
         progress::doing(&format!("postern {}", function.words.join(" ")));
     }
-    let outcome = function_call(&admin, function, matches);
-    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function) }
+    answer(function_call(&admin, function, matches), matches)
+}
+
+/// As a program or as people are told.
+fn answer(outcome: Result<Outcome>, matches: &ArgMatches) -> Spoken {
+    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function_of(matches)) }
 }
 
 /// The function that the words name. None: a command that is no function.
