@@ -11,7 +11,7 @@ use crate::server_country;
 use crate::settings::{Mode, Settings};
 use crate::store::settings::SettingsStore;
 use crate::store::settings::entries::{self, ListName};
-use crate::store::state::figures::{self, Span};
+use crate::store::state::figures::{self, Figure};
 use crate::store::state::names::Seen;
 use crate::store::state::places::{self, Logins, Proposal, Refusal, Refused, Sum};
 use serde_json::{Value, json};
@@ -62,19 +62,23 @@ pub(super) fn of(admin: &Admin, whose: &Whose, days: i64, limit: usize) -> Resul
     let store = admin.settings()?;
     let proposal = proposal(admin, &store, whose)?;
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
-    let (refused, all) = read(admin, |db| {
+    let (refused, logins) = read(admin, |db| {
         let seen = seen(admin, db)?;
         let refused = places::refused_by(db, &proposal, first, limit, &seen)?;
-        let all = match seen {
-            Seen::These(accounts) => figures::by_country_of(db, accounts, Span::Days(first, today))?,
-            Seen::All => figures::by_country(db, first, today)?,
+        let logins = match seen {
+            _ if proposal.server.is_none() => refused.of_lists,
+            // Accounts that are counted as everybody else's have logins, too.
+            Seen::All => good_logins(&figures::by_country(db, first, today)?),
+            Seen::These(_) => places::logins_of(db, first, &seen)?,
         };
-        Ok((refused, all))
+        Ok((refused, logins))
     })?;
-    let good = all.iter().filter(|f| f.direction == "login" && f.verdict == "succeeded");
-    let of_server = good.fold(0u64, |sum, f| sum.saturating_add(f.n.unsigned_abs()));
-    let logins = if proposal.server.is_some() { of_server } else { refused.of_lists };
     Ok(Effect { days, logins, refused })
+}
+
+fn good_logins(figures: &[Figure]) -> u64 {
+    let good = figures.iter().filter(|f| f.direction == "login" && f.verdict == "succeeded");
+    good.fold(0, |sum, f| sum.saturating_add(f.n.unsigned_abs()))
 }
 
 /// The lists as they would be, with who is not asked for a country anyway.

@@ -205,6 +205,19 @@ pub fn accounts_in(
     Ok((found.into_iter().map(named).collect::<Result<_>>()?, sum))
 }
 
+/// How often these accounts logged in well since this day, from anywhere.
+pub fn logins_of(db: &Connection, since: i64, seen: &Seen) -> Result<u64> {
+    let mut sum = 0u64;
+    for country in countries(db)? {
+        visit(db, Table::Accounts, &country, since, |account: i64, n, _| {
+            if seen.holds(account) {
+                sum = sum.saturating_add(n);
+            }
+        })?;
+    }
+    Ok(sum)
+}
+
 /// Networks from which anybody logged in well from a country since this day, the most logins first.
 pub fn networks_in(
     db: &Connection,
