@@ -324,6 +324,11 @@ impl Arguments {
         Some(self.text(name)).filter(|v| !v.is_empty())
     }
 
+    /// The account where it was given, in whatever spelling.
+    pub fn account(&self, name: &str) -> Result<Option<Account>> {
+        self.given(name).map(str::parse).transpose()
+    }
+
     /// The argument `note`.
     pub fn note(&self) -> String {
         self.text("note").into()
