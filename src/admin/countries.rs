@@ -104,10 +104,14 @@ fn change(
 ) -> Result<Outcome> {
     let subject = subject(given)?;
     let scope = entries::scope(subject.as_ref());
-    let before = admin.settings()?.countries()?.remove(&scope).unwrap_or_default();
-    let list = make(&before);
-    let warning = must_be_confirmed(admin, given, subject.as_ref(), &list)?;
-    admin.change(given, |change| change.set_countries(subject.as_ref(), Some(&list)))?;
+    // Within the change: of two who add to a list at once, none loses what the other added.
+    let (list, warning) = admin.change(given, |change| {
+        let before = entries::countries_of(change.connection(), &scope).map_err(change.failed())?;
+        let list = make(&before.unwrap_or_default());
+        let warning = must_be_confirmed(admin, given, subject.as_ref(), &list)?;
+        change.set_countries(subject.as_ref(), Some(&list))?;
+        Ok((list, warning))
+    })?;
     let whose = subject.map_or_else(|| "the server".into(), |s| s.to_string());
     let said = if list.is_empty() { "no country".into() } else { codes(&list) };
     Ok(Outcome {

@@ -4,6 +4,7 @@
 
 mod sandbox;
 
+mod at_once;
 mod backups;
 mod bad_input;
 mod broken;

@@ -46,15 +46,17 @@ fn countries_set_by(db: &Connection, scope: &str) -> rusqlite::Result<Option<Str
     statement.query_row([scope], |row| row.get(0)).optional()
 }
 
-/// Scopes of the mailboxes of a domain (`@example.org`) whose lists of countries the administrator set.
-fn mailboxes_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Vec<String>> {
+/// A mailbox of a domain (`@example.org`) whose list of countries the administrator set.
+fn mailbox_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Option<String>> {
     let mut statement = db.prepare_cached("SELECT scope, who FROM country_list")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let all: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
-    let of_root = |(scope, who): &(String, String)| {
-        scope != domain && scope.ends_with(domain) && Rank::of(who) == Rank::Root
-    };
-    Ok(all.into_iter().filter(of_root).map(|(scope, _)| scope).collect())
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (scope, who) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        if scope != domain && scope.ends_with(domain) && Rank::of(who) == Rank::Root {
+            return Ok(Some(scope.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 impl Change<'_> {
@@ -90,7 +92,7 @@ impl Change<'_> {
         Err(Error::NotAllowed(format!("{what} was set by {by}, so {} cannot change it.", self.who())))
     }
 
-    /// Whether the caller may change this entry of this list.
+    /// Whether the caller may change this entry of this list. One that has ended binds nobody.
     pub(super) fn may_change_entry(&self, list: ListName, value: &str) -> Result<()> {
         if self.rank() == Rank::Root {
             return Ok(());
@@ -99,8 +101,9 @@ impl Change<'_> {
             return self.must_be_root(&format!("the list {}", list.title()));
         }
         let before = entries::one(self.connection(), list, value).map_err(self.failed())?;
+        let binding = before.filter(|entry| entry.holds(self.now()));
         let what = format!("The entry {value} of the list {}", list.title());
-        self.must_not_be_above(before.as_ref().map(|entry| entry.who.as_str()), &what)
+        self.must_not_be_above(binding.as_ref().map(|entry| entry.who.as_str()), &what)
     }
 
     /// Whether the caller may set the list of countries of this subject, or unset it.
@@ -123,7 +126,7 @@ impl Change<'_> {
         let db = self.connection();
         let found = || -> rusqlite::Result<Option<String>> {
             if key.starts_with('@')
-                && let Some(mailbox) = mailboxes_set_by_root(db, key)?.into_iter().next()
+                && let Some(mailbox) = mailbox_set_by_root(db, key)?
             {
                 return Ok(Some(mailbox));
             }
