@@ -2,9 +2,10 @@
 //! every list and statistic takes, the whole program from its start to its end.
 //!
 //! Six accounts in ten are used on a day, by IMAP and by SMTP, one in twenty from a second country; networks
-//! change. Rows come in no order within a day, as they do on a server, so that pages are as full as there.
+//! change. A reseller has a thousand of the accounts, and one nearly all of them. Rows come in no order within a day, as they do on a server, so that pages are as full as there.
 
 use crate::Effort;
+use crate::adding;
 use crate::figures::{Bound, Report, median};
 use crate::home::{Home, POSTERN, now};
 use crate::load::{account, as_user};
@@ -52,6 +53,21 @@ const CALLS: [&[&str]; 24] = [
     &["list_countries"],
 ];
 
+/// The same for somebody below the administrator: whose, and what of theirs is asked.
+const CALLS_FOR_OTHERS: [&[&str]; 7] = [
+    &["country_statistics", "days=1"],
+    &["country_statistics"],
+    &["country_statistics", "days=365"],
+    &["country_statistics", "country=DE"],
+    &["dry_run"],
+    &["list_activity"],
+    &["list_blocks"],
+];
+
+/// Who has nearly all accounts, and who a thousand.
+const OTHERS: [(&str, &str); 2] =
+    [("reseller:rex", "a reseller with 1,000 accounts"), ("reseller:max", "a reseller with all others")];
+
 /// The worst that can be asked: a list that would lock everybody out.
 const ALL_REFUSED: &[&str] = &["dry_run", "countries=FR", "for=example.org"];
 
@@ -65,6 +81,7 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machin
         let home = Home::new();
         home.postern(&["tick"]);
         fill(&home, accounts);
+        own(&home);
         home.postern(&["tick"]);
         let megabytes = size(&home);
         machine.listen();
@@ -93,12 +110,38 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machin
             Bound::AtMost(500.0),
             &[wait],
         );
+        for (who, says) in OTHERS {
+            let all: Vec<(String, f64)> = CALLS_FOR_OTHERS
+                .iter()
+                .map(|words| (words.join(" "), median(&times_as(&home, Some(who), words, rounds))))
+                .collect();
+            for (call, milliseconds) in &all {
+                println!("- {milliseconds:.1} ms {call}, {says}");
+                report.figure(
+                    "admin",
+                    &format!("{accounts} accounts: {call}, {says}"),
+                    "ms",
+                    &[*milliseconds],
+                );
+            }
+            let slowest = all.iter().map(|(_, ms)| *ms).fold(0.0, f64::max);
+            report.target(
+                &format!("slowest of {} lists and statistics for {says}, {accounts} accounts, ms", all.len()),
+                Bound::AtMost(LONGEST),
+                &[slowest],
+            );
+        }
+        println!();
         let worst = times(&home, ALL_REFUSED, rounds);
         report.target(
             &format!("a dry run that would lock all of {accounts} accounts out, ms"),
             Bound::AtMost(LONGEST),
             &worst,
         );
+        if accounts == SIZES[1] {
+            home.fill(accounts);
+            adding::measure(&home, accounts, rounds, report);
+        }
         println!("\n{}\n", tables(&home));
         for (call, milliseconds) in timed.iter().take(8) {
             println!("- {milliseconds:.1} ms {call}");
@@ -109,9 +152,16 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, machine: &mut Machin
 
 /// Milliseconds of a whole call; what it says must be an answer.
 fn times(home: &Home, words: &[&str], rounds: usize) -> Vec<f64> {
+    times_as(home, None, words, rounds)
+}
+
+/// The same, for somebody else than the administrator.
+fn times_as(home: &Home, who: Option<&str>, words: &[&str], rounds: usize) -> Vec<f64> {
     let one = |_| {
         let begun = Instant::now();
-        let output = home.command().arg("api").args(words).stderr(Stdio::null()).output().unwrap();
+        let whose = who.map(|who| format!("--as={who}"));
+        let output =
+            home.command().args(whose).arg("api").args(words).stderr(Stdio::null()).output().unwrap();
         let taken = begun.elapsed().as_secs_f64() * 1000.0;
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.starts_with(r#"{"status":1,"#), "{words:?}: {said:.300}");
@@ -258,6 +308,15 @@ fn names(t: &Transaction, accounts: i64) {
     for n in 0..accounts {
         insert.execute(params![n + 1, account(n as usize), today()]).unwrap();
     }
+    let first = accounts / 2;
+    let sql = "UPDATE account SET name = replace(name, 'example.org', 'rex.test') WHERE id BETWEEN ?1 AND ?2";
+    t.execute(sql, [first, first + 999]).unwrap();
+}
+
+/// Whose the accounts are, as the administrator of a server without a panel says it.
+fn own(home: &Home) {
+    let owners = "rex.test: ann\nann: rex\nexample.org: otto\notto: max\n";
+    std::fs::write(home.root().join("etc/postern/owners"), owners).unwrap();
 }
 
 /// The other countries in which accounts are now and then.

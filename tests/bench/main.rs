@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod accounts;
+mod adding;
 mod admin;
 #[path = "../servers/clients/mod.rs"]
 mod clients;

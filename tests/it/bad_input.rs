@@ -18,6 +18,7 @@ fn good(argument: &Argument) -> Value {
         Kind::Word(words) => json!(words[0]),
         Kind::Reference => json!("7K3M-92QX"),
         Kind::File => json!("/nonexistent/file"),
+        Kind::Text if argument.name == "key" => json!("administration_email_address"),
         _ => json!("plain"),
     }
 }
@@ -79,7 +80,7 @@ fn with(object: &Map<String, Value>, name: &str, value: Value) -> Vec<u8> {
 #[test]
 fn a_field_that_a_function_does_not_know_is_refused_by_name() {
     each(|sandbox, function, needed| {
-        for name in ["colour", "<b>", "--json", "as", "who"] {
+        for name in ["colour", "<b>", "--json", "as", "who", "scope", "theirs"] {
             let input = with(&needed, name, json!("x"));
             assert_eq!(refused(sandbox, function.name, &input, name), "bad_value");
         }
@@ -134,6 +135,10 @@ fn what_steers_a_terminal_turns_text_around_or_marks_it_up_is_refused() {
             let mut wrong = vec!["a\u{1b}[2Jb", "a\u{202e}b", "a\u{2066}b", "a\0b", "a\u{9b}b", "a\u{7f}b"];
             match argument.kind {
                 Kind::Note => wrong.extend(["<script>alert(1)</script>", "one\nline"]),
+                // What a filter is compared with may be any text; nothing of that kind is ever kept.
+                Kind::Text | Kind::Entries if function.changes => {
+                    wrong.extend(["<script>alert(1)</script>", "\"><img src=x>"]);
+                }
                 Kind::Text | Kind::Entries | Kind::File => {}
                 _ => wrong.extend(["<script>alert(1)</script>", "\"><img src=x>", "one\nline"]),
             }

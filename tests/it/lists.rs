@@ -1,14 +1,13 @@
 //! Many at once: import and export of every list, the whole configuration as a document, and undo.
 
 use crate::sandbox::{AMERICAN, Ran, Sandbox};
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs;
 
 const ALICE: &str = "alice@example.test";
 
 /// What is published for the rules; not when, and by which change.
-fn policy(sandbox: &Sandbox) -> Vec<(String, Vec<u8>, Value)> {
+pub(crate) fn policy(sandbox: &Sandbox) -> Vec<(String, Vec<u8>, Value)> {
     let db = rusqlite::Connection::open(sandbox.path("var/lib/postern/policy.db")).unwrap();
     let mut statement = db.prepare("SELECT kind, key, value FROM fact ORDER BY kind, key").unwrap();
     let rows = statement.query_map([], |row| {
@@ -25,7 +24,7 @@ fn policy(sandbox: &Sandbox) -> Vec<(String, Vec<u8>, Value)> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-fn written(sandbox: &Sandbox, text: &str) -> String {
+pub(crate) fn written(sandbox: &Sandbox, text: &str) -> String {
     let path = sandbox.path("list.txt");
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().into()
@@ -338,61 +337,4 @@ fn undo_after_a_redo_takes_the_same_change_back_again() {
     assert_eq!(list(&sandbox), "AT");
     sandbox.postern(&["undo"]).succeeded();
     assert_eq!(list(&sandbox), Value::Null);
-}
-
-/// Calls that change something; some are refused.
-fn calls() -> impl Strategy<Value = Vec<String>> {
-    let subject = || prop::sample::select(vec!["a@b.test", "b.test", "user:web.user", "c@d.test"]);
-    let network = || prop::sample::select(vec!["192.0.2.7", "192.0.2.0/24", "2001:db8::/48"]);
-    let until = || prop::sample::select(vec!["", "6h", "9d"]);
-    let entry = |function: &'static str, value: &str, until: &str| {
-        vec![function.to_string(), format!("value={value}"), format!("until={until}"), "note=n".into()]
-    };
-    prop_oneof![
-        (subject(), until()).prop_map(move |(v, u)| entry("add_user_exemption", v, u)),
-        (subject(), until()).prop_map(move |(v, u)| entry("add_whitelist", v, u)),
-        (network(), until()).prop_map(move |(v, u)| entry("add_ip_exemption", v, u)),
-        (network(), until()).prop_map(move |(v, u)| entry("add_block", v, u)),
-        (subject(), until()).prop_map(move |(v, u)| entry("add_block", v, u)),
-        subject().prop_map(|v| vec!["remove_whitelist".into(), format!("value={v}")]),
-        subject().prop_map(|v| vec!["release_block".into(), format!("value={v}")]),
-        subject().prop_map(|v| {
-            vec!["add_allowance".into(), format!("for={v}"), "from=FR".into(), "until=9d".into()]
-        }),
-        (prop::option::of(subject()), prop::sample::select(vec!["DE", "AT,DE", ""])).prop_map(|(v, list)| {
-            let whose = v.map_or_else(String::new, Into::into);
-            vec![
-                "set_countries".into(),
-                format!("for={whose}"),
-                format!("countries={list}"),
-                "confirm=on".into(),
-            ]
-        }),
-        prop::sample::select(vec!["held_ceiling", "rate_limit_messages"]).prop_map(|key| vec![
-            "set_setting".into(),
-            format!("key={key}"),
-            "value=77".into()
-        ]),
-        Just(vec!["undo".into()]),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 30, ..ProptestConfig::default() })]
-    #[test]
-    fn whatever_was_called_export_and_apply_on_an_empty_server_gives_the_same_policy(
-        calls in prop::collection::vec(calls(), 1..12)
-    ) {
-        let sandbox = Sandbox::new();
-        for call in &calls {
-            let words: Vec<&str> = call.iter().map(String::as_str).collect();
-            sandbox.postern(&[&["api"], &words[..]].concat());
-        }
-        let other = Sandbox::new();
-        let file = written(&other, &sandbox.postern(&["config", "export"]).succeeded());
-        other.postern(&["config", "apply", &file, "--confirm"]).succeeded();
-        prop_assert_eq!(policy(&other), policy(&sandbox));
-        let exported = [&sandbox, &other].map(|s| s.postern(&["config", "export"]).succeeded());
-        prop_assert_eq!(&exported[0], &exported[1]);
-    }
 }

@@ -4,6 +4,7 @@
 
 mod sandbox;
 
+mod any_calls;
 mod at_once;
 mod backups;
 mod bad_input;
