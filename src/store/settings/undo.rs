@@ -19,9 +19,9 @@ const UNDO: &str = "undo";
 const NEWEST_FIRST: &str = "SELECT generation, max(CASE action WHEN ?1 THEN CAST(subject AS INTEGER) END)
      FROM audit GROUP BY generation ORDER BY generation DESC";
 
-pub(super) const WHO_SET: &str =
-    "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3
-     AND id < ?4 AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?5 AND generation = a.generation)
+/// The index for undoings is found by their word alone, so it stands here.
+pub(super) const WHO_SET: &str = "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3
+     AND id < ?4 AND NOT EXISTS (SELECT 1 FROM audit WHERE action = 'undo' AND generation = a.generation)
      ORDER BY id DESC LIMIT 1";
 
 impl Change<'_> {
@@ -85,8 +85,11 @@ impl Change<'_> {
             "set_countries" => {
                 let now = entries::countries_of(self.connection(), &row.subject).map_err(self.failed())?;
                 self.must_be(row, changes::in_trail(now.as_ref()) == row.after)?;
-                let (who, at) = self.who_set(row)?;
-                self.set_countries_of(&row.subject, countries(&row.before).as_ref(), (&who, at))?;
+                let list = countries(&row.before);
+                // Where no list comes back, it is nobody's.
+                let set = list.as_ref().map(|_| self.who_set(row)).transpose()?;
+                let (who, at) = set.unwrap_or_default();
+                self.set_countries_of(&row.subject, list.as_ref(), (&who, at))?;
             }
             "add_allowance" => {
                 let grant: Grant = stored(row, &row.after)?;
@@ -109,7 +112,7 @@ impl Change<'_> {
     /// Who had set the list of countries that this row replaced, and when: a list that comes back binds whom it bound
     /// before. Where the trail does not tell, it is the caller's.
     fn who_set(&self, row: &Audit) -> Result<(String, Seconds)> {
-        let values = (&row.action, &row.subject, &row.before, row.id, UNDO);
+        let values = (&row.action, &row.subject, &row.before, row.id);
         let found = || -> rusqlite::Result<Option<(String, Seconds)>> {
             let mut statement = self.connection().prepare_cached(WHO_SET)?;
             statement.query_row(values, |set| Ok((set.get(0)?, set.get(1)?))).optional()
