@@ -15,6 +15,7 @@ use crate::paths::Paths;
 use crate::progress;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -158,6 +159,17 @@ fn keeper_command() -> Command {
         .arg(prepare.help("only make what root must make before it, and end"))
         .arg(Arg::new("policy_at").long("policy-at").value_name("ADDRESS:PORT").hide(true))
         .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
+}
+
+/// JSON in which nothing steers a terminal, and from which programs read the same names.
+fn escaped(json: &Value) -> String {
+    json.to_string().chars().fold(String::new(), |mut out, c| {
+        match steers(c) {
+            true => out.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            false => out.push(c),
+        }
+        out
+    })
 }
 
 /// Names come from outside: nothing in them may steer the administrator's terminal.
@@ -368,7 +380,7 @@ fn function_call(admin: &Admin, function: Option<&Function>, matches: &ArgMatche
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {
     let status = outcome.as_ref().map_or(1, |done| u8::from(!done.failures.is_empty()));
-    Spoken { out: clean(&format!("{}\n", envelope(outcome))), status, ..Spoken::default() }
+    Spoken { out: escaped(&envelope(outcome)) + "\n", status, ..Spoken::default() }
 }
 
 /// Sentences may hold names from the state, which mail users can write: each stays one line.
@@ -438,6 +450,14 @@ mod tests {
             super::clean("a\u{1b}[2J\u{9b}x\u{202e}y\tz\n"),
             "a\u{fffd}[2J\u{fffd}x\u{fffd}y\u{fffd}z\n"
         );
+    }
+
+    #[test]
+    fn json_steers_no_terminal_and_says_the_same_to_programs() {
+        let names = serde_json::json!({ "a\u{9b}": "x\u{202e}y\u{1b}[2J\u{7f}\n\u{2066}" });
+        let text = super::escaped(&names);
+        assert!(!text.chars().any(super::steers), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), names);
     }
 
     #[test]
