@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// What was refused, held, or would have been, newest first.
 pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let days = given.number_within("days", 1, 400, 30)?;
+    let days = given.days_or(30)?;
     let filter = Filter {
         account: given.account("account")?.map_or_else(String::new, |account| account.name().into()),
         address: given
@@ -28,7 +28,7 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
             .map_or(Ok(String::new()), |r| r.parse::<Reference>().map(|r| r.to_string()))?,
         reason: given.text("reason").into(),
         since: admin.call.now - days * 86_400,
-        limit: given.number_within("limit", 1, 10_000, 100)?,
+        limit: given.limit()?.into(),
     };
     let rows = on_state(&admin.call.paths, |state| {
         state.read(|db| match &admin.theirs {
@@ -50,8 +50,7 @@ pub(super) fn shown(admin: &Admin, event: Event) -> Event {
 
 /// Who changed what, newest first.
 pub fn list_audit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let limit = given.number_within("limit", 1, 10_000, 100)?;
-    Ok(json!(admin.settings()?.audit(limit)?).into())
+    Ok(json!(admin.settings()?.audit(given.limit()?.into())?).into())
 }
 
 /// From which networks a mailbox is used well, the latest first.

@@ -88,7 +88,7 @@ fn check_values(db: &Connection, path: &Path) -> Result<Vec<String>> {
     for (list, value) in pairs(db, "SELECT list, value FROM entry").map_err(failed())? {
         let known = ListName::ALL.into_iter().find(|known| known.name() == list);
         let of = known.ok_or_else(|| Error::bad_value("The list", &list, "a list of this version"))?;
-        stands_as(&value, &of.checked(&Subject::typed_in(of, &value))?)?;
+        stands_as(&value, &of.checked(&of.typed(&value))?)?;
     }
     for (scope, code) in pairs(db, "SELECT scope, code FROM country").map_err(failed())? {
         code.parse::<Country>()?;
@@ -127,15 +127,6 @@ fn stands_as(found: &str, should: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::bad_value("An entry", found, format!("it should stand as {should}")))
-}
-
-impl Subject {
-    fn typed_in(list: ListName, value: &str) -> String {
-        match list {
-            ListName::IpExemption | ListName::AddressBlock => value.into(),
-            ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
-        }
-    }
 }
 
 /// Takes the settings over within a change; `from` says which backup they are from, for the trail.

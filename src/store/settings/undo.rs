@@ -20,7 +20,8 @@ const NEWEST_FIRST: &str = "SELECT generation, max(CASE action WHEN ?1 THEN CAST
      FROM audit GROUP BY generation ORDER BY generation DESC";
 
 /// The index for undoings is found by their word alone, so it stands here.
-pub(super) const WHO_SET: &str = "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3
+pub(super) const WHO_SET: &str =
+    "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3
      AND id < ?4 AND NOT EXISTS (SELECT 1 FROM audit WHERE action = 'undo' AND generation = a.generation)
      ORDER BY id DESC LIMIT 1";
 
