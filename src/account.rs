@@ -71,7 +71,10 @@ impl FromStr for Account {
     /// Reads an account as an administrator writes it; strict, so that a typing error is not saved.
     fn from_str(text: &str) -> Result<Account> {
         let account = Account::from_server(text);
-        let is_whole = |a: &Account| a.name.matches('@').count() == usize::from(a.at.is_some());
+        let is_whole = |a: &Account| {
+            a.name.matches('@').count() == usize::from(a.at.is_some())
+                && a.domain().is_none_or(|domain| domain.split('.').all(|label| !label.is_empty()))
+        };
         account.filter(|a| a.name.chars().all(is_plain) && is_whole(a)).ok_or_else(|| {
             Error::bad_value(
                 "The account",
@@ -200,7 +203,9 @@ mod tests {
                 "{text}"
             );
         }
-        assert!("alice@".parse::<Account>().is_err());
+        for bad in ["alice@", "alice@example.test.", "alice@example..test", "alice@.test", "alice+.test"] {
+            assert!(bad.parse::<Account>().is_err(), "{bad}");
+        }
     }
 
     #[test]
