@@ -588,3 +588,27 @@ fn the_administrators_networks_are_not_named_to_others() {
     assert!(explain("root:x", FRENCH).contains("203.0.113.0/24"));
     assert!(story("root:x").contains("203.0.113.0/24"));
 }
+
+#[test]
+fn the_administrator_is_told_what_others_set_before_that_goes_round_his_list() {
+    let sandbox = Sandbox::new();
+    cpanel(&sandbox);
+    for words in [
+        &["set_countries", "for=carol@ann.test", "countries=BR"][..],
+        &["add_user_exemption", "value=dora@ann.test"],
+        &["add_user_exemption", "value=old@ann.test", "until=1h"],
+        &["add_allowance", "for=ann.test", "from=FR", "until=9d"],
+        &["add_user_exemption", "value=rex.test"],
+    ] {
+        allowed(&call_as(&sandbox, "reseller:rex", words), "before");
+    }
+    sandbox.api(&["add_user_exemption", "value=mine@ann.test"]);
+    sandbox.wait(7200);
+    let said = sandbox.postern(&["countries", "set", "DE", "--for", "ann.test"]);
+    let told = "holds still: allowance of ann.test (reseller rex), countries of carol@ann.test (reseller rex), exemption of dora@ann.test (reseller rex). Remove it";
+    assert!(said.err.contains(told), "{said:?}");
+    let of_mailbox = sandbox.postern(&["countries", "set", "DE", "--for", "eve@ann.test"]);
+    assert!(of_mailbox.err.contains("holds still: allowance of ann.test (reseller rex)."), "{of_mailbox:?}");
+    let by_rex = call_as(&sandbox, "reseller:rex", &["set_countries", "for=rex.test", "countries=DE"]);
+    assert_eq!(by_rex["warnings"], Value::Null, "{by_rex}");
+}

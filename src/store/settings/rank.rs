@@ -59,6 +59,10 @@ fn mailbox_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Option
     Ok(None)
 }
 
+const GOES_ROUND: &str = "SELECT scope, who, 'countries' FROM country_list
+     UNION ALL SELECT value, who, 'exemption' FROM entry WHERE list = ?1 AND (until IS NULL OR until > ?2)
+     UNION ALL SELECT subject, who, 'allowance' FROM allowance WHERE until > ?2 ORDER BY 1, 3";
+
 impl Change<'_> {
     fn rank(&self) -> Rank {
         Rank::of(self.who())
@@ -115,6 +119,28 @@ impl Change<'_> {
             Subject::Account(_) if sets => self.may_lift_countries(&subject.key()),
             _ => Ok(()),
         }
+    }
+
+    /// What resellers and owners set before, and what goes on letting mailboxes with this key past a list of countries
+    /// that the administrator sets for it: their own lists, exemptions and allowances, each with whose it is.
+    pub fn goes_round(&self, key: &str) -> Result<Vec<String>> {
+        let found = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = self.connection().prepare(GOES_ROUND)?;
+            let mut rows = statement.query((ListName::UserExemption.name(), self.now()))?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (of, who, what) =
+                    (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+                let is_below = of != key && key.starts_with('@') && of.ends_with(key);
+                // A list of its own is replaced; an exemption or allowance lifts it.
+                let lifts = what != "countries" && (of == key || of.starts_with('@') && key.ends_with(of));
+                if (is_below || lifts) && Rank::of(who) != Rank::Root {
+                    all.push(format!("{what} of {} ({who})", Subject::typed(of)));
+                }
+            }
+            Ok(all)
+        };
+        found().map_err(self.failed())
     }
 
     /// Whether the caller may lift the country rule for the subject with this key. The administrator's list for a
