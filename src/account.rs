@@ -7,6 +7,11 @@ use std::str::FromStr;
 /// Longest name that is kept, in bytes; RFC 5321 §4.5.3.1 allows 64 for the local part and 255 for the domain.
 const LONGEST: usize = 320;
 
+/// A name in lower case, each letter by itself: what stands at the end of one name and within another is spelled alike.
+pub fn lower_case(name: &str) -> String {
+    name.chars().flat_map(char::to_lowercase).collect()
+}
+
 /// Who logs in or sends. Always in lower case: servers fold case themselves, and two spellings must not
 /// have two counters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,12 +29,7 @@ impl Account {
     /// The spellings `user+domain`, `user%domain` and `user:domain` that panels accept are the mailbox
     /// `user@domain` where the right side looks like a domain.
     pub fn from_server(text: &str) -> Option<Account> {
-        let clean: String = text
-            .trim()
-            .chars()
-            .map(|c| if c.is_control() || c.is_whitespace() { '?' } else { c })
-            .flat_map(char::to_lowercase)
-            .collect();
+        let clean = lower_case(&text.trim().replace(|c: char| c.is_control() || c.is_whitespace(), "?"));
         let cut = clean.floor_char_boundary(LONGEST);
         (!clean.is_empty()).then(|| Account::spelled(&clean[..cut]))
     }
@@ -43,7 +43,8 @@ impl Account {
             Some(at) if !name.contains('@') => {
                 Account { name: format!("{}@{}", &name[..at], &name[at + 1..]), at: Some(at) }
             }
-            _ => Account { name: name.into(), at: None },
+            // With an `@` before it, it would be the key of a domain.
+            _ => Account { name: name.replacen('@', "?", usize::from(name.starts_with('@'))), at: None },
         }
     }
 
@@ -70,15 +71,17 @@ impl FromStr for Account {
     /// Reads an account as an administrator writes it; strict, so that a typing error is not saved.
     fn from_str(text: &str) -> Result<Account> {
         let account = Account::from_server(text);
-        account.filter(|a| a.name.chars().all(is_plain) && a.name.matches('@').count() <= 1).ok_or_else(
-            || {
-                Error::bad_value(
-                    "The account",
-                    text,
-                    "give a mailbox as alice@example.org, or a local user's name",
-                )
-            },
-        )
+        let is_whole = |a: &Account| {
+            a.name.matches('@').count() == usize::from(a.at.is_some())
+                && a.domain().is_none_or(|domain| domain.split('.').all(|label| !label.is_empty()))
+        };
+        account.filter(|a| a.name.chars().all(is_plain) && is_whole(a)).ok_or_else(|| {
+            Error::bad_value(
+                "The account",
+                text,
+                "give a mailbox as alice@example.org, or a local user's name",
+            )
+        })
     }
 }
 
@@ -145,7 +148,7 @@ impl FromStr for Subject {
                 "give alice@example.org, a domain as example.org, or a local user's name",
             ));
         }
-        Ok(Subject::Domain(domain.to_lowercase()))
+        Ok(Subject::Domain(lower_case(domain)))
     }
 }
 
@@ -188,6 +191,29 @@ mod tests {
         assert_eq!(Account::from_server("webuser").unwrap().domain(), None);
         assert_eq!(Account::from_server("@").unwrap().domain(), None);
         assert_eq!(Account::from_server("  "), None);
+    }
+
+    #[test]
+    fn no_name_that_a_server_names_is_the_key_of_a_domain() {
+        for text in ["@example.test", " @example.test", "@", "@example.test@"] {
+            let account = Account::from_server(text).unwrap();
+            assert!(Subject::keys_of(&account).all(|key| !key.starts_with('@')), "{text}");
+            assert!(
+                text.parse::<Account>().is_err() && format!("user:{text}").parse::<Subject>().is_err(),
+                "{text}"
+            );
+        }
+        for bad in ["alice@", "alice@example.test.", "alice@example..test", "alice@.test", "alice+.test"] {
+            assert!(bad.parse::<Account>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_in_the_same_lower_case_wherever_it_stands() {
+        let (domain, mailbox) = ("b.\u{39f}\u{3a3}", "x@b.\u{39f}\u{3a3}");
+        let subject: Subject = domain.parse().unwrap();
+        let account = Account::from_server(mailbox).unwrap();
+        assert!(Subject::keys_of(&account).any(|key| key == subject.key()), "{subject} {account}");
     }
 
     #[test]

@@ -47,8 +47,7 @@ pub fn find(paths: &Paths, settings: &Settings) -> ServerCountry {
 
 /// Publishes the policy as the settings are now; gives its generation.
 pub fn publish(call: &Call, store: &SettingsStore) -> Result<i64> {
-    let own = find(&call.paths, &store.settings()?);
-    store.publish(call.now, own.country)
+    store.publish(call.now, |settings| find(&call.paths, settings).country)
 }
 
 fn uncertain(why: &str) -> ServerCountry {

@@ -65,6 +65,9 @@ pub enum LoginsFrom {
     Postfix,
 }
 
+/// For how many days Activity can be kept at most.
+pub const MOST_ACTIVITY_DAYS: i64 = 3660;
+
 /// What a setting accepts, for checking and for telling.
 #[derive(Clone, Copy, Debug)]
 pub enum Accepts {
@@ -261,7 +264,7 @@ settings! {
     postfix_folder: String = String::new(), Accepts::FolderOrNothing,
         "Folder for Postfix",
         "Folder in which the keeper listens for Postfix, too (sockets `postfix` and `milter`): where Postfix runs in its own root folder, as /var/spool/postfix/postern.";
-    keep_activity_days: i64 = 400, Accepts::Number(1, 3660),
+    keep_activity_days: i64 = 400, Accepts::Number(1, MOST_ACTIVITY_DAYS),
         "Keep Activity",
         "For how many days refusals are listed in Activity (the latest 50,000 at most).";
     keep_login_days: i64 = 35, Accepts::Number(7, 90),

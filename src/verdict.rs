@@ -218,6 +218,12 @@ pub enum Reason {
     Ended,
 }
 
+/// The key of a block of an address or network.
+pub const ADDRESS_BLOCKED: &str = "address_blocked";
+
+/// What resellers and owners are told of it.
+pub const ADDRESS_BLOCKED_WORDS: &str = "The administrator blocked the address.";
+
 impl Reason {
     /// The stable key; never changes for a kind of reason.
     pub fn key(&self) -> &'static str {
@@ -237,7 +243,7 @@ impl Reason {
             Reason::UnknownCountryAllowed => "unknown_country_allowed",
             Reason::Allowance(_) => "allowance",
             Reason::AccountBlocked(_) => "account_blocked",
-            Reason::AddressBlocked(..) => "address_blocked",
+            Reason::AddressBlocked(..) => ADDRESS_BLOCKED,
             Reason::CountryNotAllowed(..) => "country_not_allowed",
             Reason::UnknownCountryRefused => "unknown_country",
             Reason::NetworkRestricted(NetworkClass::Hosting, _) => "network_hosting",
@@ -348,6 +354,19 @@ impl Reason {
             }
             Reason::NotCounted => "Nothing is known against it; it could not be counted.".into(),
             Reason::Ended => "The mail server told how the login ended.".into(),
+        }
+    }
+
+    /// The sentence for resellers and owners of accounts: it does not name the administrator's networks.
+    pub fn for_owner(&self) -> String {
+        match self {
+            Reason::AddressExempt(_) => {
+                "The address is on the administrator's list IP Authentication.".into()
+            }
+            Reason::AddressBlocked(_, until) => {
+                format!("{}{}.", ADDRESS_BLOCKED_WORDS.trim_end_matches('.'), until_words(*until))
+            }
+            other => other.for_admin(),
         }
     }
 

@@ -7,16 +7,16 @@ use crate::address::Address;
 use crate::country::Country;
 use crate::error::Result;
 use crate::on_state::on_state;
-use crate::store::state::activity::{self, Filter};
+use crate::store::state::activity::{self, Event, Filter};
 use crate::store::state::known_networks;
-use crate::verdict::Reference;
+use crate::verdict::{ADDRESS_BLOCKED, ADDRESS_BLOCKED_WORDS, Reference};
 use serde_json::json;
 
 /// What was refused, held, or would have been, newest first.
 pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let days = given.number_within("days", 1, 400, 30)?;
+    let days = given.days_or(30)?;
     let filter = Filter {
-        account: given.text("account").to_lowercase(),
+        account: given.account("account")?.map_or_else(String::new, |account| account.name().into()),
         address: given
             .given("address")
             .map_or(Ok(String::new()), |a| a.parse::<Address>().map(|a| a.to_string()))?,
@@ -28,7 +28,7 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
             .map_or(Ok(String::new()), |r| r.parse::<Reference>().map(|r| r.to_string()))?,
         reason: given.text("reason").into(),
         since: admin.call.now - days * 86_400,
-        limit: given.number_within("limit", 1, 10_000, 100)?,
+        limit: given.limit()?.into(),
     };
     let rows = on_state(&admin.call.paths, |state| {
         state.read(|db| match &admin.theirs {
@@ -36,13 +36,21 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
             None => activity::list(db, &filter),
         })
     })?;
+    let rows: Vec<Event> = rows.into_iter().map(|event| shown(admin, event)).collect();
     spreadsheet::or_csv(given, json!(rows))
+}
+
+/// The event as the caller may see it: the administrator's networks are named to nobody else.
+pub(super) fn shown(admin: &Admin, event: Event) -> Event {
+    match event.reason == ADDRESS_BLOCKED && admin.theirs.is_some() {
+        true => Event { detail: ADDRESS_BLOCKED_WORDS.into(), ..event },
+        false => event,
+    }
 }
 
 /// Who changed what, newest first.
 pub fn list_audit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let limit = given.number_within("limit", 1, 10_000, 100)?;
-    Ok(json!(admin.settings()?.audit(limit)?).into())
+    Ok(json!(admin.settings()?.audit(given.limit()?.into())?).into())
 }
 
 /// From which networks a mailbox is used well, the latest first.

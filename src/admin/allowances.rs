@@ -7,9 +7,9 @@ use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
-use crate::store::settings::entries::Grant;
+use crate::store::settings::entries::{self, Grant};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Every allowance; ended ones are marked.
 pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -48,15 +48,16 @@ const FIELDS: [&str; 4] = ["for", "from", "until", "note"];
 /// Adds many at once. One that runs already with the same end is left as it is.
 pub fn import_allowances(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let rows = import::rows(&import::text_of(given)?, &FIELDS)?;
-    let (mut grants, bad) = import::sorted(rows, |fields| {
+    let (grants, bad) = import::sorted(rows, |fields| {
         let (_, grant) = grant(admin, fields)?;
         admin.may_name(fields.text("for"))?;
         Ok(grant)
     });
-    let there = admin.settings()?.allowances()?;
-    grants.retain(|grant| !there.iter().any(|g| g.says_the_same(grant)));
     import::take(admin, given, grants.len(), &bad, |change| {
-        grants.iter().try_for_each(|grant| change.allow(grant).map(|_| ()))
+        let there = entries::allowances(change.connection()).map_err(change.failed())?;
+        let there: HashSet<_> = there.iter().map(Grant::says).collect();
+        let new = grants.iter().filter(|grant| !there.contains(&grant.says()));
+        new.map(|grant| change.allow(grant)).try_for_each(|id| id.map(|_| ()))
     })
 }
 

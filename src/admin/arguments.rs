@@ -327,6 +327,21 @@ impl Arguments {
         Some(self.text(name)).filter(|v| !v.is_empty())
     }
 
+    /// The account where it was given, in whatever spelling.
+    pub fn account(&self, name: &str) -> Result<Option<Account>> {
+        self.given(name).map(str::parse).transpose()
+    }
+
+    /// The argument `limit`, whose bounds stand in the table of functions.
+    pub fn limit(&self) -> Result<u32> {
+        Ok(self.number("limit")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(100))
+    }
+
+    /// The argument `days`, whose bounds stand in the table of functions, or so many.
+    pub fn days_or(&self, days: i64) -> Result<i64> {
+        Ok(self.number("days")?.unwrap_or(days))
+    }
+
     /// The argument `note`.
     pub fn note(&self) -> String {
         self.text("note").into()

@@ -6,7 +6,7 @@ use crate::account::{Account, Subject};
 use crate::address::Network;
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
-use crate::store::settings::entries::{ListEntry, ListName};
+use crate::store::settings::entries::{self, ListEntry, ListName};
 use crate::store::state::senders;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -103,24 +103,26 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let list = list_for(value);
     let key = list.checked(value)?;
     own_service::may_release(admin)?;
-    let block = admin.settings()?.entries(list)?.into_iter().find(|e| e.value == key);
-    // Before the limiter's stop is lifted: a call that is refused changes nothing.
-    own_service::may_lift(admin, block.as_ref())?;
-    let blocked = block.is_some();
-    let stopped = match list {
-        ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
-        _ => Ok(false),
-    };
-    if !blocked && !*stopped.as_ref().unwrap_or(&false) {
-        stopped?;
-        return Err(Error::NotFound(format!("{value} is not blocked.")));
-    }
-    let was_stopped = stopped.as_ref().is_ok_and(|s| *s);
-    admin.change(given, |change| {
-        if blocked {
-            change.remove(list, &key)?;
+    // The limiter's stop is lifted within the change: a call that is refused changes nothing.
+    let stopped = admin.change(given, |change| {
+        let block = entries::one(change.connection(), list, &key).map_err(change.failed())?;
+        let block = block.filter(|entry| entry.holds(admin.call.now));
+        own_service::may_lift(admin, block.as_ref())?;
+        let stopped = match list {
+            ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
+            _ => Ok(false),
+        };
+        if block.is_none() && !matches!(stopped, Ok(true)) {
+            stopped?;
+            return Err(Error::NotFound(format!("{value} is not blocked.")));
         }
-        if was_stopped { change.note("release", &key, "stopped by the limiter", reason) } else { Ok(()) }
+        if block.is_some() {
+            change.remove(list, &list.typed(&key))?;
+        }
+        if matches!(stopped, Ok(true)) {
+            change.note("release", &key, "stopped by the limiter", reason)?;
+        }
+        Ok(stopped)
     })?;
     let told = own_service::tell(admin, "owner_release", &key, &format!("released {value}: {reason}"));
 

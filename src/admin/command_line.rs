@@ -15,6 +15,7 @@ use crate::paths::Paths;
 use crate::progress;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -160,23 +161,61 @@ fn keeper_command() -> Command {
         .arg(Arg::new("fault").long("fault").value_name("ACCOUNT").hide(true))
 }
 
+/// JSON in which nothing steers a terminal, and from which programs read the same names.
+fn escaped(json: &Value) -> String {
+    json.to_string().chars().fold(String::new(), |mut out, c| {
+        match steers(c) {
+            true => out.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            false => out.push(c),
+        }
+        out
+    })
+}
+
 /// Names come from outside: nothing in them may steer the administrator's terminal.
 fn clean(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n', "\u{FFFD}")
 }
 
-/// Runs what the command line says.
-pub fn run(matches: &ArgMatches) -> Spoken {
-    let admin = match surroundings(matches) {
-        Ok(admin) => admin,
-        Err(error) => return in_words(Err(error), None),
-    };
-    let admin = match identified(admin, matches) {
-        Ok(admin) => admin,
-        Err(error) if matches.subcommand_name() == Some("api") || is_json(matches) => {
-            return in_json(&Err(error));
+/// Understands these words, the program's name first, and runs what they say. Help goes to standard output at once.
+pub fn speak(words: impl Iterator<Item = OsString>) -> Spoken {
+    let words: Vec<OsString> = words.collect();
+    match command().try_get_matches_from(&words) {
+        Ok(matches) => run(&matches),
+        Err(help) if !help.use_stderr() => help.exit(),
+        Err(slip) if wants_json(&words) => Spoken { status: 2, ..in_json(&Err(not_understood(&slip))) },
+        Err(slip) => slip.exit(),
+    }
+}
+
+/// Whether an answer to words that are not understood is for a program.
+fn wants_json(words: &[OsString]) -> bool {
+    let mut rest = words.iter().skip(1);
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            Some("--json") => return true,
+            Some("--as" | "--root" | "--now") => drop(rest.next()),
+            Some(option) if option.starts_with('-') => {}
+            command => return command == Some("api") || rest.any(|word| word == "--json"),
         }
-        Err(error) => return in_words(Err(error), function_of(matches)),
+    }
+    false
+}
+
+/// The first of clap's sentences says what is wrong; the others are for people.
+fn not_understood(slip: &clap::Error) -> Error {
+    let text = slip.to_string();
+    let what = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::told("bad_value", format!("The command line is not understood: {what} (`postern --help`)."))
+}
+
+/// Runs what the command line says.
+fn run(matches: &ArgMatches) -> Spoken {
+    let admin = match surroundings(matches).and_then(|admin| identified(admin, matches)) {
+        Ok(admin) => admin,
+        Err(error) if matches.subcommand_name() == Some("api") => return in_json(&Err(error)),
+        Err(error) => return answer(Err(error), matches),
     };
     match matches.subcommand() {
         Some(("api", api)) if api.get_flag("openapi") => {
@@ -197,17 +236,21 @@ pub fn run(matches: &ArgMatches) -> Spoken {
             let folder = words.get_one::<PathBuf>("folder").cloned().unwrap_or_default();
             let told =
                 |names: Vec<String>| Outcome::said(format!("{} manual pages were written.", names.len()));
-            return in_words(manual::write(shown(), &folder).map(told), None);
+            return answer(manual::write(shown(), &folder).map(told), matches);
         }
-        Some(("keeper", words)) => return in_words(keep(&admin, words), None),
+        Some(("keeper", words)) => return answer(keep(&admin, words), matches),
         _ => {}
     }
     let function = function_of(matches);
     if let Some(function) = function.filter(|_| !is_json(matches)) {
         progress::doing(&format!("postern {}", function.words.join(" ")));
     }
-    let outcome = function_call(&admin, function, matches);
-    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function) }
+    answer(function_call(&admin, function, matches), matches)
+}
+
+/// As a program or as people are told.
+fn answer(outcome: Result<Outcome>, matches: &ArgMatches) -> Spoken {
+    if is_json(matches) { in_json(&outcome) } else { in_words(outcome, function_of(matches)) }
 }
 
 /// The function that the words name. None: a command that is no function.
@@ -337,7 +380,7 @@ fn function_call(admin: &Admin, function: Option<&Function>, matches: &ArgMatche
 
 fn in_json(outcome: &Result<Outcome>) -> Spoken {
     let status = outcome.as_ref().map_or(1, |done| u8::from(!done.failures.is_empty()));
-    Spoken { out: clean(&format!("{}\n", envelope(outcome))), status, ..Spoken::default() }
+    Spoken { out: escaped(&envelope(outcome)) + "\n", status, ..Spoken::default() }
 }
 
 /// Sentences may hold names from the state, which mail users can write: each stays one line.
@@ -407,6 +450,14 @@ mod tests {
             super::clean("a\u{1b}[2J\u{9b}x\u{202e}y\tz\n"),
             "a\u{fffd}[2J\u{fffd}x\u{fffd}y\u{fffd}z\n"
         );
+    }
+
+    #[test]
+    fn json_steers_no_terminal_and_says_the_same_to_programs() {
+        let names = serde_json::json!({ "a\u{9b}": "x\u{202e}y\u{1b}[2J\u{7f}\n\u{2066}" });
+        let text = super::escaped(&names);
+        assert!(!text.chars().any(super::steers), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), names);
     }
 
     #[test]

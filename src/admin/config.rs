@@ -135,13 +135,24 @@ pub fn diff_config(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 /// Makes it so: all of it, or nothing.
 pub fn apply_config(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let store = admin.settings()?;
-    let plan = plan(admin, &store, &read(given)?)?;
-    plan.must_be_meant(admin, &store, given)?;
-    if plan.steps.is_empty() || given.is_on("dry_run")? {
+    let (store, document) = (admin.settings()?, read(given)?);
+    let planned = || {
+        let plan = plan(admin, &store, &document)?;
+        plan.must_be_meant(admin, &store, given)?;
+        Ok(plan)
+    };
+    if given.is_on("dry_run")? {
+        return Ok(planned()?.told(false, "would be changed"));
+    }
+    // Compared within the change, so that nobody changes meanwhile what it was compared with.
+    let plan = admin.change(given, |change| {
+        let plan = planned()?;
+        plan.steps.iter().try_for_each(|step| step.make(change))?;
+        Ok(plan)
+    })?;
+    if plan.steps.is_empty() {
         return Ok(plan.told(false, "would be changed"));
     }
-    admin.change(given, |change| plan.steps.iter().try_for_each(|step| step.make(change)))?;
     let whitelisted: Vec<String> = plan.steps.iter().filter_map(Step::whitelists).collect();
     let stops = lists::release_stops(admin, ListName::Whitelist, &whitelisted);
     Ok(plan.told(true, "changed").warn(stops))
@@ -297,7 +308,9 @@ impl Plan {
             };
             // The server always has a list, if an empty one.
             let to = subject.is_none().then(BTreeSet::new);
-            self.server = if subject.is_none() { BTreeSet::new() } else { std::mem::take(&mut self.server) };
+            if subject.is_none() {
+                self.server.clear();
+            }
             if to.as_ref() != Some(&from) {
                 self.steps.push(Step::Countries(subject, Some(from), to));
             }
@@ -345,20 +358,20 @@ impl Plan {
     }
 
     fn add_allowances(&mut self, admin: &Admin, store: &SettingsStore, wanted: &[Allowance]) -> Result<()> {
-        let mut before = store.allowances()?;
-        before.retain(|g| admin.call.now < g.until);
+        let running = store.allowances()?.into_iter().filter(|g| admin.call.now < g.until);
+        let mut before: BTreeMap<_, Vec<Grant>> = BTreeMap::new();
+        running.for_each(|grant| before.entry(grant.says()).or_default().push(grant));
         for allowance in wanted {
             let Some(Some(until)) = self.end(&allowance.until, &allowance.r#for, admin.call.now)? else {
                 continue;
             };
             let fields = [("for", &allowance.r#for), ("from", &allowance.from), ("note", &allowance.note)];
             let grant = super::allowances::grant_of(&arguments_of(&fields), until)?;
-            match before.iter().position(|there| there.says_the_same(&grant)) {
-                Some(place) => drop(before.remove(place)),
-                None => self.steps.push(Step::Allow(grant)),
+            if before.get_mut(&grant.says()).and_then(Vec::pop).is_none() {
+                self.steps.push(Step::Allow(grant));
             }
         }
-        self.steps.extend(before.into_iter().map(Step::Disallow));
+        self.steps.extend(before.into_values().flatten().map(Step::Disallow));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::arguments::Arguments;
 use super::effect::{self, Whose};
+use super::table::Scope;
 use super::{Admin, Outcome};
 use crate::account::Subject;
 use crate::country::Country;
@@ -11,6 +12,9 @@ use crate::settings::Mode;
 use crate::store::settings::entries::{self, codes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Entries of others that are named; the lists have all.
+const MOST_NAMED: usize = 10;
 
 fn subject(given: &Arguments) -> Result<Option<Subject>> {
     given.given("for").map(str::parse).transpose()
@@ -104,17 +108,38 @@ fn change(
 ) -> Result<Outcome> {
     let subject = subject(given)?;
     let scope = entries::scope(subject.as_ref());
-    let before = admin.settings()?.countries()?.remove(&scope).unwrap_or_default();
-    let list = make(&before);
-    let warning = must_be_confirmed(admin, given, subject.as_ref(), &list)?;
-    admin.change(given, |change| change.set_countries(subject.as_ref(), Some(&list)))?;
+    // Within the change: of two who add to a list at once, none loses what the other added.
+    let (list, warning, round) = admin.change(given, |change| {
+        let before = entries::countries_of(change.connection(), &scope).map_err(change.failed())?;
+        let list = make(&before.unwrap_or_default());
+        let warning = must_be_confirmed(admin, given, subject.as_ref(), &list)?;
+        change.set_countries(subject.as_ref(), Some(&list))?;
+        let round = match (&subject, admin.scope()) {
+            (Some(_), Scope::Root) => change.goes_round(&scope)?,
+            _ => Vec::new(),
+        };
+        Ok((list, warning, round))
+    })?;
     let whose = subject.map_or_else(|| "the server".into(), |s| s.to_string());
     let said = if list.is_empty() { "no country".into() } else { codes(&list) };
     Ok(Outcome {
         data: json!({ "for": whose, "countries": named(&list) }),
         ..Outcome::said(format!("Allowed for {whose}: {said}."))
     }
-    .warn(warning))
+    .warn(warning)
+    .warn(still_round(&round)))
+}
+
+/// What others set before holds still.
+fn still_round(round: &[String]) -> Option<String> {
+    let more = round.len().checked_sub(MOST_NAMED).filter(|n| *n > 0).map(|n| format!(", and {n} more"));
+    let named = round.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    (!round.is_empty()).then(|| {
+        format!(
+            "Set by others before, this lets mailboxes go round the list, and holds still: {named}{}. Remove it if that is not meant.",
+            more.unwrap_or_default()
+        )
+    })
 }
 
 /// An empty list refuses every country: it must be confirmed, except for the server while the rule is off.

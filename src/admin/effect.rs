@@ -175,11 +175,6 @@ const RULES: [RuleFigures; 3] = [
 /// Names of the rules of which a dry run is possible.
 pub const RULE_NAMES: &[&str] = &["country_rule", "source_rule", "rate_limiter"];
 
-/// How many mailboxes are named.
-pub(super) fn limit(given: &Arguments) -> Result<usize> {
-    Ok(usize::try_from(given.number_within("limit", 1, 10_000, 100)?).unwrap_or(100))
-}
-
 /// Whom a list of countries, or a mode of a rule, would have refused.
 pub fn dry_run(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let key = given.given("rule").unwrap_or("country_rule");
@@ -202,7 +197,7 @@ pub fn dry_run(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 fn of_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let days = days_by_account(admin, given)?;
     let whose = whose(admin, given)?;
-    let effect = of(admin, &whose, days, limit(given)?)?;
+    let effect = of(admin, &whose, days, given.limit()? as usize)?;
     let refused = &effect.refused;
     let country = |(code, sum): &(String, Sum)| json!({ "code": code, "name": name_of(code), "logins": sum.logins, "mailboxes": sum.who });
     let answer = json!({
@@ -271,7 +266,7 @@ fn of_mode(admin: &Admin, given: &Arguments, rule: &RuleFigures, mode: &str) -> 
     };
     let reasons: Vec<(&str, &str)> =
         heads.iter().flat_map(|verdict| rule.reasons.iter().map(move |reason| (*verdict, *reason))).collect();
-    let named = limit(given)?;
+    let named = given.limit()? as usize;
     let refused =
         read(admin, |db| figures::by_reasons(db, &reasons, (first, today), named, &seen(admin, db)?))?;
     let (n, who, about) = (refused.sum.logins, refused.sum.who, rule.about);

@@ -40,25 +40,25 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         "network_name": source.name,
         "verdict": decision.verdict.name(),
         "reason": decision.reason.key(),
-        "why": decision.reason.for_admin(),
-        "would_refuse": decision.would_refuse.iter().map(|r| r.for_admin()).collect::<Vec<_>>(),
-        "steps": steps.iter().map(step_row).collect::<Vec<_>>(),
+        "why": admin.told(&decision.reason),
+        "would_refuse": decision.would_refuse.iter().map(|r| admin.told(r)).collect::<Vec<_>>(),
+        "steps": steps.iter().map(|step| step_row(admin, step)).collect::<Vec<_>>(),
     });
     Ok(data.into())
 }
 
-pub(super) fn step_row(step: &Step) -> Value {
+pub(super) fn step_row(admin: &Admin, step: &Step) -> Value {
     let (found, why) = match &step.finding {
         None if step.mode == Mode::Off => ("not asked", "The rule is off.".into()),
         None => ("not asked", "An earlier rule skips it.".into()),
-        Some(Finding::Pass(reason)) => ("passes on", reason.for_admin()),
+        Some(Finding::Pass(reason)) => ("passes on", admin.told(reason)),
         Some(Finding::SkipAddressRules(reason) | Finding::SkipPlaceRules(reason)) => {
-            ("passes on", reason.for_admin())
+            ("passes on", admin.told(reason))
         }
-        Some(Finding::Allow(reason)) => ("allows", reason.for_admin()),
-        Some(Finding::Refuse(reason)) if step.mode == Mode::Monitor => ("would refuse", reason.for_admin()),
-        Some(Finding::Refuse(reason)) => ("refuses", reason.for_admin()),
-        Some(Finding::Undecided(reason)) => ("undecided", reason.for_admin()),
+        Some(Finding::Allow(reason)) => ("allows", admin.told(reason)),
+        Some(Finding::Refuse(reason)) if step.mode == Mode::Monitor => ("would refuse", admin.told(reason)),
+        Some(Finding::Refuse(reason)) => ("refuses", admin.told(reason)),
+        Some(Finding::Undecided(reason)) => ("undecided", admin.told(reason)),
     };
     json!({ "number": step.number, "rule": step.rule, "mode": step.mode, "found": found, "why": why })
 }

@@ -30,7 +30,7 @@ const GONE: &str = "The mail server no longer has it; it was taken off the list.
 
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let account = given.text("account").to_lowercase();
+    let account = given.account("account")?.map_or_else(String::new, |account| account.name().into());
     let rows = rows_seen(admin, &account)?;
     if rows.is_empty() || !geteuid().is_root() {
         return Ok(json!(rows).into());
@@ -75,9 +75,10 @@ fn must_be_seen(admin: &Admin, message: &MessageId) -> Result<()> {
 pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
     must_be_seen(admin, &message)?;
+    admin.must_be_current(given)?;
     match thaw(admin, &message)? {
         Said::Done => {}
-        said => return not_done(admin, given, &message, said),
+        said => return not_done(admin, &message, said),
     }
     let delivery = match message.is_of_postfix() {
         // It is in the deferred queue now, whose turn comes within minutes.
@@ -85,7 +86,7 @@ pub fn release_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         false => exim(admin, "-M", &message).and_then(Said::into_result),
     };
     forget(admin, &[&message.to_string()])?;
-    admin.change(given, |change| change.note("release_held", &message.to_string(), "held", "released"))?;
+    admin.note("release_held", &message.to_string(), "held", "released")?;
     Ok(Outcome::said(format!("Message {message} leaves.")).warn(delivery.err().map(|e| e.to_string())))
 }
 
@@ -105,21 +106,22 @@ fn thaw(admin: &Admin, message: &MessageId) -> Result<Said> {
 pub fn remove_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let message = MessageId::new(given.text("message"))?;
     must_be_seen(admin, &message)?;
+    admin.must_be_current(given)?;
     let said = match message.is_of_postfix() {
         true => postsuper(admin, "-d", &message)?,
         false => exim(admin, "-Mrm", &message)?,
     };
     match said {
         Said::Done => {}
-        said => return not_done(admin, given, &message, said),
+        said => return not_done(admin, &message, said),
     }
     forget(admin, &[&message.to_string()])?;
-    admin.change(given, |change| change.note("remove_held", &message.to_string(), "held", "removed"))?;
+    admin.note("remove_held", &message.to_string(), "held", "removed")?;
     Ok(Outcome::said(format!("Message {message} was removed.")))
 }
 
 /// A message that the mail server has lost is no longer held; any other answer is an error, and the list stays.
-fn not_done(admin: &Admin, given: &Arguments, message: &MessageId, said: Said) -> Result<Outcome> {
+fn not_done(admin: &Admin, message: &MessageId, said: Said) -> Result<Outcome> {
     if said != Said::Gone {
         return said.into_result().map(|()| Outcome::default());
     }
@@ -128,7 +130,7 @@ fn not_done(admin: &Admin, given: &Arguments, message: &MessageId, said: Said) -
             "Message {message} is not held, and the mail server does not have it."
         )));
     }
-    admin.change(given, |change| change.note("forget_held", &message.to_string(), "held", "gone"))?;
+    admin.note("forget_held", &message.to_string(), "held", "gone")?;
     Ok(Outcome::said(GONE))
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | JSON | `[` at the beginning | a text, or an object with the fields of the list |
 //! | CSV (RFC 4180) | a first line that names fields | a line |
-//! | lines | neither | `VALUE`, or `VALUE # note`; `#` at the beginning is a remark |
+//! | lines | neither | `VALUE`, or `VALUE # note` with a blank before `#`; `#` at the beginning is a remark |
 //!
 //! Fields are `value, until, note` and for addresses `sending`; for temporary allowances `for, from, until, note`.
 //! What [`csv_of`] writes is read again as it was. A field there that a spreadsheet would take for a formula is
@@ -95,11 +95,20 @@ fn unquoted(word: &str) -> &str {
 
 fn from_lines(text: &str, field: &str) -> Vec<Row> {
     let entry = |(number, line): (usize, &str)| {
-        let (value, note) = line.split_once('#').unwrap_or((line, ""));
+        let (value, note) = without_remark(line);
         let pairs = [(field, value.trim()), ("note", note.trim())];
         (!value.trim().is_empty()).then(|| Row { line: number + 1, fields: Ok(arguments(pairs)) })
     };
     text.lines().enumerate().filter_map(entry).collect()
+}
+
+/// The line, and the remark at its end. A `#` within a word is a letter of it: names of mailboxes may have one.
+fn without_remark(line: &str) -> (&str, &str) {
+    let begins = |(at, _): &(usize, &str)| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
+    match line.match_indices('#').find(begins) {
+        Some((at, sign)) => (&line[..at], &line[at + sign.len()..]),
+        None => (line, ""),
+    }
 }
 
 fn arguments<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Arguments {
@@ -115,6 +124,10 @@ fn from_csv(text: &str, known: &[&str]) -> Result<Vec<Row>> {
     let names = reader.headers().map_err(bad)?.clone();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         return Err(Error::bad_value("The field", unknown, format!("one of {}", known.join(", "))));
+    }
+    if let Some(twice) = names.iter().enumerate().find(|(n, name)| names.iter().take(*n).any(|n| n == *name))
+    {
+        return Err(Error::bad_value("The field", twice.1, "each field once in the first line"));
     }
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -267,6 +280,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let bad = |text: &str| rows(text, &FIELDS).unwrap_err().to_string();
         assert!(bad("value,colour\na,b\n").contains("\"colour\""));
+        assert!(bad("value,note,value\na,b,c\n").contains("\"value\""));
         assert!(bad("\n# nothing\n").contains("one entry at least"));
         assert!(bad("[1,").contains("JSON list"));
         let one = |text: &str| rows(text, &FIELDS).unwrap().remove(0).fields.unwrap_err();

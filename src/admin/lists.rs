@@ -4,6 +4,7 @@ use super::arguments::Arguments;
 use super::{Admin, Outcome, blocks, import};
 use crate::account::Subject;
 use crate::address::Network;
+use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::store::settings::Change;
 use crate::store::settings::entries::{self, ListEntry, ListName};
@@ -32,7 +33,7 @@ pub fn add(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcome> 
     };
     let lifted = admin.change(given, |change| {
         change.add(list, &entry)?;
-        lift_blocks(change, list, std::slice::from_ref(&value))
+        lift_blocks(change, list, std::slice::from_ref(&value), admin.call.now)
     })?;
     let what = value.parse::<Subject>().ok().filter(|_| list.is_of_subjects());
     let what = what.map_or_else(|| list.typed(&value), |subject| subject.words());
@@ -106,7 +107,7 @@ pub(super) fn import_into(
         for list in ListName::ALL {
             let values = values_for(&entries, list);
             if !values.is_empty() {
-                lifted.extend(lift_blocks(change, list, &values)?);
+                lifted.extend(lift_blocks(change, list, &values, admin.call.now)?);
             }
         }
         Ok(())
@@ -163,9 +164,15 @@ fn still_blocked(admin: &Admin, list: ListName, value: &str) -> Result<Option<St
         _ => ListName::AccountBlock,
     })?;
     blocks.retain(|e| e.holds(admin.call.now) && admin.may_see(&e.value));
-    let concerns = |blocked: &str| match (value.parse::<Network>(), blocked.parse::<Network>()) {
-        (Ok(exempt), Ok(blocked)) if list == ListName::IpExemption => blocked.overlaps(&exempt),
-        _ => blocked == value || value.ends_with(blocked) || blocked.ends_with(value),
+    let concerns = |blocked: &str| match list {
+        ListName::IpExemption => {
+            let networks = (value.parse::<Network>(), blocked.parse::<Network>());
+            matches!(networks, (Ok(exempt), Ok(blocked)) if blocked.overlaps(&exempt))
+        }
+        _ => {
+            let holds = |domain: &str, key: &str| domain.starts_with('@') && key.ends_with(domain);
+            blocked == value || holds(blocked, value) || holds(value, blocked)
+        }
     };
     let found = blocks.iter().find(|e| concerns(&e.value));
     Ok(found.map(|e| format!("{} is blocked by the administrator, and a block comes before this list: release it if that is not meant.", e.value)))
@@ -178,8 +185,8 @@ pub fn remove(admin: &Admin, given: &Arguments, list: ListName) -> Result<Outcom
     Ok(Outcome::said(format!("{value} is no longer on the list {}.", list.title())))
 }
 
-/// Removes the administrator's blocks that new exemptions contradict; names them.
-fn lift_blocks(change: &mut Change, list: ListName, values: &[String]) -> Result<Vec<String>> {
+/// Removes the administrator's blocks that new exemptions contradict; names them. What has ended contradicts nothing.
+fn lift_blocks(change: &mut Change, list: ListName, values: &[String], now: Seconds) -> Result<Vec<String>> {
     let blocks = match list {
         ListName::IpExemption => ListName::AddressBlock,
         ListName::UserExemption => ListName::AccountBlock,
@@ -193,8 +200,9 @@ fn lift_blocks(change: &mut Change, list: ListName, values: &[String]) -> Result
         }
         _ => names.contains(blocked),
     };
-    let entries = entries::all(change.connection(), blocks).unwrap_or_default();
-    let lifted: Vec<String> = entries.into_iter().map(|e| e.value).filter(|v| covered(v)).collect();
+    let entries = entries::all(change.connection(), blocks).map_err(change.failed())?;
+    let in_force = entries.into_iter().filter(|e| e.holds(now)).map(|e| e.value);
+    let lifted: Vec<String> = in_force.filter(|value| covered(value)).collect();
     lifted.iter().try_for_each(|v| change.remove(blocks, &blocks.typed(v)))?;
     Ok(lifted)
 }

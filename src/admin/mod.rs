@@ -43,6 +43,7 @@ use crate::error::{Error, Result};
 use crate::log::{Line, Severity};
 use crate::server_country;
 use crate::store::settings::{Change, SettingsStore};
+use crate::verdict::Reason;
 use arguments::Arguments;
 use identity::Theirs;
 use serde_json::Value;
@@ -121,6 +122,11 @@ impl Admin {
         self.theirs.as_ref().is_none_or(|theirs| theirs.owns_key(key))
     }
 
+    /// A reason as the caller may hear it.
+    pub fn told(&self, reason: &Reason) -> String {
+        if self.theirs.is_none() { reason.for_admin() } else { reason.for_owner() }
+    }
+
     /// Refuses what the caller may not name: what is not his, and addresses and networks.
     pub fn may_name(&self, text: &str) -> Result<()> {
         self.theirs.as_ref().map_or(Ok(()), |theirs| theirs.may_name(text))
@@ -135,20 +141,49 @@ impl Admin {
     /// somebody else's change.
     pub fn change<T>(&self, given: &Arguments, make: impl FnOnce(&mut Change) -> Result<T>) -> Result<T> {
         let mut store = self.settings()?;
-        let made = store.change(&self.who, self.call.now, given.number("generation")?, make)?;
-        self.put_in_force(&store)?;
+        let mut rows = 0;
+        let made = store.change(&self.who, self.call.now, given.number("generation")?, |change| {
+            let made = make(change)?;
+            rows = change.rows();
+            Ok(made)
+        })?;
+        if rows > 0 {
+            self.put_in_force(&store)?
+        } else {
+            self.publish_from(&store)?
+        }
         Ok(made)
+    }
+
+    /// Fails as [`Admin::change`] would, if somebody changed anything since the caller read: for what is done outside
+    /// of the settings, before it is done.
+    pub fn must_be_current(&self, given: &Arguments) -> Result<()> {
+        let current = self.settings()?.generation()?;
+        match given.number("generation")? {
+            Some(yours) if yours != current => Err(Error::Conflict { current, yours }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves a row in the trail for something that was done outside of the settings: whoever changes them meanwhile
+    /// cannot undo it.
+    pub fn note(&self, action: &str, subject: &str, before: &str, after: &str) -> Result<()> {
+        self.change(&Arguments::default(), |change| change.note(action, subject, before, after))
     }
 
     /// Publishes what was changed, and logs it.
     pub(crate) fn put_in_force(&self, store: &SettingsStore) -> Result<()> {
+        self.publish_from(store)?;
+        self.log_change(store)
+    }
+
+    fn publish_from(&self, store: &SettingsStore) -> Result<()> {
         let published = server_country::publish(&self.call, store);
-        published.map_err(|e| {
+        published.map(|_| ()).map_err(|e| {
             Error::State(format!(
                 "The change is saved, but not in force yet; `postern tick` tries again. {e}"
             ))
-        })?;
-        self.log_change(store)
+        })
     }
 
     /// One line for each row of the latest change, as far as a log is for reading.

@@ -48,8 +48,7 @@ pub(super) fn may_allow(admin: &Admin, source: &str, until: Seconds) -> Result<(
 pub(super) fn may_end(admin: &Admin, id: i64) -> Result<()> {
     must_be_on(|s| s.owner_allowances, admin, "end temporary allowances", "owner_allowances")?;
     let Some(theirs) = &admin.theirs else { return Ok(()) };
-    let found = admin.settings()?.allowances()?.into_iter().find(|grant| grant.id == id);
-    match found {
+    match admin.settings()?.allowance(id)? {
         Some(grant) if theirs.owns_key(&grant.subject) => Ok(()),
         _ => refused(format!("Nothing was done: there is no allowance {id} for anything of {}.", theirs.who)),
     }

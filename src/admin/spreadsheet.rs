@@ -41,7 +41,13 @@ pub(super) fn written(
     if columns.is_empty() {
         return Ok(String::new());
     }
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let records: Vec<Vec<String>> = records.collect();
+    // Where a comma parts whole and fraction, spreadsheets part cells at semicolons, unless these stand in quotes.
+    let quotes = match records.iter().flatten().any(|cell| cell.contains(';')) {
+        true => csv::QuoteStyle::Always,
+        false => csv::QuoteStyle::Necessary,
+    };
+    let mut writer = csv::WriterBuilder::new().quote_style(quotes).from_writer(Vec::new());
     writer.write_record(columns).map_err(failed)?;
     for record in records {
         writer.write_record(record).map_err(failed)?;
@@ -82,10 +88,13 @@ pub(super) fn without_guard(cell: &str) -> &str {
     cell.strip_prefix('\'').filter(|_| is_like_a_formula(cell)).unwrap_or(cell)
 }
 
+/// What begins a formula, in the width of East Asian letters too.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{FF1D}', '\u{FF0B}', '\u{FF0D}', '\u{FF20}'];
+
 /// With or without what guards it.
 fn is_like_a_formula(text: &str) -> bool {
     let begins = text.trim_start_matches(|c: char| c == '\'' || c.is_whitespace());
-    begins.starts_with(['=', '+', '-', '@'])
+    begins.starts_with(FORMULA)
 }
 
 #[cfg(test)]
@@ -114,12 +123,29 @@ mod tests {
 
     #[test]
     fn no_name_becomes_a_formula() {
-        for name in ["=1+1", "+1", "-1@x.test", "@SUM(1)", "\t=1", " =1", "\r\n=1", "\u{a0}=1"] {
+        for name in [
+            "=1+1",
+            "+1",
+            "-1@x.test",
+            "@SUM(1)",
+            "\t=1",
+            " =1",
+            "\r\n=1",
+            "\u{a0}=1",
+            "\u{ff1d}1",
+            "\u{ff0b}1",
+        ] {
             let text = csv_of(json!([{ "account": name }]));
             let cell = text.lines().nth(1).unwrap().trim_matches('"');
             assert!(cell.starts_with('\''), "{name:?}: {text:?}");
         }
         assert_eq!(csv_of(json!([{ "account": "alice@example.test" }])), "account\nalice@example.test\n");
+    }
+
+    #[test]
+    fn no_name_becomes_a_formula_where_semicolons_part_the_cells() {
+        let text = csv_of(json!([{ "account": "x;=1+1@y.test", "n": 1 }]));
+        assert_eq!(text, "\"account\",\"n\"\n\"x;=1+1@y.test\",\"1\"\n");
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use crate::store::settings::entries::codes;
 use crate::store::state::figures::{self, AccountFigure, Figure, Span};
 use crate::store::state::names::Seen;
 use crate::store::state::places::{self, Logins, Sum};
-use crate::store::state::rollups::{COLUMNS, COUNTRY_DAYS};
+use crate::store::state::rollups::COLUMNS;
 use crate::store::state::{State, names};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -37,7 +37,7 @@ pub(super) fn second(day: i64) -> i64 {
 /// The days for which figures by account are there, of those asked for.
 pub(super) fn days_by_account(admin: &Admin, given: &Arguments) -> Result<i64> {
     let kept = admin.settings()?.settings()?.keep_login_days;
-    let days = given.number_within("days", 1, COUNTRY_DAYS, kept.min(30))?;
+    let days = given.days_or(kept.min(30))?;
     if days <= kept {
         return Ok(days);
     }
@@ -99,7 +99,7 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     if given.given("country").is_some() {
         return of_country(admin, given);
     }
-    let days = given.number_within("days", 1, COUNTRY_DAYS, 30)?;
+    let days = given.days_or(30)?;
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
     let (direction, service) = (given.text("direction"), given.text("service"));
     // Figures by country alone say nothing of whose they are.
@@ -213,7 +213,7 @@ fn of_country(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let country = Country::from_name_or_code(given.text("country"))?;
     let days = days_by_account(admin, given)?;
     let since = since(admin, days);
-    let limit = usize::try_from(given.number_within("limit", 1, 10_000, 100)?).unwrap_or(100);
+    let limit = given.limit()? as usize;
     let by_network = given.text("by") == "network";
     if by_network && admin.theirs.is_some() {
         return Err(Error::NotAllowed(
@@ -250,7 +250,7 @@ fn of_country(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 pub fn account_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let account: Account = given.text("account").parse()?;
     let settings = admin.settings()?.settings()?;
-    let days = given.number_within("days", 1, COUNTRY_DAYS, 30)?;
+    let days = given.days_or(30)?;
     let span = span_by_account(admin, days)?;
     let oldest = admin.call.now / 86_400 - settings.keep_login_days + 1;
     let places_since = since(admin, days).max(oldest);
@@ -300,7 +300,7 @@ pub fn suggest_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let own = server_country::find(&admin.call.paths, &settings);
     let added = own.country.filter(|own| chosen.insert(*own));
     let enough = all >= ENOUGH.0 && seen >= ENOUGH.1;
-    let effect = effect::of(admin, &Whose::Server(chosen.clone()), days, effect::limit(given)?)?;
+    let effect = effect::of(admin, &Whose::Server(chosen.clone()), days, given.limit()? as usize)?;
     let rows: Vec<Value> = countries
         .iter()
         .filter_map(|(code, n)| Some((code.as_ref()?, n)))

@@ -1,5 +1,6 @@
 //! The story of one refusal: what was recorded, what would be answered now, and what changed since.
 
+use super::activity::shown;
 use super::arguments::Arguments;
 use super::explain::step_row;
 use super::{Admin, Outcome};
@@ -53,9 +54,10 @@ pub fn tell_story(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let settings = admin.settings()?.settings()?;
     let reference = given.text("reference").parse::<Reference>()?.to_string();
     let filter = Filter { reference: reference.clone(), limit: 100, ..Filter::default() };
-    let mut events = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
+    let events = on_state(&admin.call.paths, |state| state.read(|db| activity::list(db, &filter)))?;
     // What is not there and what is not his is the same to a caller.
-    events.retain(|event| admin.may_see(&event.account));
+    let seen = events.into_iter().filter(|event| admin.may_see(&event.account));
+    let events: Vec<Event> = seen.map(|event| shown(admin, event)).collect();
     let Some(event) = events.first() else {
         return Err(Error::NotFound(format!(
             "Nothing with the reference {reference} is in Activity: it keeps the latest {MOST} rows of {} days. The log may still have it.",
@@ -105,10 +107,10 @@ fn login_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
     Ok(Now {
         verdict: verdict.name().into(),
         reason: reason.key().into(),
-        why: reason.for_admin(),
+        why: admin.told(&reason),
         would_refuse: would_refuse.iter().map(|r| r.key().into()).collect(),
         country,
-        steps: steps.iter().map(step_row).collect(),
+        steps: steps.iter().map(|step| step_row(admin, step)).collect(),
     })
 }
 
@@ -140,7 +142,7 @@ fn message_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
         Ok(Now {
             verdict: decision.verdict.name().into(),
             reason: decision.reason.key().into(),
-            why: decision.reason.for_admin(),
+            why: admin.told(&decision.reason),
             would_refuse: would.then(|| decision.reason.key().into()).into_iter().collect(),
             country: event.country.clone(),
             steps: Vec::new(),

@@ -7,7 +7,9 @@ use super::{
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
+use crate::settings::MOST_ACTIVITY_DAYS;
 use crate::store::settings::entries::ListName;
+use crate::store::state::rollups::COUNTRY_DAYS;
 use serde_json::{Value, json};
 
 /// Who may call a function at least: root may call each.
@@ -167,7 +169,7 @@ const FOR: Argument = option("for", Kind::Subject, "a mailbox or domain; without
 const CONFIRM: Argument = switch("confirm", "do it although it may lock people out");
 const COUNTRIES: Argument =
     needed("countries", Kind::Countries, "codes or names, separated by commas: DE,Austria");
-const DAYS: Argument = option("days", Kind::Number(1, 400), "how many days back; 30 if not given");
+const DAYS: Argument = option("days", Kind::Number(1, COUNTRY_DAYS), "how many days back; 30 if not given");
 const LIMIT: Argument = option("limit", Kind::Number(1, 10_000), "how many rows at most; 100 if not given");
 
 const FORMAT: Argument = option("format", Kind::Word(&["csv"]), "csv: for a spreadsheet");
@@ -261,7 +263,7 @@ pub const FUNCTIONS: &[Function] = &[
             option("reference", Kind::Reference, "only this reference, as a client was told it"),
             option("country", Kind::Countries, "only this country"),
             option("reason", Kind::Text, "only this reason's key, as country_not_allowed"),
-            DAYS,
+            Argument { kind: Kind::Number(1, MOST_ACTIVITY_DAYS), ..DAYS },
             LIMIT,
             FORMAT,
         ],

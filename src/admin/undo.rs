@@ -15,9 +15,11 @@ pub fn undo(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (change, rows) = admin.change(given, |change| change.undo(named))?;
     let mut messages =
         vec![format!("Change {change} by {} was undone.", rows.first().map_or("", |r| &r.who))];
-    messages.extend(rows.iter().rev().take(MOST_TOLD).map(told));
-    if rows.len() > MOST_TOLD {
-        messages.push(format!("And {} more; `postern audit` lists them.", rows.len() - MOST_TOLD));
+    // That a change was an undoing itself is no row of which something comes back.
+    let back: Vec<&Audit> = rows.iter().rev().filter(|row| row.changes_something()).collect();
+    messages.extend(back.iter().take(MOST_TOLD).map(|row| told(row)));
+    if back.len() > MOST_TOLD {
+        messages.push(format!("And {} more; `postern audit` lists them.", back.len() - MOST_TOLD));
     }
     let data = json!({ "change": change, "rows": rows.len(), "generation": admin.settings()?.generation()? });
     Ok(Outcome { data, messages, ..Outcome::default() })

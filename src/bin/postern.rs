@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Parses, runs, prints, exits.
 fn main() -> ExitCode {
-    let spoken = postern::admin::command_line::run(&postern::admin::command_line::command().get_matches());
+    let spoken = postern::admin::command_line::speak(std::env::args_os());
     let written = std::io::stdout().write_all(spoken.out.as_bytes());
     let _ = std::io::stderr().write_all(spoken.err.as_bytes());
     ExitCode::from(if written.is_ok() { spoken.status } else { 1 })

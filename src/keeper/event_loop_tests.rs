@@ -38,7 +38,7 @@ fn scene(fault: Option<&str>, play: impl FnOnce(&mut Scene) + Send) {
     let mut store = SettingsStore::begin(&paths).unwrap();
     store.set_host(&Host { postern_uid: POSTERN, postern_gid: POSTERN, mail_uids: Vec::new() }).unwrap();
     store.change("test", NOON, None, |change| change.set("rate_limit_messages", "2")).unwrap();
-    store.publish(NOON, None).unwrap();
+    store.publish(NOON, |_| None).unwrap();
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
         for folder in [paths.state_dir(), paths.tally_dir(), paths.trouble()] {

@@ -1,5 +1,6 @@
 //! What a panel knows of owners, in one form for all panels.
 
+use crate::account;
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -55,7 +56,7 @@ impl<'a> Owners<'a> {
 
 fn lower_case(name: &str) -> Cow<'_, str> {
     match name.bytes().any(|b| !b.is_ascii() || b.is_ascii_uppercase()) {
-        true => name.to_lowercase().into(),
+        true => account::lower_case(name).into(),
         false => name.into(),
     }
 }

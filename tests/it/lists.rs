@@ -1,6 +1,6 @@
 //! Many at once: import and export of every list, the whole configuration as a document, and undo.
 
-use crate::sandbox::{Ran, Sandbox};
+use crate::sandbox::{AMERICAN, Ran, Sandbox};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -268,4 +268,73 @@ fn what_has_ended_is_left_out_of_an_old_document_and_told() {
     assert_eq!(said.status, Some(0));
     assert!(said.err.contains("Warning: a@b.test was left out: it ended 2026-"), "{}", said.err);
     assert_eq!(other.api(&["list_whitelist"]), json!([]));
+}
+
+#[test]
+fn a_number_sign_within_a_name_begins_no_remark() {
+    let sandbox = Sandbox::new();
+    let text = "sales#1@example.test # the shop\n#left@example.test\nplain@example.test\t# tab\n";
+    import(&sandbox, &["exemptions", "user"], text, &[]).succeeded();
+    let rows = sandbox.api(&["list_user_exemptions"]);
+    assert_eq!(values(&rows), ["plain@example.test", "sales#1@example.test"]);
+    assert_eq!((&rows[0]["note"], &rows[1]["note"]), (&json!("tab"), &json!("the shop")));
+}
+
+#[test]
+fn a_block_is_told_beside_an_exemption_where_it_is_about_the_same() {
+    let told = |block: &str, exempt: &str| {
+        let sandbox = Sandbox::new().blocked(block);
+        let ran = sandbox.postern(&["exemptions", "user", "add", exempt]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        ran.err.contains("a block comes before this list")
+    };
+    for (block, exempt) in [("example.test", ALICE), (ALICE, "example.test")] {
+        assert!(told(block, exempt), "{block} {exempt}");
+    }
+    for (block, exempt) in [
+        ("ann", "joann"),
+        ("test", ALICE),
+        ("example.test", "test"),
+        ("lice@example.test", ALICE),
+        ("bob@example.test", ALICE),
+    ] {
+        assert!(!told(block, exempt), "{block} {exempt}");
+    }
+}
+
+#[test]
+fn every_spelling_of_a_mailbox_finds_its_rows() {
+    let sandbox = Sandbox::new().countries("DE");
+    assert!(sandbox.mail(ALICE, AMERICAN).starts_with("deny"));
+    for spelled in ["Alice@Example.TEST", "alice+example.test", "alice%example.test"] {
+        let found = sandbox.api(&["list_activity", &format!("account={spelled}")]);
+        assert_eq!(found[0]["account"], ALICE, "{spelled}");
+    }
+}
+
+#[test]
+fn a_local_user_with_a_dot_is_blocked_and_released() {
+    let sandbox = Sandbox::new().blocked("user:web.user");
+    sandbox.postern(&["blocks", "release", "user:web.user"]).succeeded();
+    assert_eq!(sandbox.api(&["list_blocks"]), json!([]));
+    sandbox.postern(&["undo"]).succeeded();
+    assert_eq!(sandbox.api(&["list_blocks"])[0]["value"], "web.user");
+}
+
+#[test]
+fn undo_after_a_redo_takes_the_same_change_back_again() {
+    let sandbox = Sandbox::new();
+    let list =
+        |sandbox: &Sandbox| sandbox.api(&["list_countries"])["lists"][0]["countries"][0]["code"].clone();
+    sandbox.api(&["set_countries", "countries=AT"]);
+    sandbox.api(&["set_countries", "countries=CH"]);
+    sandbox.postern(&["undo"]).succeeded();
+    let undoing = sandbox.api(&["get_settings"])["generation"].to_string();
+    let said = sandbox.postern(&["undo", &undoing]).succeeded();
+    assert!(!said.contains("nothing instead of nothing"), "{said}");
+    assert_eq!(list(&sandbox), "CH");
+    sandbox.postern(&["undo"]).succeeded();
+    assert_eq!(list(&sandbox), "AT");
+    sandbox.postern(&["undo"]).succeeded();
+    assert_eq!(list(&sandbox), Value::Null);
 }

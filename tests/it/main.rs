@@ -5,6 +5,7 @@
 mod sandbox;
 
 mod any_calls;
+mod at_once;
 mod attack;
 mod backups;
 mod bad_input;

@@ -156,3 +156,29 @@ fn nothing_of_that_is_told_to_who_is_no_terminal() {
     holder.join().unwrap();
     assert_eq!((ran.err.as_str(), ran.status), ("", Some(0)), "{ran:?}");
 }
+
+#[test]
+fn whoever_asks_for_json_gets_it_for_a_slip_of_the_pen_too() {
+    let sandbox = Sandbox::new();
+    for words in [
+        &["api"][..],
+        &["api", "list_blocks", "--as"],
+        &["--as", "owner:ann", "api", "--as", "root:x", "list_blocks"],
+        &["api", "--as", "owner:ann", "list_blocks", "--as=root:x"],
+        &["--json", "blocks", "add"],
+        &["blocks", "list", "--nothing", "--json"],
+        &["--json", "nothing"],
+        &["--json", "man", "/nonexistent/folder"],
+        &["--json", "--now=never", "status"],
+    ] {
+        let ran = sandbox.postern(words);
+        let answer = ran.json();
+        assert!(ran.status != Some(0) && answer["status"] == 0, "{words:?}: {ran:?}");
+        assert!(answer["metadata"]["code"].is_string() && answer["errors"][0].is_string(), "{answer}");
+        assert_eq!(ran.err, "", "{words:?}");
+    }
+    let help = sandbox.postern(&["--json", "blocks", "--help"]).succeeded();
+    assert!(help.contains("Usage:"), "help is for people: {help}");
+    let said = sandbox.postern(&["blocks", "add"]);
+    assert!(said.status == Some(2) && said.err.contains("Usage:"), "{said:?}");
+}

@@ -528,3 +528,87 @@ fn what_a_reseller_set_an_owner_cannot_lift_and_the_administrator_can() {
     allowed(&call_as(&sandbox, "root:helper", &["remove_allowance", "id=1"]), "root ends");
     assert_eq!(sandbox.api(&["list_audit", "limit=1"])[0]["who"], "root (helper)");
 }
+
+#[test]
+fn what_the_administrator_set_binds_nobody_once_it_has_ended() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "1");
+    cpanel(&sandbox);
+    let account = "alice@ann.test";
+    let value = format!("value={account}");
+    sandbox.sends_freely(account, 1);
+    assert!(sandbox.send(account).starts_with("defer"));
+    for function in ["add_user_exemption", "add_block"] {
+        sandbox.api(&[function, &value, "until=1h"]);
+    }
+    let rex = |words: &[&str]| call_as(&sandbox, "reseller:rex", words);
+    refused(&rex(&["release_block", &value]), "while it holds");
+    refused(&rex(&["add_user_exemption", &value]), "while it holds");
+    sandbox.wait(3600);
+    allowed(&rex(&["release_block", &value]), "the limiter's stop");
+    assert_eq!(sandbox.api(&["list_blocks"]), serde_json::json!([]));
+    let again = sandbox.postern(&["blocks", "release", account]).failed();
+    assert!(again.contains("is not blocked"), "{again}");
+    let exempt = rex(&["add_user_exemption", &value]);
+    allowed(&exempt, "an exemption in the place of one that has ended");
+    assert!(!exempt.to_string().contains("was lifted"), "{exempt}");
+    allowed(&rex(&["add_block", &value]), "a block in the place of one that has ended");
+}
+
+#[test]
+fn the_administrators_networks_are_not_named_to_others() {
+    let sandbox = Sandbox::new().countries("DE").blocked("203.0.113.0/24").exempt_ip("198.51.100.0/24");
+    cpanel(&sandbox);
+    let explain = |who: &str, address: &str| {
+        let address = format!("address={address}");
+        let answer = call_as(&sandbox, who, &["explain", "account=alice@ann.test", &address]);
+        allowed(&answer, who);
+        answer.to_string()
+    };
+    assert!(sandbox.mail("alice@ann.test", FRENCH).starts_with("deny"));
+    let reference = sandbox.api(&["list_activity"])[0]["reference"].as_str().unwrap().to_owned();
+    let story = |who: &str| {
+        let answer = call_as(&sandbox, who, &["tell_story", &format!("reference={reference}")]);
+        allowed(&answer, who);
+        answer.to_string()
+    };
+    for who in ["owner:ann", "reseller:rex"] {
+        for (told, reason) in [
+            (explain(who, AMERICAN), "ip_exempt"),
+            (explain(who, FRENCH), "address_blocked"),
+            (story(who), "address_blocked"),
+            (call_as(&sandbox, who, &["list_activity"]).to_string(), "address_blocked"),
+        ] {
+            assert!(
+                told.contains(reason) && !told.contains("100.0/24") && !told.contains("113.0/24"),
+                "{told}"
+            );
+        }
+    }
+    assert!(explain("root:x", AMERICAN).contains("198.51.100.0/24"));
+    assert!(explain("root:x", FRENCH).contains("203.0.113.0/24"));
+    assert!(story("root:x").contains("203.0.113.0/24"));
+}
+
+#[test]
+fn the_administrator_is_told_what_others_set_before_that_goes_round_his_list() {
+    let sandbox = Sandbox::new();
+    cpanel(&sandbox);
+    for words in [
+        &["set_countries", "for=carol@ann.test", "countries=BR"][..],
+        &["add_user_exemption", "value=dora@ann.test"],
+        &["add_user_exemption", "value=old@ann.test", "until=1h"],
+        &["add_allowance", "for=ann.test", "from=FR", "until=9d"],
+        &["add_user_exemption", "value=rex.test"],
+    ] {
+        allowed(&call_as(&sandbox, "reseller:rex", words), "before");
+    }
+    sandbox.api(&["add_user_exemption", "value=mine@ann.test"]);
+    sandbox.wait(7200);
+    let said = sandbox.postern(&["countries", "set", "DE", "--for", "ann.test"]);
+    let told = "holds still: allowance of ann.test (reseller rex), countries of carol@ann.test (reseller rex), exemption of dora@ann.test (reseller rex). Remove it";
+    assert!(said.err.contains(told), "{said:?}");
+    let of_mailbox = sandbox.postern(&["countries", "set", "DE", "--for", "eve@ann.test"]);
+    assert!(of_mailbox.err.contains("holds still: allowance of ann.test (reseller rex)."), "{of_mailbox:?}");
+    let by_rex = call_as(&sandbox, "reseller:rex", &["set_countries", "for=rex.test", "countries=DE"]);
+    assert_eq!(by_rex["warnings"], Value::Null, "{by_rex}");
+}

@@ -398,3 +398,12 @@ fn a_forged_state_makes_absurd_figures_and_nothing_worse() {
         assert!(!format!("{}{}", ran.out, ran.err).contains('\u{1b}'), "{words:?}");
     }
 }
+
+#[test]
+fn activity_is_listed_for_as_long_as_it_is_kept() {
+    let sandbox = Sandbox::new().countries("DE").setting("keep_activity_days", "1000");
+    assert!(sandbox.mail(ALICE, AMERICAN).starts_with("deny"));
+    sandbox.wait(800 * DAY).postern(&["tick"]).succeeded();
+    assert_eq!(sandbox.api(&["list_activity"]), json!([]));
+    assert_eq!(sandbox.api(&["list_activity", "days=900"])[0]["account"], ALICE);
+}

@@ -67,7 +67,8 @@ impl<'a> Change<'a> {
         self.transaction.commit()
     }
 
-    pub(super) fn failed(&self) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
+    /// For `map_err`: what the caller asks of [`Change::connection`] fails as a change does.
+    pub fn failed(&self) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
         let path = self.path.clone();
         move |source| Error::Database { doing: "write to", path, source }
     }
@@ -270,8 +271,7 @@ impl<'a> Change<'a> {
     }
 
     pub(super) fn grant(&self, id: i64) -> Result<Option<Grant>> {
-        let all = entries::allowances(&self.transaction).map_err(self.failed())?;
-        Ok(all.into_iter().find(|g| g.id == id))
+        entries::allowance(&self.transaction, id).map_err(self.failed())
     }
 
     /// Removes a temporary allowance.

@@ -7,7 +7,7 @@ use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::policy::SERVER;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -199,11 +199,11 @@ pub fn all(db: &Connection, list: ListName) -> rusqlite::Result<Vec<ListEntry>> 
         .collect()
 }
 
+pub(super) const ENTRY: &str = "SELECT * FROM entry WHERE list = ?1 AND value = ?2";
+
 /// One entry of a list.
 pub fn one(db: &Connection, list: ListName, value: &str) -> rusqlite::Result<Option<ListEntry>> {
-    db.prepare_cached("SELECT * FROM entry WHERE list = ?1 AND value = ?2")?
-        .query_row(params![list.name(), value], read_entry)
-        .optional()
+    db.prepare_cached(ENTRY)?.query_row(params![list.name(), value], read_entry).optional()
 }
 
 /// The key under which a subject's list of countries stands.
@@ -211,17 +211,22 @@ pub fn scope(subject: Option<&Subject>) -> String {
     subject.map_or_else(|| SERVER.into(), Subject::key)
 }
 
+const COUNTRIES: &str = "SELECT l.scope, c.code FROM country_list l LEFT JOIN country c ON c.scope = l.scope";
+pub(super) const COUNTRIES_OF: &str =
+    "SELECT l.scope, c.code FROM country_list l LEFT JOIN country c ON c.scope = l.scope WHERE l.scope = ?1";
+
 /// The list of this scope; none where there is none.
 pub fn countries_of(db: &Connection, scope: &str) -> rusqlite::Result<Option<BTreeSet<Country>>> {
-    Ok(countries(db)?.remove(scope))
+    Ok(lists_of(db.prepare_cached(COUNTRIES_OF)?.query([scope])?)?.remove(scope))
 }
 
 /// Every list of countries, by scope.
 pub fn countries(db: &Connection) -> rusqlite::Result<BTreeMap<String, BTreeSet<Country>>> {
+    lists_of(db.prepare(COUNTRIES)?.query([])?)
+}
+
+fn lists_of(mut rows: Rows) -> rusqlite::Result<BTreeMap<String, BTreeSet<Country>>> {
     let mut lists = BTreeMap::new();
-    let mut statement =
-        db.prepare("SELECT l.scope, c.code FROM country_list l LEFT JOIN country c ON c.scope = l.scope")?;
-    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let list: &mut BTreeSet<Country> = lists.entry(row.get(0)?).or_default();
         let code: Option<String> = row.get(1)?;
@@ -256,28 +261,34 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether the other one is for the same and says the same, whoever gave it and when.
-    pub fn says_the_same(&self, other: &Grant) -> bool {
-        (&self.subject, &self.source, self.until, &self.note)
-            == (&other.subject, &other.source, other.until, &other.note)
+    /// What it says, whoever gave it and when.
+    pub fn says(&self) -> (String, String, Seconds, String) {
+        (self.subject.clone(), self.source.clone(), self.until, self.note.clone())
     }
+}
+
+fn read_grant(row: &rusqlite::Row) -> rusqlite::Result<Grant> {
+    Ok(Grant {
+        id: row.get("id")?,
+        subject: row.get("subject")?,
+        source: row.get("source")?,
+        until: row.get("until")?,
+        note: row.get("note")?,
+        who: row.get("who")?,
+        at: row.get("at")?,
+    })
 }
 
 /// Every allowance, running or ended.
 pub fn allowances(db: &Connection) -> rusqlite::Result<Vec<Grant>> {
-    db.prepare("SELECT * FROM allowance ORDER BY id")?
-        .query_map([], |row| {
-            Ok(Grant {
-                id: row.get("id")?,
-                subject: row.get("subject")?,
-                source: row.get("source")?,
-                until: row.get("until")?,
-                note: row.get("note")?,
-                who: row.get("who")?,
-                at: row.get("at")?,
-            })
-        })?
-        .collect()
+    db.prepare("SELECT * FROM allowance ORDER BY id")?.query_map([], read_grant)?.collect()
+}
+
+pub(super) const ALLOWANCE: &str = "SELECT * FROM allowance WHERE id = ?1";
+
+/// The allowance of this number.
+pub fn allowance(db: &Connection, id: i64) -> rusqlite::Result<Option<Grant>> {
+    db.prepare_cached(ALLOWANCE)?.query_row([id], read_grant).optional()
 }
 
 impl super::SettingsStore {
@@ -294,5 +305,10 @@ impl super::SettingsStore {
     /// Every allowance, running or ended.
     pub fn allowances(&self) -> Result<Vec<Grant>> {
         allowances(&self.connection).map_err(self.failed("read"))
+    }
+
+    /// The allowance of this number.
+    pub fn allowance(&self, id: i64) -> Result<Option<Grant>> {
+        allowance(&self.connection, id).map_err(self.failed("read"))
     }
 }

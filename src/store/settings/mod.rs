@@ -25,7 +25,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+pub const SCHEMA: &[&str] =
+    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// The open settings.
 pub struct SettingsStore {

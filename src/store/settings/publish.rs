@@ -10,6 +10,7 @@ use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
+use crate::settings::Settings;
 use fs2::FileExt;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +18,16 @@ use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
 
 impl SettingsStore {
-    /// Publishes the policy as the settings are now; gives its generation. `server_country` is the
-    /// server's own, which the setting may add to the server's list.
+    /// Publishes the policy as the settings are now; gives its generation. `server_country` finds the
+    /// server's own by the settings that are published, which may add it to the server's list.
     ///
     /// Publishers take turns by a lock, and each reads the settings as of one moment after it has the lock: so
     /// the last rename is that of the newest settings.
-    pub fn publish(&self, now: Seconds, server_country: Option<Country>) -> Result<i64> {
+    pub fn publish(
+        &self,
+        now: Seconds,
+        server_country: impl FnOnce(&Settings) -> Option<Country>,
+    ) -> Result<i64> {
         let _turn = self.wait_for_turn()?;
         let target = self.paths.policy();
         let temporary = target.with_extension("new");
@@ -51,7 +56,12 @@ impl SettingsStore {
         Ok(file)
     }
 
-    fn write_policy(&self, path: &Path, now: Seconds, server_country: Option<Country>) -> Result<i64> {
+    fn write_policy(
+        &self,
+        path: &Path,
+        now: Seconds,
+        server_country: impl FnOnce(&Settings) -> Option<Country>,
+    ) -> Result<i64> {
         let host = self.host()?;
         let _ = std::fs::remove_file(path);
         let file = std::fs::OpenOptions::new()
@@ -81,12 +91,13 @@ impl SettingsStore {
         &self,
         t: &Transaction,
         now: Seconds,
-        server_country: Option<Country>,
+        server_country: impl FnOnce(&Settings) -> Option<Country>,
         host: &Host,
     ) -> Result<i64> {
         let path = self.paths.policy();
         let mut writer = Writer::begin(t, &path)?;
         let settings = self.settings()?;
+        let own = server_country(&settings).filter(|_| settings.allow_server_country);
         let exempt = self.entries(ListName::IpExemption)?;
         let blocks = self.entries(ListName::AddressBlock)?;
         let users = self.entries(ListName::UserExemption)?;
@@ -110,7 +121,6 @@ impl SettingsStore {
         writer.subjects(kind::EXEMPT_SUBJECT, &users, now)?;
         writer.subjects(kind::WHITELIST, &self.entries(ListName::Whitelist)?, now)?;
         writer.subjects(kind::BLOCK_ACCOUNT, &self.entries(ListName::AccountBlock)?, now)?;
-        let own = server_country.filter(|_| head.settings.allow_server_country);
         writer.countries(self.countries()?, own)?;
         writer.put(kind::HEAD, b"", &head)?;
         Ok(head.generation)

@@ -37,7 +37,7 @@ impl Scene {
     }
 
     fn publish(&self) -> Policy {
-        self.store.publish(NOON, None).unwrap();
+        self.store.publish(NOON, |_| None).unwrap();
         Policy::open(&self.paths.policy()).unwrap()
     }
 }
@@ -124,7 +124,7 @@ fn a_policy_that_cannot_be_written_leaves_the_old_one() {
     let temporary = target.with_extension("new");
     // A folder of that name that is not empty can be neither removed as a file nor made anew.
     std::fs::create_dir_all(temporary.join("in the way")).unwrap();
-    assert!(scene.store.publish(NOON, None).is_err());
+    assert!(scene.store.publish(NOON, |_| None).is_err());
     assert_eq!(Policy::open(&target).unwrap().ask().unwrap().head().unwrap().generation, 0);
 }
 
@@ -137,7 +137,7 @@ fn whoever_publishes_last_publishes_the_newest_settings() {
             store
                 .change("root", NOON, None, |c| c.set("rate_limit_messages", &(first + n).to_string()))
                 .unwrap();
-            store.publish(NOON, None).unwrap();
+            store.publish(NOON, |_| None).unwrap();
         }
     };
     std::thread::scope(|scope| {
@@ -204,7 +204,7 @@ fn the_servers_own_country_is_added_to_the_servers_list_alone_and_can_be_left_ou
     let domain: Subject = "example.test".parse().unwrap();
     scene.change(|c| c.set_countries(Some(&domain), Some(&codes(&["FR"]))));
     let read = |scene: &Scene, name: &str| {
-        scene.store.publish(NOON, "DE".parse().ok()).unwrap();
+        scene.store.publish(NOON, |_| "DE".parse().ok()).unwrap();
         let policy = Policy::open(&scene.paths.policy()).unwrap();
         let (_, list) = policy.ask().unwrap().countries(Some(&account(name))).unwrap();
         list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

@@ -46,16 +46,22 @@ fn countries_set_by(db: &Connection, scope: &str) -> rusqlite::Result<Option<Str
     statement.query_row([scope], |row| row.get(0)).optional()
 }
 
-/// Scopes of the mailboxes of a domain (`@example.org`) whose lists of countries the administrator set.
-fn mailboxes_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Vec<String>> {
+/// A mailbox of a domain (`@example.org`) whose list of countries the administrator set.
+fn mailbox_set_by_root(db: &Connection, domain: &str) -> rusqlite::Result<Option<String>> {
     let mut statement = db.prepare_cached("SELECT scope, who FROM country_list")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let all: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>()?;
-    let of_root = |(scope, who): &(String, String)| {
-        scope != domain && scope.ends_with(domain) && Rank::of(who) == Rank::Root
-    };
-    Ok(all.into_iter().filter(of_root).map(|(scope, _)| scope).collect())
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (scope, who) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        if scope != domain && scope.ends_with(domain) && Rank::of(who) == Rank::Root {
+            return Ok(Some(scope.to_owned()));
+        }
+    }
+    Ok(None)
 }
+
+const GOES_ROUND: &str = "SELECT scope, who, 'countries' FROM country_list
+     UNION ALL SELECT value, who, 'exemption' FROM entry WHERE list = ?1 AND (until IS NULL OR until > ?2)
+     UNION ALL SELECT subject, who, 'allowance' FROM allowance WHERE until > ?2 ORDER BY 1, 3";
 
 impl Change<'_> {
     fn rank(&self) -> Rank {
@@ -90,7 +96,7 @@ impl Change<'_> {
         Err(Error::NotAllowed(format!("{what} was set by {by}, so {} cannot change it.", self.who())))
     }
 
-    /// Whether the caller may change this entry of this list.
+    /// Whether the caller may change this entry of this list. One that has ended binds nobody.
     pub(super) fn may_change_entry(&self, list: ListName, value: &str) -> Result<()> {
         if self.rank() == Rank::Root {
             return Ok(());
@@ -99,8 +105,9 @@ impl Change<'_> {
             return self.must_be_root(&format!("the list {}", list.title()));
         }
         let before = entries::one(self.connection(), list, value).map_err(self.failed())?;
+        let binding = before.filter(|entry| entry.holds(self.now()));
         let what = format!("The entry {value} of the list {}", list.title());
-        self.must_not_be_above(before.as_ref().map(|entry| entry.who.as_str()), &what)
+        self.must_not_be_above(binding.as_ref().map(|entry| entry.who.as_str()), &what)
     }
 
     /// Whether the caller may set the list of countries of this subject, or unset it.
@@ -114,6 +121,28 @@ impl Change<'_> {
         }
     }
 
+    /// What resellers and owners set before, and what goes on letting mailboxes with this key past a list of countries
+    /// that the administrator sets for it: their own lists, exemptions and allowances, each with whose it is.
+    pub fn goes_round(&self, key: &str) -> Result<Vec<String>> {
+        let found = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = self.connection().prepare(GOES_ROUND)?;
+            let mut rows = statement.query((ListName::UserExemption.name(), self.now()))?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (of, who, what) =
+                    (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+                let is_below = of != key && key.starts_with('@') && of.ends_with(key);
+                // A list of its own is replaced; an exemption or allowance lifts it.
+                let lifts = what != "countries" && (of == key || of.starts_with('@') && key.ends_with(of));
+                if (is_below || lifts) && Rank::of(who) != Rank::Root {
+                    all.push(format!("{what} of {} ({who})", Subject::typed(of)));
+                }
+            }
+            Ok(all)
+        };
+        found().map_err(self.failed())
+    }
+
     /// Whether the caller may lift the country rule for the subject with this key. The administrator's list for a
     /// mailbox or its domain binds; the server's list is where resellers and owners start from.
     pub(super) fn may_lift_countries(&self, key: &str) -> Result<()> {
@@ -123,7 +152,7 @@ impl Change<'_> {
         let db = self.connection();
         let found = || -> rusqlite::Result<Option<String>> {
             if key.starts_with('@')
-                && let Some(mailbox) = mailboxes_set_by_root(db, key)?.into_iter().next()
+                && let Some(mailbox) = mailbox_set_by_root(db, key)?
             {
                 return Ok(Some(mailbox));
             }

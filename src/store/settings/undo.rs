@@ -10,14 +10,24 @@ use crate::error::{Error, Result};
 use crate::store::settings::entries::{self, Grant, ListEntry, ListName};
 use rusqlite::OptionalExtension;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Action of the row that says which change was undone.
 const UNDO: &str = "undo";
 
+/// Every change, and where it is an undoing, which one it undid.
+const NEWEST_FIRST: &str = "SELECT generation, max(CASE action WHEN ?1 THEN CAST(subject AS INTEGER) END)
+     FROM audit GROUP BY generation ORDER BY generation DESC";
+
+/// The index for undoings is found by their word alone, so it stands here.
+pub(super) const WHO_SET: &str =
+    "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3
+     AND id < ?4 AND NOT EXISTS (SELECT 1 FROM audit WHERE action = 'undo' AND generation = a.generation)
+     ORDER BY id DESC LIMIT 1";
+
 impl Change<'_> {
-    /// Takes back the change that made this generation, or where none is named the latest that was neither undone nor
-    /// is an undoing. Gives its generation and its rows.
+    /// Takes back the change that made this generation, or where none is named the latest that stands: it is no undoing,
+    /// and none that stands took it back. Gives its generation and its rows.
     ///
     /// Fails with [`Error::NotFound`] where there is none, with [`Error::NotAllowed`] where it cannot be taken back:
     /// somebody changed the same again since, or it changed something that is not kept here.
@@ -33,7 +43,7 @@ impl Change<'_> {
             return Err(Error::NotFound(sentence));
         }
         let mut kept_elsewhere = None;
-        for row in rows.iter().rev().filter(|row| row.action != UNDO) {
+        for row in rows.iter().rev().filter(|row| row.changes_something()) {
             if !self.take_back(row)? {
                 kept_elsewhere = Some(&row.action);
             }
@@ -48,10 +58,22 @@ impl Change<'_> {
     }
 
     fn latest(&self) -> Result<Option<i64>> {
-        let sql = "SELECT max(generation) FROM audit a WHERE action != ?1
-                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?1 AND generation = a.generation)
-                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?1 AND subject = CAST(a.generation AS TEXT))";
-        self.connection().query_row(sql, [UNDO], |row| row.get(0)).map_err(self.failed())
+        let mut undone = HashSet::new();
+        let mut found = || -> rusqlite::Result<Option<i64>> {
+            let mut statement = self.connection().prepare(NEWEST_FIRST)?;
+            let mut rows = statement.query([UNDO])?;
+            while let Some(row) = rows.next()? {
+                let (generation, undoes): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+                match undoes {
+                    // An undoing that was itself undone takes nothing back any more.
+                    Some(undoes) if !undone.contains(&generation) => drop(undone.insert(undoes)),
+                    None if !undone.contains(&generation) => return Ok(Some(generation)),
+                    _ => {}
+                }
+            }
+            Ok(None)
+        };
+        found().map_err(self.failed())
     }
 
     /// Whether the row could be taken back.
@@ -64,8 +86,11 @@ impl Change<'_> {
             "set_countries" => {
                 let now = entries::countries_of(self.connection(), &row.subject).map_err(self.failed())?;
                 self.must_be(row, changes::in_trail(now.as_ref()) == row.after)?;
-                let (who, at) = self.who_set(row)?;
-                self.set_countries_of(&row.subject, countries(&row.before).as_ref(), (&who, at))?;
+                let list = countries(&row.before);
+                // Where no list comes back, it is nobody's.
+                let set = list.as_ref().map(|_| self.who_set(row)).transpose()?;
+                let (who, at) = set.unwrap_or_default();
+                self.set_countries_of(&row.subject, list.as_ref(), (&who, at))?;
             }
             "add_allowance" => {
                 let grant: Grant = stored(row, &row.after)?;
@@ -88,12 +113,12 @@ impl Change<'_> {
     /// Who had set the list of countries that this row replaced, and when: a list that comes back binds whom it bound
     /// before. Where the trail does not tell, it is the caller's.
     fn who_set(&self, row: &Audit) -> Result<(String, Seconds)> {
-        let sql = "SELECT who, at FROM audit a WHERE action = ?1 AND subject = ?2 AND after = ?3 AND id < ?4
-                   AND NOT EXISTS (SELECT 1 FROM audit WHERE action = ?5 AND generation = a.generation)
-                   ORDER BY id DESC LIMIT 1";
-        let values = (&row.action, &row.subject, &row.before, row.id, UNDO);
-        let found = self.connection().query_row(sql, values, |set| Ok((set.get(0)?, set.get(1)?)));
-        let found = found.optional().map_err(self.failed())?;
+        let values = (&row.action, &row.subject, &row.before, row.id);
+        let found = || -> rusqlite::Result<Option<(String, Seconds)>> {
+            let mut statement = self.connection().prepare_cached(WHO_SET)?;
+            statement.query_row(values, |set| Ok((set.get(0)?, set.get(1)?))).optional()
+        };
+        let found = found().map_err(self.failed())?;
         Ok(found.unwrap_or_else(|| (self.who().into(), self.now())))
     }
 
@@ -124,6 +149,11 @@ impl Change<'_> {
 }
 
 impl Audit {
+    /// Whether something is otherwise since: the row that says which change was undone only names it.
+    pub fn changes_something(&self) -> bool {
+        self.action != UNDO
+    }
+
     /// Whether the subject is the key of an account or a domain, so that its owner may hear of it.
     pub fn names_an_account(&self) -> bool {
         match self.action.as_str() {

@@ -67,6 +67,40 @@ fn an_undoing_can_be_undone_by_its_number() {
 }
 
 #[test]
+fn the_latest_change_is_one_that_stands() {
+    let (_folder, mut store) = store();
+    let first = make(&mut store, |c| c.set("rate_limit_messages", "7"));
+    let second = make(&mut store, |c| c.set("rate_limit_messages", "8"));
+    for _ in 0..2 {
+        assert_eq!(undo(&mut store, None).unwrap(), second);
+        let undoing = store.generation().unwrap();
+        assert_eq!(undo(&mut store, Some(undoing)).unwrap(), undoing);
+        assert_eq!(store.settings().unwrap().rate_limit_messages, 8);
+    }
+    assert_eq!(undo(&mut store, None).unwrap(), second);
+    assert_eq!(undo(&mut store, None).unwrap(), first);
+    assert!(matches!(undo(&mut store, None), Err(Error::NotFound(_))));
+}
+
+/// A change of ten thousand rows is undone and applied row by row: none may look through all that is there.
+#[test]
+fn each_row_of_a_change_goes_along_a_key() {
+    let (_folder, store) = store();
+    for sql in [entries::COUNTRIES_OF, entries::ALLOWANCE, entries::ENTRY, WHO_SET] {
+        let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let parameters = vec![rusqlite::types::Value::Null; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().unwrap();
+        let along = |step: &String| {
+            step.starts_with("SEARCH") || step.contains("SUBQUERY") || step.contains("CONSTANT")
+        };
+        assert!(steps.iter().all(along), "{sql}: {steps:?}");
+        // Not along the rows of a change, which may be ten thousand as well.
+        assert!(!steps.iter().any(|step| step.contains("audit_generation")), "{sql}: {steps:?}");
+    }
+}
+
+#[test]
 fn a_list_of_countries_that_comes_back_is_whose_it_was() {
     let (_folder, mut store) = store();
     let set = |store: &mut SettingsStore, who: &str, codes: &str| {
