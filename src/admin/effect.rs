@@ -62,23 +62,22 @@ pub(super) fn of(admin: &Admin, whose: &Whose, days: i64, limit: usize) -> Resul
     let store = admin.settings()?;
     let proposal = proposal(admin, &store, whose)?;
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
-    let (refused, logins) = read(admin, |db| {
+    let (refused, of_server) = read(admin, |db| {
         let seen = seen(admin, db)?;
         let refused = places::refused_by(db, &proposal, first, limit, &seen)?;
-        let logins = match seen {
-            _ if proposal.server.is_none() => refused.of_lists,
-            // Accounts that are counted as everybody else's have logins, too.
-            Seen::All => good_logins(&figures::by_country(db, first, today)?),
-            Seen::These(_) => places::logins_of(db, first, &seen)?,
+        let of_server = match seen {
+            Seen::These(_) => refused.of_seen,
+            Seen::All => successes(&figures::by_country(db, first, today)?),
         };
-        Ok((refused, logins))
+        Ok((refused, of_server))
     })?;
+    let logins = if proposal.server.is_some() { of_server } else { refused.of_lists };
     Ok(Effect { days, logins, refused })
 }
 
-fn good_logins(figures: &[Figure]) -> u64 {
+fn successes(figures: &[Figure]) -> u64 {
     let good = figures.iter().filter(|f| f.direction == "login" && f.verdict == "succeeded");
-    good.fold(0, |sum, f| sum.saturating_add(f.n.unsigned_abs()))
+    good.fold(0u64, |sum, f| sum.saturating_add(f.n.unsigned_abs()))
 }
 
 /// The lists as they would be, with who is not asked for a country anyway.

@@ -19,7 +19,7 @@ use crate::store::state::places::{self, Logins, Sum};
 use crate::store::state::rollups::COLUMNS;
 use crate::store::state::{State, names};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Logins that must have been seen before countries are suggested, and on how many days.
 const ENOUGH: (i64, usize) = (100, 7);
@@ -105,7 +105,7 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     // Figures by country alone say nothing of whose they are.
     let span = admin.theirs.as_ref().map(|_| span_by_account(admin, days)).transpose()?;
     let all = read(admin, |db| match (span, seen(admin, db)?) {
-        (Some(span), Seen::These(accounts)) => figures::by_country_of(db, accounts, span),
+        (Some(span), Seen::These(accounts)) => figures::by_country_of(db, &accounts, span),
         _ => figures::by_country(db, first, today),
     })?;
     let wanted = |f: &&Figure| {
@@ -256,7 +256,7 @@ pub fn account_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let places_since = since(admin, days).max(oldest);
     let (rows, places): (Vec<AccountFigure>, Vec<Logins<String>>) = read(admin, |db| {
         let Some(number) = names::number_of(db, account.name())? else { return Ok(Default::default()) };
-        let rows = figures::of_accounts(db, [number], span)?;
+        let rows = figures::of_accounts(db, &HashSet::from([number]), span)?;
         Ok((rows, places::countries_of(db, number, places_since)?))
     })?;
     let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });

@@ -7,7 +7,7 @@ use super::rollups::{COLUMNS, HEADS, Uses};
 use chrono::{DateTime, Datelike, NaiveDate};
 use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The month in which a day lies, counted from year 0.
 pub fn month_of(day: i64) -> i64 {
@@ -120,45 +120,79 @@ impl Span {
         }
     }
 
-    /// The table's key begins with the time, so each day or month is one step to the account's rows.
-    fn sql(self) -> String {
-        let span = if matches!(self, Span::Days(..)) { "day" } else { "month" };
+    /// The table, and its column of time.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Span::Days(..) => ("account_day", "day"),
+            Span::Months(..) => ("account_month", "month"),
+        }
+    }
+
+    /// One account's rows of one day or month: one step along the table's key.
+    fn sql_of_one(self) -> String {
+        let (table, at) = self.names();
         format!(
-            "WITH RECURSIVE span(at) AS (SELECT ?1 UNION ALL SELECT at + 1 FROM span WHERE at < ?2)
-             SELECT a.country, a.service, {} FROM span CROSS JOIN account_{span} a
-             ON a.{span} = span.at AND a.account = ?3",
-            COLUMNS.map(|c| format!("a.{c}")).join(", ")
+            "SELECT country, service, {} FROM {table} WHERE {at} = ?1 AND account = ?2",
+            COLUMNS.join(", ")
+        )
+    }
+
+    /// All rows of it.
+    fn sql_of_all(self) -> String {
+        let (table, at) = self.names();
+        format!(
+            "SELECT country, service, {}, account FROM {table} WHERE {at} BETWEEN ?1 AND ?2",
+            COLUMNS.join(", ")
         )
     }
 }
 
+/// Accounts up to which the rows of each are looked up; more are met on a walk through all rows.
+const FEW: usize = 10_000;
+
+/// Figures by country and service, in the making.
+type Sums = BTreeMap<(String, String), Uses>;
+
+/// Adds a row that begins with country, service and [`COLUMNS`].
+fn add(sums: &mut Sums, row: &rusqlite::Row) -> Result<()> {
+    let uses = sums.entry((row.get(0)?, row.get(1)?)).or_default();
+    for (n, use_) in uses.iter_mut().enumerate() {
+        *use_ = use_.saturating_add(row.get(n + 2)?);
+    }
+    Ok(())
+}
+
 /// These accounts' figures together, by country and service.
-pub fn of_accounts(
-    db: &Connection,
-    accounts: impl IntoIterator<Item = i64>,
-    span: Span,
-) -> Result<Vec<AccountFigure>> {
+pub fn of_accounts(db: &Connection, accounts: &HashSet<i64>, span: Span) -> Result<Vec<AccountFigure>> {
     let (Span::Days(first, last) | Span::Months(first, last)) = span;
-    let mut found: BTreeMap<(String, String), Uses> = BTreeMap::new();
-    let mut statement = db.prepare_cached(&span.sql())?;
-    for account in accounts {
-        let mut rows = statement.query([first, last, account])?;
+    let mut sums = Sums::new();
+    if accounts.len() > FEW {
+        let mut statement = db.prepare_cached(&span.sql_of_all())?;
+        let mut rows = statement.query([first, last])?;
         while let Some(row) = rows.next()? {
-            let uses = found.entry((row.get(0)?, row.get(1)?)).or_default();
-            for (n, use_) in uses.iter_mut().enumerate() {
-                *use_ = use_.saturating_add(row.get(n + 2)?);
+            if accounts.contains(&row.get(COLUMNS.len() + 2)?) {
+                add(&mut sums, row)?;
+            }
+        }
+    } else {
+        // In the order of the key, so that the next row is on the same page more often than not.
+        let mut sorted: Vec<i64> = accounts.iter().copied().collect();
+        sorted.sort_unstable();
+        let mut statement = db.prepare_cached(&span.sql_of_one())?;
+        for at in first..=last {
+            for account in &sorted {
+                let mut rows = statement.query([at, *account])?;
+                while let Some(row) = rows.next()? {
+                    add(&mut sums, row)?;
+                }
             }
         }
     }
-    Ok(found.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
+    Ok(sums.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
 }
 
 /// The same as [`by_country`] of these accounts alone.
-pub fn by_country_of(
-    db: &Connection,
-    accounts: impl IntoIterator<Item = i64>,
-    span: Span,
-) -> Result<Vec<Figure>> {
+pub fn by_country_of(db: &Connection, accounts: &HashSet<i64>, span: Span) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for AccountFigure { country, service, uses } in of_accounts(db, accounts, span)? {
         for ((direction, verdict), n) in HEADS.into_iter().zip(uses).filter(|(_, n)| *n > 0) {

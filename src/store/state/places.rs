@@ -205,19 +205,6 @@ pub fn accounts_in(
     Ok((found.into_iter().map(named).collect::<Result<_>>()?, sum))
 }
 
-/// How often these accounts logged in well since this day, from anywhere.
-pub fn logins_of(db: &Connection, since: i64, seen: &Seen) -> Result<u64> {
-    let mut sum = 0u64;
-    for country in countries(db)? {
-        visit(db, Table::Accounts, &country, since, |account: i64, n, _| {
-            if seen.holds(account) {
-                sum = sum.saturating_add(n);
-            }
-        })?;
-    }
-    Ok(sum)
-}
-
 /// Networks from which anybody logged in well from a country since this day, the most logins first.
 pub fn networks_in(
     db: &Connection,
@@ -278,6 +265,8 @@ pub struct Refused {
     pub unknown: u64,
     /// All logins of the accounts whose own or domain's list is asked about.
     pub of_lists: u64,
+    /// All logins of the accounts that may be seen, where that is not everybody.
+    pub of_seen: u64,
 }
 
 /// One account that would have been refused.
@@ -371,17 +360,13 @@ impl Meant {
         Ok(Meant { list, exempt, allowed })
     }
 
-    /// Accounts with the list of their own that is asked about.
-    fn asked<'a>(&'a self, proposal: &'a Proposal) -> impl Iterator<Item = (i64, &'a BTreeSet<Country>)> {
-        let list = |(account, list): (&i64, &usize)| match &proposal.lists[*list] {
-            (_, list, true) => Some((*account, list)),
-            _ => None,
-        };
-        self.list.iter().filter_map(list)
+    /// Accounts with a list of their own, or of their domain, that is asked about.
+    fn asked<'a>(&'a self, proposal: &'a Proposal) -> impl Iterator<Item = i64> + 'a {
+        self.list.iter().filter(|(_, list)| proposal.lists[**list].2).map(|(account, _)| *account)
     }
 }
 
-/// Accounts with lists of their own up to which each is looked up; more are met on a walk through all.
+/// Accounts up to which each is looked up; more are met on a walk through all.
 const FEW: usize = 500;
 
 /// Whom of those that may be seen the proposal would have refused since this day: `limit` of the accounts by name.
@@ -393,51 +378,96 @@ pub fn refused_by(
     seen: &Seen,
 ) -> Result<Refused> {
     let meant = Meant::find(db, proposal)?;
+    let mut walk = Walk { proposal, meant: &meant, met: Vec::new(), unknown: 0, of_lists: 0, of_seen: 0 };
     let mut countries = countries(db)?;
-    let mut walk = Walk { meant: &meant, met: Vec::new(), unknown: 0, of_lists: 0 };
-    let asked: Vec<(i64, &BTreeSet<Country>)> =
-        meant.asked(proposal).filter(|(account, _)| seen.holds(*account)).collect();
-    let many = asked.len() > FEW;
-    for (place, country) in countries.iter().enumerate() {
-        let servers = proposal.server.as_ref().is_some_and(|list| !holds(list, country));
-        if !servers && !many {
-            continue;
+    match seen {
+        Seen::These(few) if few.len() <= FEW => {
+            walk.look_up(db, few.iter().copied(), since, &mut countries)?
         }
-        visit(db, Table::Accounts, country, since, |account: i64, n, last| {
-            if !seen.holds(account) {
-                return;
+        Seen::These(_) => walk.through(db, &countries, since, seen, true)?,
+        Seen::All => {
+            let asked: Vec<i64> = meant.asked(proposal).collect();
+            let many = asked.len() > FEW;
+            walk.through(db, &countries, since, seen, many)?;
+            if !many {
+                walk.look_up(db, asked.into_iter(), since, &mut countries)?;
             }
-            let met = Met { account, country: place, n, last };
-            match meant.list.get(&account).map(|list| &proposal.lists[*list]) {
-                None if servers => walk.meet(met, country),
-                Some((_, list, true)) if many => walk.meet_own(met, country, list),
-                _ => {}
-            }
-        })?;
-    }
-    for (account, list) in asked.into_iter().filter(|_| !many) {
-        for Logins { who, n, last } in countries_of(db, account, since)? {
-            let found = countries.iter().position(|c| *c == who);
-            let place = found.unwrap_or_else(|| {
-                countries.push(who.clone());
-                countries.len() - 1
-            });
-            walk.meet_own(Met { account, country: place, n, last }, &who, list);
         }
     }
-    let Walk { met, unknown, of_lists, .. } = walk;
-    Ok(Refused { unknown, of_lists, ..sum_up(db, met, &countries, limit)? })
+    let Walk { met, unknown, of_lists, of_seen, .. } = walk;
+    let of_seen = if matches!(seen, Seen::All) { 0 } else { of_seen };
+    Ok(Refused { unknown, of_lists, of_seen, ..sum_up(db, met, &countries, limit)? })
 }
 
 /// What is met on the way through the rows.
 struct Walk<'a> {
+    proposal: &'a Proposal,
     meant: &'a Meant,
     met: Vec<Met>,
     unknown: u64,
     of_lists: u64,
+    of_seen: u64,
 }
 
 impl Walk<'_> {
+    /// Goes through all rows of each country in which anybody could be met. Whether accounts with lists of their own
+    /// are met here, or looked up, is said.
+    fn through(
+        &mut self,
+        db: &Connection,
+        countries: &[String],
+        since: i64,
+        seen: &Seen,
+        meets_own: bool,
+    ) -> Result<()> {
+        for (place, country) in countries.iter().enumerate() {
+            if !meets_own && !self.is_refused_by_server(country) {
+                continue;
+            }
+            visit(db, Table::Accounts, country, since, |account: i64, n, last| {
+                if seen.holds(account) {
+                    self.take(Met { account, country: place, n, last }, country, meets_own);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks up each of these accounts.
+    fn look_up(
+        &mut self,
+        db: &Connection,
+        accounts: impl Iterator<Item = i64>,
+        since: i64,
+        countries: &mut Vec<String>,
+    ) -> Result<()> {
+        for account in accounts {
+            for Logins { who, n, last } in countries_of(db, account, since)? {
+                let found = countries.iter().position(|c| *c == who);
+                let place = found.unwrap_or_else(|| {
+                    countries.push(who.clone());
+                    countries.len() - 1
+                });
+                self.take(Met { account, country: place, n, last }, &who, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_refused_by_server(&self, country: &str) -> bool {
+        self.proposal.server.as_ref().is_some_and(|list| !holds(list, country))
+    }
+
+    fn take(&mut self, met: Met, country: &str, meets_own: bool) {
+        self.of_seen = self.of_seen.saturating_add(met.n);
+        let proposal = self.proposal;
+        match self.meant.list.get(&met.account).map(|list| &proposal.lists[*list]) {
+            None if self.is_refused_by_server(country) => self.meet(met, country),
+            Some((_, list, true)) if meets_own => self.meet_own(met, country, list),
+            _ => {}
+        }
+    }
+
     /// Logins of an account whose own or domain's list is asked about.
     fn meet_own(&mut self, met: Met, country: &str, list: &BTreeSet<Country>) {
         self.of_lists = self.of_lists.saturating_add(met.n);

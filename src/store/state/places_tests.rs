@@ -226,6 +226,16 @@ fn whoever_may_see_a_few_accounts_alone_is_told_of_as_many_of_them_as_there_are(
     let own = Proposal { lists, ..Proposal::default() };
     let of_web = refused_by(&db, &own, TODAY - 29, 100, &seen(&["web"])).unwrap();
     assert_eq!((of_web.sum, of_web.of_lists), (Sum::default(), 0), "nobody hears of others by their lists");
+    // Looked up one by one, or met on a walk through all.
+    let Seen::These(few) = seen(&["@a.test", "carol@b.test"]) else { panic!("not all") };
+    let many = Seen::These(few.iter().copied().chain(1_000..2_000).collect());
+    for proposal in [&server("DE"), &server(""), &own, &Proposal { server: Some(list("DE")), ..own.clone() }]
+    {
+        let [few, many] =
+            [&Seen::These(few.clone()), &many].map(|seen| refused_by(&db, proposal, 0, 100, seen).unwrap());
+        assert_eq!(few, many, "{proposal:?}");
+        assert_eq!(few.of_seen, 10 + 2 + 5 + 4 + 1 + 9, "{few:?}");
+    }
     let nobody = refused_by(&db, &server("FR"), TODAY - 29, 100, &seen(&["@c.test"])).unwrap();
     assert_eq!(nobody, Refused::default(), "not even what has no name");
 }
