@@ -155,12 +155,12 @@ impl Admin {
         Ok(made)
     }
 
-    /// Fails as [`Admin::change`] would, if somebody changed anything since the caller read: for what is done outside
-    /// of the settings, before it is done.
+    /// Fails as [`Admin::change`] would, if somebody changed anything since the caller read: before what is done
+    /// outside of the settings.
     pub fn must_be_current(&self, given: &Arguments) -> Result<()> {
-        let current = self.settings()?.generation()?;
-        match given.number("generation")? {
-            Some(yours) if yours != current => Err(Error::Conflict { current, yours }),
+        let Some(yours) = given.number("generation")? else { return Ok(()) };
+        match self.settings()?.generation()? {
+            current if current != yours => Err(Error::Conflict { current, yours }),
             _ => Ok(()),
         }
     }

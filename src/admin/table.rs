@@ -123,6 +123,8 @@ pub fn call(admin: &Admin, function: &str, given: &Arguments) -> Result<Outcome>
     theirs.map_or(Ok(()), |theirs| theirs.may_call(found))?;
     found.check(given)?;
     theirs.map_or(Ok(()), |theirs| theirs.may_say(found, given))?;
+    // A generation is an argument of functions that change something, and of no other.
+    admin.must_be_current(given)?;
     (found.run)(admin, given)
 }
 

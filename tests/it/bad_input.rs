@@ -129,6 +129,16 @@ fn a_generation_that_is_no_number_is_refused() {
 }
 
 #[test]
+fn a_generation_that_is_not_the_settings_own_is_a_conflict_before_anything_is_done() {
+    each(|sandbox, function, needed| {
+        if function.changes {
+            let input = with(&needed, "generation", json!(1));
+            assert_eq!(refused(sandbox, function.name, &input, "yours was 1"), "conflict");
+        }
+    });
+}
+
+#[test]
 fn what_steers_a_terminal_turns_text_around_or_marks_it_up_is_refused() {
     each(|sandbox, function, needed| {
         for argument in function.arguments {
