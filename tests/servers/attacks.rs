@@ -73,7 +73,7 @@ fn one_address_that_guesses_gets_ten_tries_at_any_number_of_mailboxes() {
         let scene = scene(each);
         let targets = [&ALICE, &BOB, &CAROL];
         let guesses = |from: u16| {
-            (from..from + 40)
+            (from..from + 16)
                 .map(move |n| (BRAZILIAN.to_owned(), targets[usize::from(n) % 3], format!("guess {n}")))
         };
         assert_eq!(attack(&scene, guesses(0)), (1..=10).collect::<Vec<_>>(), "{each:?}");
@@ -91,7 +91,9 @@ fn one_address_that_guesses_gets_ten_tries_at_any_number_of_mailboxes() {
 fn hundreds_of_networks_with_one_try_each_get_ten_at_a_mailbox_that_is_known_to_be_used() {
     for each in SCENES {
         let scene = scene(each);
-        let tries = (0..250).map(|n| (format!("177.{}.{}.9", n % 10, n), &ALICE, format!("guess {n}")));
+        // Hundreds where it takes the least time; each of the others tells the same after some.
+        let many = if each.1 == GATE { 40 } else { 150 };
+        let tries = (0..many).map(|n| (format!("177.{}.{}.9", n % 10, n), &ALICE, format!("guess {n}")));
         assert_eq!(attack(&scene, tries), (1..=10).collect::<Vec<_>>(), "{each:?}");
         let stranger = scene.login(Way::Imap, BRAZILIAN, &ALICE);
         assert!(!stranger.yes, "whoever has her password, from where she never was");
@@ -106,7 +108,7 @@ fn a_network_that_is_hopped_through_is_refused_as_a_whole() {
         let targets = [&ALICE, &BOB, &CAROL];
         let reached = attack(
             &scene,
-            (0..60).map(|n| (format!("177.1.2.{}", 1 + n), targets[n % 3], format!("guess {n}"))),
+            (0..36).map(|n| (format!("177.1.2.{}", 1 + n), targets[n % 3], format!("guess {n}"))),
         );
         assert_eq!(reached, (1..=30).collect::<Vec<_>>(), "{each:?}");
     }
@@ -116,10 +118,10 @@ fn a_network_that_is_hopped_through_is_refused_as_a_whole() {
 fn a_telephone_with_an_old_password_keeps_nobody_out() {
     for each in SCENES {
         let scene = scene(each);
-        let tries = (0..120).map(|_| (GERMAN.to_owned(), &ALICE, "an old password".to_owned()));
-        assert_eq!(attack(&scene, tries).len(), 120, "{each:?}");
-        let tries = (0..60).map(|_| (BRAZILIAN.to_owned(), &BOB, "an old password".to_owned()));
-        assert_eq!(attack(&scene, tries).len(), 60, "{each:?}");
+        for (from, owner) in [(GERMAN, &ALICE), (BRAZILIAN, &BOB)] {
+            let tries = (0..20).map(|_| (from.to_owned(), owner, "an old password".to_owned()));
+            assert_eq!(attack(&scene, tries).len(), 20, "{each:?}");
+        }
         assert!(scene.login(Way::Imap, BRAZILIAN, &CAROL).yes);
     }
 }
