@@ -131,7 +131,8 @@ fn who_replaces_the_state_gets_it_and_counting_goes_on_in_the_new_one() {
     let mut bytes = std::fs::read(sandbox.state()).unwrap();
     bytes[..100].fill(b'x');
     std::fs::write(sandbox.state(), bytes).unwrap();
-    std::fs::remove_file(sandbox.path("var/lib/postern/state/state.db-wal")).unwrap();
+    // Whoever found the damage already has let the file go, and its log with it.
+    let _ = std::fs::remove_file(sandbox.path("var/lib/postern/state/state.db-wal"));
     sandbox.postern(&["tick"]).succeeded();
     for _ in 0..2 {
         assert_eq!(keeper.ask(EXIM, "send", &message(BOB)).unwrap(), "allow\n");
