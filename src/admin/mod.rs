@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod allowances;
 pub mod arguments;
+pub mod attacks;
 pub mod backup;
 pub mod blocks;
 pub mod clouds;

@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, backup, blocks, clouds, config, countries, effect, explain, held,
-    init, lists, settings, statistics, status, story, undo,
+    Admin, Outcome, activity, allowances, attacks, backup, blocks, clouds, config, countries, effect,
+    explain, held, init, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -144,6 +144,7 @@ pub const GROUPS: &[(&str, &str)] = &[
         "Cloud mail clients of your own, and what is none: beside the list that Postern brings",
     ),
     ("config", "All that was chosen as one document: export, diff, apply"),
+    ("attack-networks", "Networks that were seen attacking: list, remove"),
     ("held", "Messages of local programs that are held: list, release, remove"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
@@ -394,6 +395,23 @@ pub const FUNCTIONS: &[Function] = &[
         held::list_held,
     )
     .for_owners(),
+    reads(
+        "list_attack_networks",
+        &["attack-networks", "list"],
+        "Networks that were seen attacking, and addresses that are refused for a burst of failures, the last seen first",
+        &[LIMIT],
+        attacks::list_attack_networks,
+    ),
+    changes(
+        "remove_attack_network",
+        &["attack-networks", "remove"],
+        "Take the mark off a network or an address, and forget what failed from there",
+        &[
+            needed("value", Kind::Network, "the network or address as the list has it"),
+            option("reason", Kind::Note, "why, for the trail"),
+        ],
+        attacks::remove_attack_network,
+    ),
     changes(
         "release_held",
         &["held", "release"],

@@ -402,19 +402,16 @@ pub(super) fn note_success(t: &Unit, at: Seconds) -> Result<()> {
     t.prepare_cached(sql)?.execute([at]).map(|_| ())
 }
 
+/// Mail users can write the state: what is of another type there is empty here.
 fn row(row: &rusqlite::Row) -> Result<Sighting> {
-    Ok(Sighting {
-        network: row.get(0)?,
-        since: row.get(1)?,
-        last: row.get(2)?,
-        until: row.get(3)?,
-        why: row.get(4)?,
-    })
+    let text = |i| row.get::<_, String>(i).unwrap_or_default();
+    let time = |i| row.get(i).unwrap_or(0);
+    Ok(Sighting { network: text(0), since: time(1), last: time(2), until: time(3), why: text(4) })
 }
 
 fn sighting_of(db: &Connection, network: &str) -> Result<Option<Sighting>> {
     let sql = "SELECT network, since, last, until, why FROM sighting WHERE network = ?1";
-    db.prepare_cached(sql)?.query_row([network], |r| Ok(row(r).ok())).optional().map(Option::flatten)
+    db.prepare_cached(sql)?.query_row([network], row).optional()
 }
 
 /// What was learned that concerns this login.
@@ -479,19 +476,22 @@ fn until(db: &Connection, sql: &str, key: &str, now: Seconds) -> Result<Option<S
         .map(Option::flatten)
 }
 
-/// Networks that are marked now, the last seen first.
+/// Networks that are marked now, and addresses that are refused for a burst, the last seen first.
 pub fn list(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Sighting>> {
     let sql = "SELECT network, since, last, until, why FROM sighting WHERE until > ?1
-               ORDER BY last DESC, network LIMIT ?2";
+               UNION ALL
+               SELECT source, last, last, refused_until, 'many logins failed within an hour' FROM source
+               WHERE refused_until > ?1
+               ORDER BY 3 DESC, 1, 4 DESC LIMIT ?2";
     db.prepare(sql)?.query_map([now, most], row)?.collect()
 }
 
-/// Takes the mark off a network, and forgets the failures within it; tells whether there was a mark.
+/// Takes the mark off a network, and forgets the failures within it; tells whether there was anything.
 pub fn remove(t: &Unit, network: &Network) -> Result<bool> {
     let key = network.to_string();
-    let n = t.execute("DELETE FROM sighting WHERE network = ?1", [&key])?;
-    t.execute("DELETE FROM source WHERE source = ?1 OR widest = ?1", [&key])?;
-    Ok(n > 0)
+    let marks = t.execute("DELETE FROM sighting WHERE network = ?1", [&key])?;
+    let sources = t.execute("DELETE FROM source WHERE source = ?1 OR widest = ?1", [&key])?;
+    Ok(marks + sources > 0)
 }
 
 /// Forgets what is old, and the oldest beyond the caps.

@@ -56,7 +56,8 @@ impl Server {
     }
 
     fn marked(&self) -> Vec<String> {
-        list(&self.db, NOON, 1000).unwrap().into_iter().map(|s| s.network).collect()
+        let marked = list(&self.db, NOON, 1000).unwrap().into_iter().filter(|s| s.until - s.last >= DAY);
+        marked.map(|s| s.network).collect()
     }
 
     fn count(&self, table: &str) -> i64 {
