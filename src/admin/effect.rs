@@ -145,23 +145,25 @@ struct RuleFigures {
     about: &'static str,
 }
 
-const RULES: [RuleFigures; 3] = [
-    RuleFigures {
-        key: "country_rule",
-        mode: |s| s.country_rule,
-        reasons: &["country_not_allowed", "unknown_country"],
-        did: &["refused"],
-        would: &["would_refuse"],
-        about: "logins",
-    },
-    RuleFigures {
-        key: "source_rule",
-        mode: |s| s.source_rule,
-        reasons: &["network_hosting", "network_vpn", "network_tor", "network_relay"],
-        did: &["refused"],
-        would: &["would_refuse"],
-        about: "logins",
-    },
+/// A rule about logins.
+const fn of_logins(
+    key: &'static str,
+    mode: fn(&Settings) -> Mode,
+    reasons: &'static [&'static str],
+) -> RuleFigures {
+    RuleFigures { key, mode, reasons, did: &["refused"], would: &["would_refuse"], about: "logins" }
+}
+
+const RULES: [RuleFigures; 6] = [
+    of_logins("country_rule", |s| s.country_rule, &["country_not_allowed", "unknown_country"]),
+    of_logins(
+        "source_rule",
+        |s| s.source_rule,
+        &["network_hosting", "network_vpn", "network_tor", "network_relay"],
+    ),
+    of_logins("mailbox_guard", |s| s.mailbox_guard, &["mailbox_guarded"]),
+    of_logins("attack_networks", |s| s.attack_networks, &["attack_network"]),
+    of_logins("burst_rule", |s| s.burst_rule, &["burst"]),
     RuleFigures {
         key: "rate_limiter",
         mode: |s| s.rate_limiter,
@@ -173,7 +175,8 @@ const RULES: [RuleFigures; 3] = [
 ];
 
 /// Names of the rules of which a dry run is possible.
-pub const RULE_NAMES: &[&str] = &["country_rule", "source_rule", "rate_limiter"];
+pub const RULE_NAMES: &[&str] =
+    &["country_rule", "source_rule", "mailbox_guard", "attack_networks", "burst_rule", "rate_limiter"];
 
 /// Whom a list of countries, or a mode of a rule, would have refused.
 pub fn dry_run(admin: &Admin, given: &Arguments) -> Result<Outcome> {

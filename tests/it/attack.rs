@@ -138,6 +138,9 @@ fn a_rule_that_watches_records_what_it_would_have_refused() {
     let activity = sandbox.api(&["list_activity"]);
     let row = &activity[0];
     assert_eq!((row["verdict"].as_str(), row["reason"].as_str()), (Some("would_refuse"), Some("burst")));
+    sandbox.postern(&["tick"]).succeeded();
+    let effect = sandbox.api(&["dry_run", "rule=burst_rule"]);
+    assert_eq!((&effect["logins_refused"], &effect["mode_now"]), (&1.into(), &"monitor".into()), "{effect}");
     let off = Sandbox::new()
         .setting("burst_rule", "off")
         .setting("attack_networks", "off")
