@@ -4,17 +4,13 @@ use crate::clients::Way;
 use crate::doing::{BRAZILIAN, GERMAN};
 use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Mailbox, Pair, Scene};
 use crate::told;
+use std::time::Duration;
 
 const GATE: Doors = Doors { failed: true, postlogin: true, ..Doors::DOVECOT };
 const KEEPER: Doors = Doors::POLICY.and_keeper();
 
 /// Each pair with the doors that tell most there.
-const SCENES: [(Pair, Doors, &str); 4] = [
-    (Pair::Bookworm, GATE, "gate"),
-    (Pair::Bookworm, KEEPER, "policy"),
-    (Pair::Trixie, KEEPER, "policy"),
-    (Pair::TrixiePostfix, KEEPER, "policy"),
-];
+const SCENES: [(Pair, Doors, &str); 2] = [(Pair::Bookworm, GATE, "gate"), (Pair::Trixie, KEEPER, "policy")];
 
 /// A server whose people have logged in from home for two days, with every rule by what is learned enforced.
 fn scene((pair, doors, source): (Pair, Doors, &str)) -> Scene {
@@ -42,29 +38,34 @@ fn logs_in(scene: &Scene, owner: &Mailbox) {
     }
 }
 
-/// Tries each of these: from where, at whose mailbox, with which password; gives which of them reached the password.
+/// Tries each of these: from where, at whose mailbox, with which password; gives how many of them reached the password.
 /// Owners log in all the while.
-fn attack(scene: &Scene, tries: impl IntoIterator<Item = (String, &'static Mailbox, String)>) -> Vec<usize> {
-    let mut reached = Vec::new();
+fn attack(scene: &Scene, tries: impl IntoIterator<Item = (String, &'static Mailbox, String)>) -> usize {
+    let before = wrong_passwords(scene);
     for (n, (from, target, guess)) in tries.into_iter().enumerate() {
         let way = [Way::Imap, Way::SmtpPlain, Way::Pop3][n % 3];
-        let before = failures(scene);
         assert!(!scene.login_as(way, &from, target.name, &guess).yes);
-        if failures(scene) > before {
-            reached.push(n + 1);
-        }
         if n % 25 == 0 {
             logs_in(scene, target);
             logs_in(scene, &DAVE);
         }
     }
-    reached
+    wrong_passwords(scene) - before
 }
 
-/// Passwords that Dovecot found wrong so far: its own log says so.
-fn failures(scene: &Scene) -> usize {
-    let log = std::fs::read_to_string(scene.path("/rig/dovecot/log")).unwrap_or_default();
-    log.lines().filter(|line| line.contains("assword mismatch") || line.contains("unknown user")).count()
+/// Passwords that Dovecot found wrong so far. Its log says so, a moment later.
+fn wrong_passwords(scene: &Scene) -> usize {
+    let mut last = None;
+    loop {
+        let log = std::fs::read_to_string(scene.path("/rig/dovecot/log")).unwrap();
+        let wrong = |line: &&str| line.contains("assword mismatch") || line.contains("unknown user");
+        let now = (log.len(), log.lines().filter(wrong).count());
+        if last == Some(now) {
+            return now.1;
+        }
+        last = Some(now);
+        std::thread::sleep(Duration::from_millis(300));
+    }
 }
 
 #[test]
@@ -76,14 +77,14 @@ fn one_address_that_guesses_gets_ten_tries_at_any_number_of_mailboxes() {
             (from..from + 16)
                 .map(move |n| (BRAZILIAN.to_owned(), targets[usize::from(n) % 3], format!("guess {n}")))
         };
-        assert_eq!(attack(&scene, guesses(0)), (1..=10).collect::<Vec<_>>(), "{each:?}");
+        assert_eq!(attack(&scene, guesses(0)), 10, "{each:?}");
         // An hour later, and one more: thirty in a day mark the network.
         scene.clock("+3700");
-        assert_eq!(attack(&scene, guesses(100)).len(), 10, "{each:?}");
+        assert_eq!(attack(&scene, guesses(100)), 10, "{each:?}");
         scene.clock("+7400");
-        assert_eq!(attack(&scene, guesses(200)).len(), 10, "{each:?}");
+        assert_eq!(attack(&scene, guesses(200)), 10, "{each:?}");
         scene.clock("+11100");
-        assert_eq!(attack(&scene, guesses(300)), Vec::<usize>::new(), "{each:?}");
+        assert_eq!(attack(&scene, guesses(300)), 0, "{each:?}");
     }
 }
 
@@ -94,7 +95,7 @@ fn hundreds_of_networks_with_one_try_each_get_ten_at_a_mailbox_that_is_known_to_
         // Hundreds where it takes the least time; each of the others tells the same after some.
         let many = if each.1 == GATE { 40 } else { 150 };
         let tries = (0..many).map(|n| (format!("177.{}.{}.9", n % 10, n), &ALICE, format!("guess {n}")));
-        assert_eq!(attack(&scene, tries), (1..=10).collect::<Vec<_>>(), "{each:?}");
+        assert_eq!(attack(&scene, tries), 10, "{each:?}");
         let stranger = scene.login(Way::Imap, BRAZILIAN, &ALICE);
         assert!(!stranger.yes, "whoever has her password, from where she never was");
         assert!(scene.login(Way::Imap, BRAZILIAN, &BOB).yes, "no one else is guarded");
@@ -110,7 +111,7 @@ fn a_network_that_is_hopped_through_is_refused_as_a_whole() {
             &scene,
             (0..36).map(|n| (format!("177.1.2.{}", 1 + n), targets[n % 3], format!("guess {n}"))),
         );
-        assert_eq!(reached, (1..=30).collect::<Vec<_>>(), "{each:?}");
+        assert_eq!(reached, 30, "{each:?}");
     }
 }
 
@@ -120,7 +121,7 @@ fn a_telephone_with_an_old_password_keeps_nobody_out() {
         let scene = scene(each);
         for (from, owner) in [(GERMAN, &ALICE), (BRAZILIAN, &BOB)] {
             let tries = (0..20).map(|_| (from.to_owned(), owner, "an old password".to_owned()));
-            assert_eq!(attack(&scene, tries).len(), 20, "{each:?}");
+            assert_eq!(attack(&scene, tries), 20, "{each:?}");
         }
         assert!(scene.login(Way::Imap, BRAZILIAN, &CAROL).yes);
     }
