@@ -100,7 +100,8 @@ fn a_released_account_sends_its_whole_limit_at_once() {
         }
         send_many(scene, &ALICE, 3);
         let again = scene.postern(&["blocks", "release", BOB.name]);
-        assert_eq!((again.code(), again.stderr.trim()), (Some(1), "bob@example.test is not blocked."));
+        assert_eq!(again.code(), Some(1));
+        assert!(again.stderr.starts_with("bob@example.test is not blocked."), "{}", again.stderr);
         let trail = scene.api(&["list_audit", "limit=1"]);
         assert_eq!(trail[0]["after"], "password changed", "{trail}");
     });
