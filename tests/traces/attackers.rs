@@ -29,13 +29,17 @@ enum Kind {
     HopV6,
 }
 
+/// Its name is asked for: what is refused of it hangs on how many of the mailboxes know the network.
+pub(crate) const NEIGHBOUR: &str =
+    "a hostile customer of a carrier, behind an address that honest people share";
+
 const KINDS: [(&str, Kind); 7] = [
     ("one machine against many mailboxes", Kind::Spray),
     ("one machine against one mailbox", Kind::Guess),
     ("a botnet against one mailbox, one try from each network", Kind::Botnet),
     ("a slow botnet against all mailboxes, two tries a day from each network", Kind::Slow),
     ("a /24, address by address", Kind::Hop),
-    ("a hostile customer of a carrier, behind an address that honest people share", Kind::Neighbour),
+    (NEIGHBOUR, Kind::Neighbour),
     ("an IPv6 /48, address by address", Kind::HopV6),
 ];
 

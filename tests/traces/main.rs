@@ -162,8 +162,15 @@ fn attacks_are_stopped_and_honest_people_are_not() {
     assert!(honest.known > 1000 && honest.elsewhere > 100, "{honest:?}");
     assert_eq!(honest.known_refused, 0);
     assert!(honest.elsewhere_refused * 10_000 <= honest.elsewhere, "{honest:?}");
+    let (mut later, mut later_refused) = (0, 0);
     for (kind, (_, f)) in kinds {
         assert!(f.later > 100, "{kind}: {f:?}");
-        assert!(f.later_refused * 100 >= f.later * 95, "{kind}: {f:?}");
+        // Some of the mailboxes that a neighbour tries know his network as theirs: there each is asked for its password
+        // until it was guessed at three times.
+        let least = if kind == attackers::NEIGHBOUR { 70 } else { 95 };
+        assert!(f.later_refused * 100 >= f.later * least, "{kind}: {f:?}");
+        (later, later_refused) = (later + f.later, later_refused + f.later_refused);
     }
+    println!("| all | | | | {:.1} % | |", share(later_refused, later));
+    assert!(later_refused * 100 >= later * 95, "{later_refused} of {later}");
 }

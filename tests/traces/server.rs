@@ -141,6 +141,8 @@ impl Server {
         if !tally::close_current(&self.paths, self.now).unwrap() {
             return;
         }
+        // What is kept open is looked at every fifth of a real second, which is hours here.
+        self.kept = Kept::new(Arc::new(KeptState::for_long()));
         let retention = Retention::from(&Settings::default());
         let mut state = State::open(&self.paths).unwrap();
         for entry in std::fs::read_dir(self.paths.tally_dir()).unwrap() {
