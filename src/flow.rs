@@ -1,9 +1,9 @@
 //! The one page that runs a request: gather, decide, record, answer.
 //!
-//! What must bind is written in the same piece of work on the state ([`Unit`](state::Unit): others wait for it)
-//! in which the state is gathered and decided, so that two hooks can never both be the 150th. A record that
-//! cannot be written never softens a refusal, nor does one that takes too long: who asks is told of a refusal
-//! as soon as it is decided, so that the program's way out is that refusal from then on.
+//! What must bind is written in the same piece of work on the state, for which others wait, in which the state is
+//! gathered and decided, so that two hooks can never both be the 150th. A record that cannot be written never softens
+//! a refusal, nor does one that takes too long: who asks is told of a refusal as soon as it is decided, so that the
+//! program's way out is that refusal from then on.
 
 use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;

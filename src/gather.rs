@@ -25,10 +25,7 @@ use std::sync::Arc;
 pub fn login(call: &Call, login: &Login) -> LoginFacts {
     let network = network(call, login.address);
     let country = country_of(&network);
-    let known = match &country {
-        Fact::Known(country) => *country,
-        Fact::Missing(_) => None,
-    };
+    let known = known_country(&country);
     let policy = ask(call, |questions| login_policy(questions, call, login, known, asn_of(&network)));
     let cloud_mail_client =
         matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
@@ -72,8 +69,17 @@ pub fn teaches(call: &Call, settings: &Settings, address: Address) -> bool {
         && is_exempt() == Fact::Known(None)
 }
 
-/// The number of the mail service that logs in for its users from this address, as the administrator or the data say.
-pub fn mail_service(call: &Call, address: Address) -> Option<u32> {
+/// Where the client of a login sits that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its country; none where that is not known.
+    pub country: Option<Country>,
+    /// The number (AS) of the mail service that logs in for its users from there, as the administrator or the data say.
+    pub mail_service: Option<u32>,
+}
+
+/// Where this address is.
+pub fn place(call: &Call, address: Address) -> Place {
     let network = network(call, Some(address));
     let by_data = matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
     let marked = ask(call, |questions| {
@@ -84,7 +90,8 @@ pub fn mail_service(call: &Call, address: Address) -> Option<u32> {
         Fact::Known(Some((_, entry))) => !entry.not,
         _ => by_data,
     };
-    is_one.then(|| asn_of(&network).map_or(0, |asn| asn.0))
+    let country = known_country(&country_of(&network));
+    Place { country, mail_service: is_one.then(|| asn_of(&network).map_or(0, |asn| asn.0)) }
 }
 
 fn asn_of(network: &Fact<Option<NetworkInfo>>) -> Option<Asn> {
@@ -139,6 +146,14 @@ pub fn whitelisted(call: &Call, accounts: Vec<Account>) -> Result<Vec<Account>> 
 /// The country of the address.
 pub fn country(call: &Call, address: Option<Address>) -> Fact<Option<Country>> {
     country_of(&network(call, address))
+}
+
+/// The country, where it is known.
+pub fn known_country(country: &Fact<Option<Country>>) -> Option<Country> {
+    match country {
+        Fact::Known(country) => *country,
+        Fact::Missing(_) => None,
+    }
 }
 
 fn country_of(network: &Fact<Option<NetworkInfo>>) -> Fact<Option<Country>> {

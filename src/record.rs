@@ -29,7 +29,7 @@ pub fn login(
     decision: &Decision,
     kind: Kind,
 ) -> Option<Reference> {
-    let country = known_country(&facts.country);
+    let country = gather::known_country(&facts.country);
     let about = About {
         account: login.account.as_ref(),
         address: login.address,
@@ -90,44 +90,40 @@ pub fn outcome(call: &Call, outcome: &Outcome, settings: &Settings) {
         Ended::Failed => Told::Failed,
         Ended::Refused => return,
     };
-    let counts =
-        outcome.address.is_some() && sources::is_of_record(settings, outcome.service, outcome.door, told);
+    let Some(address) = outcome.address else { return };
+    let counts = sources::is_of_record(settings, outcome.service, outcome.door, told);
     if !counts || (told == Told::Failed && was_refused(call, outcome)) {
         return;
     }
+    let place = gather::place(call, address);
     let about = About {
         account: outcome.account.as_ref(),
         address: outcome.address,
-        country: known_country(&gather::country(call, outcome.address)),
+        country: place.country,
         service: outcome.service,
         door: outcome.door,
         message: None,
-        by_mail_service: outcome.address.is_some_and(|a| gather::mail_service(call, a).is_some()),
+        by_mail_service: place.mail_service.is_some(),
     };
     match told {
         Told::Failed => {
             about.tally(call, Kind::Failure, "failed", &Reason::Ended);
-            learn(call, outcome, settings);
+            let (account, guess) = (outcome.account.as_ref(), outcome.guess);
+            let failed = sightings::Failed { account, address, guess, mail_service: place.mail_service };
+            learn(call, outcome, &failed, settings);
         }
         _ => about.tally(call, Kind::Success, "allow", &Reason::Ended),
     }
 }
 
 /// Learns from a login that failed.
-fn learn(call: &Call, outcome: &Outcome, settings: &Settings) {
-    let Some(address) = outcome.address.filter(|a| call.records && gather::teaches(call, settings, *a))
-    else {
+fn learn(call: &Call, outcome: &Outcome, failed: &sightings::Failed, settings: &Settings) {
+    if !call.records || !gather::teaches(call, settings, failed.address) {
         return;
-    };
-    let failed = sightings::Failed {
-        account: outcome.account.as_ref(),
-        address,
-        guess: outcome.guess,
-        mail_service: gather::mail_service(call, address),
-    };
+    }
     let got_in_since = |since| tally::somebody_succeeded_since(&call.paths, since);
     let learned = call
-        .with_state(|state| state.write(|t| sightings::learn(t, &failed, settings, call.now, &got_in_since)));
+        .with_state(|state| state.write(|t| sightings::learn(t, failed, settings, call.now, &got_in_since)));
     match learned {
         Ok(news) => tell_news(call, outcome, &news),
         Err(error) => state::mark_trouble(call, &error),
@@ -179,13 +175,6 @@ fn was_refused(call: &Call, outcome: &Outcome) -> bool {
     })
 }
 
-fn known_country(fact: &Fact<Option<Country>>) -> Option<Country> {
-    match fact {
-        Fact::Known(country) => *country,
-        Fact::Missing(_) => None,
-    }
-}
-
 /// What an event, a tally line and a log line have in common.
 pub struct About<'a> {
     account: Option<&'a Account>,
@@ -205,7 +194,7 @@ impl<'a> About<'a> {
         About {
             account: send.account.as_ref(),
             address: send.address,
-            country: known_country(&gather::country(call, send.address)),
+            country: gather::known_country(&gather::country(call, send.address)),
             service: if send.address.is_none() { Service::Local } else { Service::Smtp },
             door: send.door,
             message: send.message.as_ref().map(|message| (message, send.recipients)),

@@ -122,10 +122,18 @@ impl Failures {
     }
 }
 
-/// The sources that an address belongs to: itself first, then the networks around it, from the narrowest on.
+/// The address as a source: itself, or the /64 of an IPv6 one.
+pub fn own_source(address: Address) -> Network {
+    match address.ip() {
+        IpAddr::V4(_) => Network::single(address),
+        IpAddr::V6(_) => Network::around(address),
+    }
+}
+
+/// The sources that an address belongs to: its own first, then the networks around it, from the narrowest on.
 pub fn sources(address: Address) -> Vec<Network> {
-    let own = matches!(address.ip(), IpAddr::V4(_)).then(|| Network::single(address));
-    own.into_iter().chain(around(address)).collect()
+    let own = own_source(address);
+    std::iter::once(own).chain(around(address).into_iter().filter(|network| *network != own)).collect()
 }
 
 /// The networks around an address that count as one place, from the narrowest on.

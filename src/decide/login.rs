@@ -193,21 +193,21 @@ const RULES: &[Rule] = &[
         name: "mailbox guard",
         looks_at: LooksAt::Address,
         mode: |s| s.mailbox_guard,
-        ask: mailbox_guard,
+        ask: |case| by_learned(case, mailbox_guard),
     },
     Rule {
         number: 9,
         name: "networks seen attacking",
         looks_at: LooksAt::Address,
         mode: |s| s.attack_networks,
-        ask: attack_network,
+        ask: |case| by_learned(case, attack_network),
     },
     Rule {
         number: 10,
         name: "burst of failures",
         looks_at: LooksAt::Address,
         mode: |s| s.burst_rule,
-        ask: burst,
+        ask: |case| by_learned(case, burst),
     },
 ];
 
@@ -398,12 +398,16 @@ fn source(case: &Case) -> Finding {
     }
 }
 
+/// Asks a rule that needs what failed logins have taught.
+fn by_learned(case: &Case, ask: fn(&Case, &Learned) -> Finding) -> Finding {
+    match &case.facts.learned {
+        Fact::Known(learned) => ask(case, learned),
+        Fact::Missing(what) => Finding::Pass(Reason::FactMissing(*what)),
+    }
+}
+
 /// While a mailbox is under attack, networks that it does not know are refused; never a lock for everybody.
-fn mailbox_guard(case: &Case) -> Finding {
-    let learned = match &case.facts.learned {
-        Fact::Known(learned) => learned,
-        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
-    };
+fn mailbox_guard(case: &Case, learned: &Learned) -> Finding {
     // An end is never later than it could have been set now: the clock may have been set back.
     let until = learned.guarded_until.map(|until| until.min(case.now + case.policy.settings.guard_duration));
     match until {
@@ -420,11 +424,7 @@ fn mailbox_guard(case: &Case) -> Finding {
     }
 }
 
-fn attack_network(case: &Case) -> Finding {
-    let learned = match &case.facts.learned {
-        Fact::Known(learned) => learned,
-        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
-    };
+fn attack_network(case: &Case, learned: &Learned) -> Finding {
     match &learned.attack {
         None => Finding::Pass(Reason::NotConcerned("the network was not seen attacking")),
         Some((network, why, until)) => {
@@ -434,11 +434,7 @@ fn attack_network(case: &Case) -> Finding {
     }
 }
 
-fn burst(case: &Case) -> Finding {
-    let learned = match &case.facts.learned {
-        Fact::Known(learned) => learned,
-        Fact::Missing(what) => return Finding::Pass(Reason::FactMissing(*what)),
-    };
+fn burst(case: &Case, learned: &Learned) -> Finding {
     match learned.burst_until {
         None => Finding::Pass(Reason::NotConcerned("the address had no burst of failures")),
         Some(until) => {

@@ -2,17 +2,9 @@
 
 use super::*;
 use crate::paths::Paths;
-use crate::store::settings::SettingsStore;
+use crate::store::settings::{SettingsStore, new_store};
 
 const NOON: Seconds = 1_700_000_000;
-
-fn store() -> (tempfile::TempDir, SettingsStore) {
-    let folder = tempfile::tempdir().unwrap();
-    let paths = Paths::below(folder.path());
-    std::fs::create_dir_all(paths.lib()).unwrap();
-    let store = SettingsStore::begin(&paths).unwrap();
-    (folder, store)
-}
 
 fn entry(value: &str) -> ListEntry {
     ListEntry { value: value.into(), note: "a note".into(), ..ListEntry::default() }
@@ -25,7 +17,7 @@ fn trail(store: &SettingsStore) -> Vec<(String, String, String, String)> {
 
 #[test]
 fn a_change_raises_the_generation_by_one_however_much_it_changes() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     assert_eq!(store.generation().unwrap(), 0);
     let many = |c: &mut Change| {
         c.set("rate_limit_messages", "7")?;
@@ -40,14 +32,14 @@ fn a_change_raises_the_generation_by_one_however_much_it_changes() {
 
 #[test]
 fn a_change_that_changes_nothing_leaves_generation_and_trail() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     store.change("root", NOON, Some(0), |_| Ok(())).unwrap();
     assert_eq!((store.generation().unwrap(), trail(&store)), (0, vec![]));
 }
 
 #[test]
 fn two_administrators_cannot_overwrite_each_other_unseen() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     store.change("ann", NOON, Some(0), |c| c.set("rate_limit_messages", "7")).unwrap();
     let late = store.change("ben", NOON, Some(0), |c| c.set("rate_limit_messages", "8")).unwrap_err();
     assert!(matches!(late, Error::Conflict { current: 1, yours: 0 }), "{late}");
@@ -61,7 +53,7 @@ fn two_administrators_cannot_overwrite_each_other_unseen() {
 
 #[test]
 fn a_change_that_fails_halfway_never_was() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let failed = store.change("root", NOON, None, |c| {
         c.set("rate_limit_messages", "7")?;
         c.add(ListName::IpExemption, &entry("192.0.2.7"))?;
@@ -77,7 +69,7 @@ fn a_change_that_fails_halfway_never_was() {
 
 #[test]
 fn the_trail_tells_what_was_there_before_and_what_is_there_now() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let mut change =
         |make: &dyn Fn(&mut Change) -> Result<()>| store.change("root", NOON, None, |c| make(c)).unwrap();
     change(&|c| c.set("rate_limit_messages", "7"));
@@ -102,7 +94,7 @@ fn the_trail_tells_what_was_there_before_and_what_is_there_now() {
 
 #[test]
 fn an_entry_is_kept_in_its_lists_own_form_and_removed_in_any_spelling() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     for (list, given, kept, removed) in [
         (ListName::IpExemption, "192.0.2.99/24", "192.0.2.0/24", "::ffff:192.0.2.1/120"),
         (ListName::IpExemption, " 2001:DB8::1 ", "2001:db8::1", "2001:db8:0::1/128"),
@@ -125,7 +117,7 @@ fn an_entry_is_kept_in_its_lists_own_form_and_removed_in_any_spelling() {
 
 #[test]
 fn an_entry_that_is_added_again_is_replaced_and_the_trail_has_both() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     for until in [None, Some(NOON + 60)] {
         let entry = ListEntry { until, ..entry("192.0.2.7") };
         store.change("root", NOON, None, |c| c.add(ListName::IpExemption, &entry)).unwrap();
@@ -139,7 +131,7 @@ fn an_entry_that_is_added_again_is_replaced_and_the_trail_has_both() {
 
 #[test]
 fn what_does_not_belong_on_a_list_is_refused_with_its_value() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     for (list, bad) in [
         (ListName::IpExemption, "mail.example.test"),
         (ListName::IpExemption, ""),
@@ -158,7 +150,7 @@ fn what_does_not_belong_on_a_list_is_refused_with_its_value() {
 
 #[test]
 fn a_list_of_countries_that_is_unset_is_not_an_empty_one() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let alice = "alice@example.test".parse().unwrap();
     let scopes =
         |store: &SettingsStore| store.countries().unwrap().into_iter().map(|(s, l)| (s, l.len())).collect();
@@ -174,7 +166,7 @@ fn a_list_of_countries_that_is_unset_is_not_an_empty_one() {
 
 #[test]
 fn an_allowance_gets_a_number_that_ends_it() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let grant = Grant {
         subject: "alice@example.test".into(),
         source: "US".into(),
@@ -194,7 +186,7 @@ fn an_allowance_gets_a_number_that_ends_it() {
 
 #[test]
 fn settings_of_another_version_are_kept_and_leave_the_default() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     for (key, value) in
         [("from_the_future", "7"), ("rate_limit_window", "a week"), ("rate_limit_messages", "9")]
     {

@@ -181,3 +181,13 @@ impl SettingsStore {
         changes::audit(&self.connection, limit).map_err(self.failed("read"))
     }
 }
+
+/// New settings, in a folder that is gone with the first of the two.
+#[cfg(test)]
+fn new_store() -> (tempfile::TempDir, SettingsStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = Paths::below(folder.path());
+    std::fs::create_dir_all(paths.lib()).unwrap();
+    let store = SettingsStore::begin(&paths).unwrap();
+    (folder, store)
+}

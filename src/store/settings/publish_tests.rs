@@ -9,6 +9,7 @@ use crate::paths::Paths;
 use crate::policy::{Policy, Questions};
 use crate::settings::{Mode, Settings};
 use crate::store::settings::entries::Grant;
+use crate::store::settings::new_store;
 use crate::verdict::Level;
 use proptest::prelude::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,10 +25,8 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, store) = new_store();
         let paths = Paths::below(folder.path());
-        std::fs::create_dir_all(paths.lib()).unwrap();
-        let store = SettingsStore::begin(&paths).unwrap();
         Scene { _folder: folder, paths, store }
     }
 

@@ -178,20 +178,11 @@ impl Change<'_> {
 mod tests {
     use super::*;
     use crate::clock::Seconds;
-    use crate::paths::Paths;
-    use crate::store::settings::SettingsStore;
     use crate::store::settings::entries::{Grant, ListEntry};
+    use crate::store::settings::{SettingsStore, new_store};
     use std::collections::BTreeSet;
 
     const NOON: Seconds = 1_700_000_000;
-
-    fn store() -> (tempfile::TempDir, SettingsStore) {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::below(folder.path());
-        std::fs::create_dir_all(paths.lib()).unwrap();
-        let store = SettingsStore::begin(&paths).unwrap();
-        (folder, store)
-    }
 
     fn entry(value: &str) -> ListEntry {
         ListEntry { value: value.into(), ..ListEntry::default() }
@@ -239,7 +230,7 @@ mod tests {
                 ("reseller rex", vec!["root", "user 1000", "reseller rex", "reseller sam"]),
                 ("owner ann", vec!["root", "user 1000", "reseller rex", "reseller sam", "owner ann"]),
             ] {
-                let (_folder, mut store) = store();
+                let (_folder, mut store) = new_store();
                 store.change(set_by, NOON, None, |c| c.add(list, &entry("a@b.test"))).unwrap();
                 for who in ["root", "user 1000", "reseller rex", "reseller sam", "owner ann", "owner ben"] {
                     let expected = able.contains(&who);
@@ -257,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_somebody_of_a_higher_rank_says_again_is_his() {
-        let (_folder, mut store) = store();
+        let (_folder, mut store) = new_store();
         let list = ListName::AccountBlock;
         for (who, whose) in [
             ("reseller rex", "reseller rex"),
@@ -273,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_about_the_whole_server_is_the_administrators() {
-        let (_folder, mut store) = store();
+        let (_folder, mut store) = new_store();
         for who in ["reseller rex", "owner ann"] {
             assert!(!can(&mut store, who, &countries("*")));
             assert!(!can(&mut store, who, &|c| c.set("rate_limit_messages", "9")));
@@ -289,7 +280,7 @@ mod tests {
         let exempt =
             |value: &'static str| move |c: &mut Change| c.add(ListName::UserExemption, &entry(value));
         let allow = |subject: &'static str| move |c: &mut Change| c.allow(&grant(subject)).map(|_| ());
-        let (_folder, mut store) = store();
+        let (_folder, mut store) = new_store();
         let free = |store: &mut SettingsStore, who: &str, mailbox: bool, domain: bool, said: &str| {
             assert_eq!(can(store, who, &countries("a@b.test")), mailbox, "{said}");
             assert_eq!(can(store, who, &exempt("a@b.test")), mailbox, "{said}");
@@ -319,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_allowance_is_ended_by_whoever_gave_it_and_by_those_above() {
-        let (_folder, mut store) = store();
+        let (_folder, mut store) = new_store();
         let id = store.change("owner ann", NOON, None, |c| c.allow(&grant("a@b.test"))).unwrap();
         let of_root = store.change("root", NOON, None, |c| c.allow(&grant("a@b.test"))).unwrap();
         for (who, theirs) in

@@ -2,19 +2,10 @@
 
 use super::*;
 use crate::account::Subject;
-use crate::paths::Paths;
-use crate::store::settings::SettingsStore;
+use crate::store::settings::{SettingsStore, new_store};
 use proptest::prelude::*;
 
 const NOON: i64 = 1_700_000_000;
-
-fn store() -> (tempfile::TempDir, SettingsStore) {
-    let folder = tempfile::tempdir().unwrap();
-    let paths = Paths::below(folder.path());
-    std::fs::create_dir_all(paths.lib()).unwrap();
-    let store = SettingsStore::begin(&paths).unwrap();
-    (folder, store)
-}
 
 fn make(store: &mut SettingsStore, change: impl FnOnce(&mut Change) -> Result<()>) -> i64 {
     store.change("ann", NOON, None, change).unwrap();
@@ -41,7 +32,7 @@ fn chosen(store: &SettingsStore) -> String {
 
 #[test]
 fn the_latest_change_is_undone_and_then_the_one_before() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let nothing = chosen(&store);
     let first = make(&mut store, |c| c.set("rate_limit_messages", "7"));
     let one = chosen(&store);
@@ -58,7 +49,7 @@ fn the_latest_change_is_undone_and_then_the_one_before() {
 
 #[test]
 fn an_undoing_can_be_undone_by_its_number() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     make(&mut store, |c| c.set("rate_limit_messages", "7"));
     undo(&mut store, None).unwrap();
     let undoing = store.generation().unwrap();
@@ -68,7 +59,7 @@ fn an_undoing_can_be_undone_by_its_number() {
 
 #[test]
 fn the_latest_change_is_one_that_stands() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let first = make(&mut store, |c| c.set("rate_limit_messages", "7"));
     let second = make(&mut store, |c| c.set("rate_limit_messages", "8"));
     for _ in 0..2 {
@@ -85,7 +76,7 @@ fn the_latest_change_is_one_that_stands() {
 /// A change of ten thousand rows is undone and applied row by row: none may look through all that is there.
 #[test]
 fn each_row_of_a_change_goes_along_a_key() {
-    let (_folder, store) = store();
+    let (_folder, store) = new_store();
     for sql in [entries::COUNTRIES_OF, entries::ALLOWANCE, entries::ENTRY, WHO_SET] {
         let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let parameters = vec![rusqlite::types::Value::Null; statement.parameter_count()];
@@ -102,7 +93,7 @@ fn each_row_of_a_change_goes_along_a_key() {
 
 #[test]
 fn a_list_of_countries_that_comes_back_is_whose_it_was() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let set = |store: &mut SettingsStore, who: &str, codes: &str| {
         let subject: Subject = "a@b.test".parse().unwrap();
         let list = countries(codes);
@@ -123,7 +114,7 @@ fn a_list_of_countries_that_comes_back_is_whose_it_was() {
 
 #[test]
 fn what_somebody_changed_since_is_not_undone_with_it() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     let first = make(&mut store, |c| {
         c.set("held_ceiling", "3")?;
         c.set("rate_limit_messages", "7")
@@ -141,7 +132,7 @@ fn what_somebody_changed_since_is_not_undone_with_it() {
 
 #[test]
 fn what_is_not_kept_in_the_settings_is_said_to_be_so() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     make(&mut store, |c| c.note("release", "a@b.test", "stopped by the limiter", ""));
     assert_eq!(undo(&mut store, None).unwrap_err().code(), "not_allowed");
     assert_eq!(undo(&mut store, Some(99)).unwrap_err().code(), "not_found");
@@ -149,7 +140,7 @@ fn what_is_not_kept_in_the_settings_is_said_to_be_so() {
 
 #[test]
 fn an_entry_comes_back_as_it_was_and_an_allowance_with_its_number() {
-    let (_folder, mut store) = store();
+    let (_folder, mut store) = new_store();
     make(&mut store, |c| c.add(ListName::Whitelist, &entry("a@b.test", "first")));
     let grant =
         Grant { subject: "a@b.test".into(), source: "DE".into(), until: NOON + 99, ..Grant::default() };
@@ -236,7 +227,7 @@ proptest! {
     fn undoing_whatever_was_done_gives_back_each_state_on_the_way(
         changes in prop::collection::vec(prop::collection::vec(deeds(), 1..4), 1..7)
     ) {
-        let (_folder, mut store) = store();
+        let (_folder, mut store) = new_store();
         let mut states = Vec::new();
         for (deeds, now) in changes.iter().zip(NOON..) {
             let before = (store.generation().unwrap(), chosen(&store));

@@ -186,8 +186,11 @@ fn fold_within(
     if fresh == 0 {
         return Ok(());
     }
-    let (mut counts, mut late) = (Counts::default(), Vec::new());
+    let (mut counts, mut late, mut succeeded) = (Counts::default(), Vec::new(), None);
     for entry in text.lines().filter_map(tally::parse) {
+        if entry.kind == tally::Kind::Success.name() {
+            succeeded = succeeded.max(Some(entry.at.min(now)));
+        }
         if let Some(held) = held_message(&entry, now) {
             late.push(held);
         } else if known_words(&entry) {
@@ -195,8 +198,7 @@ fn fold_within(
         }
     }
     held::keep_late(t, &late)?;
-    let succeeded = text.lines().filter_map(tally::parse).filter(|e| e.kind == tally::Kind::Success.name());
-    if let Some(last) = succeeded.map(|e| e.at.min(now)).max() {
+    if let Some(last) = succeeded {
         sightings::note_success(t, last)?;
     }
     let names = Names::load(t, caps.names, caps.unproven)?;

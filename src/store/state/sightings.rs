@@ -29,7 +29,7 @@ const MOST_ATTACKING: i64 = 1000;
 
 const DAY: Seconds = 86_400;
 
-const FAILURES: &str = "SELECT failures, 0 FROM source WHERE source = ?1";
+const FAILURES: &str = "SELECT failures, refused_until FROM source WHERE source = ?1";
 
 /// A login that failed.
 #[derive(Clone, Debug)]
@@ -99,6 +99,12 @@ struct Scene<'a> {
     settings: &'a Settings,
     now: Seconds,
     hash: Hash,
+    /// The address as a source.
+    own: Network,
+    /// What failed from it before.
+    before: Failures,
+    /// Until when it is refused so far.
+    refused_until: Seconds,
     /// Whether the mailbox was used well from there.
     known_here: bool,
     /// Whether anybody was.
@@ -113,7 +119,10 @@ impl<'a> Scene<'a> {
             None => false,
         };
         let good_here = is_good(t, &here, now)?;
-        Ok(Scene { t, failed, settings, now, hash: Hash::of_state(t)?, known_here, good_here })
+        let own = attack::own_source(failed.address);
+        let (before, refused_until) = failures_of(t, FAILURES, &own.to_string())?;
+        let hash = Hash::of_state(t)?;
+        Ok(Scene { t, failed, settings, now, hash, own, before, refused_until, known_here, good_here })
     }
 
     fn mailbox(&self) -> u16 {
@@ -127,7 +136,7 @@ impl<'a> Scene<'a> {
 
     /// When owners fail from where they are known and nobody gets in, the server's own passwords are out of reach.
     fn is_outage(&self, got_in_since: &dyn Fn(Seconds) -> bool) -> Result<bool> {
-        let last: Option<Seconds> = self.meta("last_success")?;
+        let last: Option<Seconds> = meta(self.t, "last_success")?;
         let last = last.filter(|last| *last <= self.now);
         let got_in_since = |since| last.is_some_and(|last| last >= since) || got_in_since(since);
         let began = self.outage()?.map(|until| until - attack::OUTAGE_LASTS);
@@ -138,10 +147,10 @@ impl<'a> Scene<'a> {
             self.keep_meta("outage_until", &0)?;
         }
         // A telephone that tries its old password all day says nothing of the server.
-        if !self.known_here || self.is_repeated()? {
+        if !self.known_here || self.before.has(&self.failure(true)) {
             return Ok(false);
         }
-        let kept: Option<Vec<u8>> = self.meta("owners_failed")?;
+        let kept: Option<Vec<u8>> = meta(self.t, "owners_failed")?;
         let mut owners = Failures::read(&kept.unwrap_or_default());
         // By networks, since somebody who reads ten mailboxes fails ten times where he has changed his provider's password.
         let from = self.hash.short(self.place().as_bytes());
@@ -155,29 +164,13 @@ impl<'a> Scene<'a> {
         Ok(is_outage)
     }
 
-    fn is_repeated(&self) -> Result<bool> {
-        let Some(own) = attack::sources(self.failed.address).into_iter().next() else { return Ok(false) };
-        let (failures, _) = failures_of(self.t, FAILURES, &own.to_string())?;
-        Ok(failures.has(&self.failure(self.known_here)))
-    }
-
     fn failure(&self, known: bool) -> Failure {
         Failure { at: self.now, what: self.mailbox(), guess: self.guess(), known }
     }
 
     fn outage(&self) -> Result<Option<Seconds>> {
-        let until: Option<Seconds> = self.meta("outage_until")?;
+        let until: Option<Seconds> = meta(self.t, "outage_until")?;
         Ok(until.map(|until| until.min(self.now + attack::OUTAGE_LASTS)).filter(|until| *until > self.now))
-    }
-
-    fn meta<T: rusqlite::types::FromSql>(&self, key: &str) -> Result<Option<T>> {
-        let sql = "SELECT value FROM meta WHERE key = ?1";
-        // Another type there is a forged one: as good as none.
-        self.t
-            .prepare_cached(sql)?
-            .query_row([key], |row| Ok(row.get(0).ok()))
-            .optional()
-            .map(Option::flatten)
     }
 
     fn keep_meta(&self, key: &str, value: &dyn rusqlite::ToSql) -> Result<()> {
@@ -212,44 +205,41 @@ impl<'a> Scene<'a> {
 
     /// The network that counts as one where networks of an account are counted.
     fn place(&self) -> String {
-        match (self.failed.mail_service, attack::around(self.failed.address).last()) {
-            (Some(number), _) => format!("AS{number}"),
-            (None, Some(widest)) => widest.to_string(),
-            (None, None) => self.failed.address.to_string(),
-        }
+        self.failed.mail_service.map_or_else(|| self.widest(), |number| format!("AS{number}"))
+    }
+
+    /// The widest network around the address.
+    fn widest(&self) -> String {
+        attack::around(self.failed.address).last().unwrap_or(&self.own).to_string()
     }
 
     /// Counts the failure within its address and the networks around it.
     fn sources(&self, news: &mut News) -> Result<()> {
-        let all = attack::sources(self.failed.address);
-        let Some((own, around)) = all.split_first() else { return Ok(()) };
-        let widest = all.last().unwrap_or(own).to_string();
         // Nobody rents the machines of a mail service that logs in for its users: what fails there are its users.
         if self.failed.mail_service.is_some() {
             return Ok(());
         }
-        let known = self.known_here
-            && is_owners_own(&failures_of(self.t, FAILURES, &own.to_string())?.0, self.mailbox(), self.now);
-        let Some(failures) = self.count_within(own, &widest, known)? else { return Ok(()) };
+        let known = self.known_here && is_owners_own(&self.before, self.mailbox(), self.now);
+        let widest = self.widest();
+        let before = self.before.clone();
+        let Some(failures) = self.count_within(&self.own, before, &widest, known)? else { return Ok(()) };
         let found = attack::of_address(&failures, self.good_here, self.settings, self.now);
         if found.is_burst {
-            news.burst_until = self.refuse(own)?;
+            news.burst_until = self.refuse()?;
         }
         if found.is_attacking {
-            self.note_attacking(own)?;
+            self.note_attacking()?;
         }
         if let Some(attack) = found.attack {
             let alone = self.good_here || matches!(attack, Attack::Mailboxes(_));
-            let network = if alone { *own } else { Network::around(self.failed.address) };
+            let network = if alone { self.own } else { Network::around(self.failed.address) };
             // Where honest people are, an address is shared or changes hands.
             let days = if self.good_here { 1 } else { self.settings.attack_days };
             news.marked.extend(self.mark(&network, attack, days)?);
         }
-        for network in around {
-            let failures = match network == own {
-                true => Some(failures.clone()),
-                false => self.count_within(network, &widest, known)?,
-            };
+        for network in attack::sources(self.failed.address).iter().skip(1) {
+            let before = failures_of(self.t, FAILURES, &network.to_string())?.0;
+            let failures = self.count_within(network, before, &widest, known)?;
             let good_there = is_good(self.t, network, self.now)?;
             let attacking = self.attacking_in(network, &widest)?;
             let found = attack::of_network(
@@ -266,10 +256,14 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Adds the failure to a source; none where it says nothing new.
-    fn count_within(&self, source: &Network, widest: &str, known: bool) -> Result<Option<Failures>> {
-        let key = source.to_string();
-        let (mut failures, _) = failures_of(self.t, FAILURES, &key)?;
+    /// Adds the failure to those of a source; none where it says nothing new.
+    fn count_within(
+        &self,
+        source: &Network,
+        mut failures: Failures,
+        widest: &str,
+        known: bool,
+    ) -> Result<Option<Failures>> {
         if !failures.add(self.failure(known)) {
             return Ok(None);
         }
@@ -278,25 +272,21 @@ impl<'a> Scene<'a> {
                 "INSERT INTO source(source, widest, failures, last) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET failures = excluded.failures, last = excluded.last",
             )?
-            .execute(params![key, widest, failures.to_bytes(), self.now])?;
+            .execute(params![source.to_string(), widest, failures.to_bytes(), self.now])?;
         Ok(Some(failures))
     }
 
-    fn refuse(&self, source: &Network) -> Result<Option<Seconds>> {
+    /// Refuses the address for a while; gives the end where that begins.
+    fn refuse(&self) -> Result<Option<Seconds>> {
         let until = self.now + self.settings.burst_duration;
-        let before: Seconds = self
-            .t
-            .prepare_cached("SELECT refused_until FROM source WHERE source = ?1")?
-            .query_row([source.to_string()], |row| Ok(row.get(0).unwrap_or(0)))?;
-        self.t
-            .prepare_cached("UPDATE source SET refused_until = ?2 WHERE source = ?1")?
-            .execute(params![source.to_string(), until])?;
-        Ok(Some(until).filter(|_| before <= self.now))
+        let sql = "UPDATE source SET refused_until = ?2 WHERE source = ?1";
+        self.t.prepare_cached(sql)?.execute(params![self.own.to_string(), until])?;
+        Ok(Some(until).filter(|_| self.refused_until <= self.now))
     }
 
-    fn note_attacking(&self, source: &Network) -> Result<()> {
+    fn note_attacking(&self) -> Result<()> {
         let sql = "UPDATE source SET attacked = ?2 WHERE source = ?1";
-        self.t.prepare_cached(sql)?.execute(params![source.to_string(), self.now]).map(|_| ())
+        self.t.prepare_cached(sql)?.execute(params![self.own.to_string(), self.now]).map(|_| ())
     }
 
     /// How many addresses of the network attacked within a day.
@@ -334,6 +324,12 @@ impl<'a> Scene<'a> {
     }
 }
 
+fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> Result<Option<T>> {
+    let sql = "SELECT value FROM meta WHERE key = ?1";
+    // Another type there is a forged one: as good as none.
+    db.prepare_cached(sql)?.query_row([key], |row| Ok(row.get(0).ok())).optional().map(Option::flatten)
+}
+
 /// Hashes that mean nothing outside of this state.
 struct Hash([u8; 16]);
 
@@ -347,9 +343,7 @@ impl Hash {
     }
 
     fn kept(db: &Connection) -> Result<Option<Hash>> {
-        let sql = "SELECT value FROM meta WHERE key = 'hash_key'";
-        let kept: Option<Vec<u8>> =
-            db.prepare_cached(sql)?.query_row([], |row| Ok(row.get(0).ok())).optional()?.flatten();
+        let kept: Option<Vec<u8>> = meta(db, "hash_key")?;
         Ok(kept.and_then(|key| key.try_into().ok()).map(Hash))
     }
 
