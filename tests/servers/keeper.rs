@@ -53,11 +53,17 @@ fn forty_sessions_at_once_send_exactly_150_of_400() {
         let replies = sent.concat();
         let passed = replies.iter().filter(|reply| reply.yes).count();
         let stopped = replies.iter().filter(|reply| reply.says("451")).count();
-        // On a machine that is busy with other things an answer can be too late; Exim notes each message that goes
-        // on so.
-        let late = undecided(scene);
-        assert!((150..=150 + late).contains(&passed), "{pair:?}: {passed} passed, {late} of them undecided");
-        assert_eq!(passed + stopped, 400, "{pair:?}: {:?}", told::troubles(scene));
+        let troubles = told::troubles(scene);
+        assert_eq!(passed + stopped, 400, "{pair:?}: {troubles:?}");
+        // However busy the machine is, exactly as many are counted as may pass. One whose answer came too late passes,
+        // counted or not, and Exim notes it; one that could not be counted in time passes, and that is told.
+        assert_eq!(counted(scene, &ALICE), 150, "{pair:?}: {troubles:?}");
+        let late = scene.exim_log().matches("postern: no decision on a message").count();
+        assert!(passed >= 150, "{pair:?}: {passed} passed");
+        assert!(
+            passed <= 150 + late || told::was_too_busy(scene),
+            "{pair:?}: {passed} passed, Exim noted {late}: {troubles:?}"
+        );
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
     });
 }
