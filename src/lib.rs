@@ -20,6 +20,7 @@ pub mod account;
 pub mod address;
 pub mod asn;
 pub mod country;
+pub mod limit;
 pub mod request;
 
 // The page that runs it, and what it looks up.

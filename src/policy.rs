@@ -11,6 +11,7 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::limit::{Limit, Override};
 use crate::settings::Settings;
 use crate::verdict::Level;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
@@ -49,6 +50,8 @@ pub mod kind {
     pub const CLIENT_NETWORK: &str = "client_network";
     /// Temporary allowances by subject.
     pub const ALLOWANCE: &str = "allowance";
+    /// Other numbers for limits of sending, by subject.
+    pub const OVERRIDE: &str = "override";
 }
 
 /// Key of the server's own list of countries.
@@ -83,6 +86,12 @@ pub struct Head {
     /// Every allowance that was running when published: a door that knows no account must not refuse what
     /// one of them might lift.
     pub allowances: Vec<Allowance>,
+    /// Further limits of sending, in the order in which they are asked.
+    #[serde(default)]
+    pub limits: Vec<Arc<Limit>>,
+    /// Whether any limit has another number for somebody.
+    #[serde(default)]
+    pub overrides: bool,
     /// User `postern`'s number: its messages are notices.
     pub postern_uid: u32,
     /// The mail servers' users: the keeper answers them and nobody else.
@@ -288,6 +297,11 @@ impl Questions<'_> {
     /// Whether some account's or domain's own list allows this country.
     pub fn allowed_somewhere(&mut self, country: Country) -> Result<bool> {
         Ok(self.value(kind::SOMEWHERE_ALLOWED, country.to_string().as_bytes())?.is_some())
+    }
+
+    /// The other numbers for limits that stand under this key.
+    pub fn overrides(&mut self, key: &str) -> Result<Vec<Override>> {
+        Ok(self.read(kind::OVERRIDE, key.as_bytes())?.unwrap_or_default())
     }
 
     /// The account's and its domain's allowances.

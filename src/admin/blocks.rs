@@ -5,6 +5,7 @@ use super::{Admin, Outcome, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
 use crate::address::Network;
 use crate::error::{Error, Result};
+use crate::limit::OUTBOUND;
 use crate::on_state::on_state;
 use crate::store::settings::entries::{self, ListEntry, ListName};
 use crate::store::state::senders;
@@ -36,7 +37,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 fn stop_row(stop: &senders::Stop) -> Value {
     json!({
         "value": stop.account,
-        "by": "Outbound Rate Limiter",
+        "by": if stop.by_limit == OUTBOUND { "Outbound Rate Limiter" } else { stop.by_limit.as_str() },
         "since": stop.since,
         "until": stop.until,
         "reference": stop.reference,
@@ -137,8 +138,10 @@ pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
     }
     let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
     let matches = |name: &str| {
-        Account::from_server(name)
-            .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
+        // A domain that is stopped stands under its key.
+        keys.contains(name)
+            || Account::from_server(name)
+                .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
     };
     on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
 }

@@ -22,6 +22,7 @@ pub mod held;
 pub mod identity;
 mod import;
 pub mod init;
+pub mod limits;
 pub mod lists;
 pub mod manual;
 pub(crate) mod monitoring;

@@ -133,8 +133,9 @@ fn message_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
         let decision = match (decide_without_state(&send, &policy), &send.account, &policy) {
             (Some(decision), ..) => decision,
             (None, Some(account), Fact::Known(policy)) => {
-                let (facts, _) = state.read(|db| senders::gather(db, account))?;
-                decide_with_state(&send, &policy.settings, &Fact::Known(facts), call.now)
+                let keys: Vec<&str> = policy.keys().collect();
+                let (facts, _) = state.read(|db| senders::gather(db, account, &keys))?;
+                decide_with_state(&send, policy, &Fact::Known(facts), call.now)
             }
             (None, ..) => return Err(Error::State("The published policy cannot be read.".into())),
         };

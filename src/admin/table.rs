@@ -3,7 +3,7 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, blocks, clouds, config, countries, effect,
-    explain, held, init, lists, settings, statistics, status, story, undo,
+    explain, held, init, limits, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -136,6 +136,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("exemptions ip", "IP Authentication: addresses and networks that are never checked"),
     ("exemptions user", "User Authentication: mailboxes and domains that are never checked"),
     ("whitelist", "Per-User Rate Limiter Whitelist: who may send without limit"),
+    ("limits", "Limits of sending beside the Outbound Rate Limiter, and other numbers for some"),
     ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
     ("blocks", "Blocked accounts and addresses: list, add, release"),
     ("clouds", "Cloud networks of your own, and what is none: beside the list that Postern brings"),
@@ -229,6 +230,10 @@ const CLIENT_VALUE: Argument = needed(
     Kind::SystemOrNetwork,
     "an address or a network of the mail service: 192.0.2.0/24; not:192.0.2.0/24 takes it out",
 );
+const LIMIT_NAME: Argument = needed("name", Kind::Text, "its name: small letters, digits and dashes");
+const LIMIT_FOR: Argument = needed("for", Kind::Subject, "a mailbox, a domain or a local user");
+const OF_LIMIT: Argument =
+    option("limit", Kind::Text, "the limit's name; the Outbound Rate Limiter if not given");
 const BROUGHT: Argument = switch("all", "what Postern brings as well");
 
 /// The functions, in the order in which help lists them.
@@ -580,6 +585,74 @@ pub const FUNCTIONS: &[Function] = &[
     reads("export_whitelist", &["whitelist", "export"], "The whitelist as CSV", &[], |a, _| {
         lists::export(a, &[ListName::Whitelist])
     }),
+    reads(
+        "list_limits",
+        &["limits", "list"],
+        "All limits of sending, and for whom other numbers hold",
+        &[],
+        limits::list_limits,
+    ),
+    changes(
+        "set_limit",
+        &["limits", "set"],
+        "Make a limit of sending, or change what is given of one",
+        &[
+            LIMIT_NAME,
+            option("counts", Kind::Word(limits::COUNTS), "what is counted; recipients if not given"),
+            option("of", Kind::Word(limits::OF), "who is counted together; each account if not given"),
+            option("most", Kind::Number(0, crate::limit::MOST), "how much passes within the window"),
+            option("window", Kind::Span, "how long the window is: 5m, 1h, 1d, 30d"),
+            option(
+                "action",
+                Kind::Word(limits::ACTIONS),
+                "what happens beyond: stop (for a time), slow (to a quota an hour, for a time), wait (until there is room) or notify; notify if not given",
+            ),
+            option("duration", Kind::Span, "for how long stop and slow hold; 6h if not given"),
+            option(
+                "quota",
+                Kind::Number(1, 100_000),
+                "messages an hour that leave when slowed; 20 if not given",
+            ),
+            option("mode", Kind::Word(&["off", "monitor", "enforce"]), "enforce if not given"),
+            NOTE,
+        ],
+        limits::set_limit,
+    ),
+    changes(
+        "remove_limit",
+        &["limits", "remove"],
+        "Remove a limit of sending",
+        &[LIMIT_NAME],
+        limits::remove_limit,
+    ),
+    changes(
+        "set_limit_for",
+        &["limits", "for"],
+        "Set another number of a limit for a mailbox, each mailbox of a domain, or a local user",
+        &[
+            LIMIT_FOR,
+            needed("most", Kind::Text, "how much passes within the limit's window, or unlimited"),
+            OF_LIMIT,
+            option("from", Kind::Until, "when it begins; without it, at once"),
+            UNTIL,
+            NOTE,
+        ],
+        limits::set_limit_for,
+    ),
+    changes(
+        "unset_limit_for",
+        &["limits", "not-for"],
+        "Let a limit hold for somebody as for everybody again",
+        &[LIMIT_FOR, OF_LIMIT],
+        limits::unset_limit_for,
+    ),
+    changes(
+        "use_limit_preset",
+        &["limits", "preset"],
+        "Set the numbers of the limits for a kind of server",
+        &[needed("preset", Kind::Word(limits::PRESETS), "quiet, default or busy-shop")],
+        limits::use_preset,
+    ),
     reads(
         "list_cloud_networks",
         &["clouds", "list"],

@@ -66,6 +66,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-7.sql"),
 ];
 
 /// The open state, with the right to work on it.
