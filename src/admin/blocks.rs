@@ -110,11 +110,7 @@ pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let address = given.text("value").parse::<Address>();
     match (&address, admin.scope()) {
         (Err(_), _) if lifts => {
-            return Err(Error::bad_value(
-                "The argument lift",
-                "on",
-                "only with an address: others ban addresses",
-            ));
+            Err(Error::bad_value("The argument lift", "on", "only with an address: others ban addresses"))
         }
         (Ok(address), Scope::Root) => {
             let ours = release_ours(admin, given);
