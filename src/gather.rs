@@ -47,7 +47,13 @@ fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>) -> Fact<Learn
     }
     let account = login.account.as_ref();
     let read = call.with_state(|state| {
-        state.read(|db| sightings::gather(db, account, address, &policy.settings, call.now))
+        state.read(|db| {
+            let mut learned = sightings::gather(db, account, address, &policy.settings, call.now)?;
+            if policy.attack_mark.is_some() {
+                sightings::add_known(db, account, address, call.now, &mut learned)?;
+            }
+            Ok(learned)
+        })
     });
     read.map_or_else(
         |error| {
@@ -58,18 +64,21 @@ fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>) -> Fact<Learn
     )
 }
 
-/// Whether failures from this address teach anything: not those of the server itself, nor of an exempt address.
+/// Whether failures from this address teach anything: not those of the server itself, nor of an exempt address or a
+/// network that the administrator never wants marked.
 pub fn teaches(call: &Call, settings: &Settings, address: Address) -> bool {
     let is_exempt = || {
         ask(call, |questions| {
-            let lengths = questions.head()?.exempt_lengths.clone();
-            questions.network(kind::EXEMPT_NETWORK, &lengths, address, call.now)
+            let head = questions.head()?;
+            let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
+            let mark = questions.network(kind::ATTACK_NETWORK, &head.attack_lengths, address, call.now)?;
+            Ok(exempt.is_some() || mark.is_some_and(|(_, entry)| entry.not))
         })
     };
     asks_what_was_learned(settings)
         && address.class() != AddressClass::Loopback
         && !is_own(settings, address)
-        && is_exempt() == Fact::Known(None)
+        && is_exempt() == Fact::Known(false)
 }
 
 /// Where the client of a login sits that has ended.
@@ -228,6 +237,8 @@ fn login_policy(
             questions.network(kind::SOURCE_NETWORK, &head.source_lengths, address, call.now)?.map(mark);
         facts.client_mark =
             questions.network(kind::CLIENT_NETWORK, &head.client_lengths, address, call.now)?.map(mark);
+        facts.attack_mark =
+            questions.network(kind::ATTACK_NETWORK, &head.attack_lengths, address, call.now)?;
         if let Some(asn) = asn.filter(|_| head.source_systems && facts.source_mark.is_none()) {
             let entry = questions.system(kind::SOURCE_SYSTEM, asn, call.now)?;
             facts.source_mark = entry.map(|entry| Mark { entry: asn.to_string(), not: entry.not });

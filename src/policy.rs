@@ -48,6 +48,8 @@ pub mod kind {
     pub const SOURCE_SYSTEM: &str = "source_system";
     /// The administrator's own cloud mail clients and what is none, by network.
     pub const CLIENT_NETWORK: &str = "client_network";
+    /// The administrator's pinned attack networks and what is never marked, by network.
+    pub const ATTACK_NETWORK: &str = "attack_network";
     /// Temporary allowances by subject.
     pub const ALLOWANCE: &str = "allowance";
     /// Other numbers for limits of sending, by subject.
@@ -81,6 +83,9 @@ pub struct Head {
     /// Prefix lengths of the administrator's own cloud mail clients and what is none.
     #[serde(default)]
     pub client_lengths: BTreeSet<u8>,
+    /// Prefix lengths of the administrator's pinned attack networks and what is never marked.
+    #[serde(default)]
+    pub attack_lengths: BTreeSet<u8>,
     /// Until when somebody is on the User Authentication list; none: nobody.
     pub someone_exempt_until: Option<Seconds>,
     /// Every allowance that was running when published: a door that knows no account must not refuse what

@@ -183,6 +183,10 @@ pub enum Reason {
     MailboxGuarded(Seconds),
     /// The network was seen attacking; why, and until when it stays marked.
     AttackNetwork(Network, String, Seconds),
+    /// The administrator pinned the network as attacking; until.
+    AttackNetworkPinned(Network, Option<Seconds>),
+    /// The administrator never wants the network marked as attacking.
+    NeverMarked(Network),
     /// Many logins from this address failed lately; refused until.
     Burst(Seconds),
     /// Not sent by anybody of this server.
@@ -260,6 +264,8 @@ impl Reason {
             Reason::KnownNetwork => "known_network",
             Reason::MailboxGuarded(_) => "mailbox_guarded",
             Reason::AttackNetwork(..) => "attack_network",
+            Reason::AttackNetworkPinned(..) => "attack_network_pinned",
+            Reason::NeverMarked(_) => "never_marked",
             Reason::Burst(_) => "burst",
             Reason::Inbound => "inbound",
             Reason::OwnMessage => "own_message",
@@ -338,6 +344,12 @@ impl Reason {
             Reason::AttackNetwork(network, why, until) => {
                 format!("{network} was seen attacking ({why}); it stays marked until {}.", readable(*until))
             }
+            Reason::AttackNetworkPinned(network, until) => {
+                format!("The administrator pinned {network} as attacking{}.", until_words(*until))
+            }
+            Reason::NeverMarked(network) => {
+                format!("The administrator never wants {network} marked as attacking.")
+            }
             Reason::Burst(until) => {
                 format!("Many logins from this address failed; it is refused until {}.", readable(*until))
             }
@@ -376,6 +388,8 @@ impl Reason {
             Reason::AddressBlocked(_, until) => {
                 format!("{}{}.", ADDRESS_BLOCKED_WORDS.trim_end_matches('.'), until_words(*until))
             }
+            Reason::AttackNetworkPinned(..) => "The administrator pinned the network as attacking.".into(),
+            Reason::NeverMarked(_) => "The administrator never wants the network marked as attacking.".into(),
             other => other.for_admin(),
         }
     }
@@ -392,7 +406,7 @@ impl Reason {
                 "This account can be used only from networks that it was used from before, for the time being."
                     .into()
             }
-            Reason::AttackNetwork(..) => {
+            Reason::AttackNetwork(..) | Reason::AttackNetworkPinned(..) => {
                 "Logins from this network are not allowed here for the time being.".into()
             }
             Reason::Burst(_) => "Too many logins from this address failed; it is refused for a while.".into(),

@@ -8,7 +8,7 @@ mod limits;
 
 use self::limits::{LimitFor, LimitRow};
 use super::arguments::{self, Arguments};
-use super::{Admin, Outcome, blocks, clouds, import, lists, settings};
+use super::{Admin, Outcome, attacks, blocks, clouds, import, lists, settings};
 use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -50,6 +50,8 @@ struct Document {
     cloud_networks: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cloud_mail_clients: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attack_pins: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<Allowance>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +120,7 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         blocks: entries(&[ListName::AccountBlock, ListName::AddressBlock])?,
         cloud_networks: entries(&clouds::NETWORKS)?,
         cloud_mail_clients: entries(&clouds::CLIENTS)?,
+        attack_pins: entries(&attacks::PINS)?,
         allowances: Some(
             running
                 .map(|g| Allowance {
@@ -282,6 +285,7 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
         (&document.blocks, &[ListName::AccountBlock, ListName::AddressBlock], &blocks::list_for),
         (&document.cloud_networks, &clouds::NETWORKS, &|value| clouds::list_for(&clouds::NETWORKS, value)),
         (&document.cloud_mail_clients, &clouds::CLIENTS, &|value| clouds::list_for(&clouds::CLIENTS, value)),
+        (&document.attack_pins, &attacks::PINS, &|value| clouds::list_for(&attacks::PINS, value)),
     ] {
         if let Some(wanted) = wanted {
             plan.add_entries(admin, store, wanted, lists, list_for)?;

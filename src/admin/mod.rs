@@ -9,6 +9,7 @@ pub mod allowances;
 pub mod arguments;
 pub mod attacks;
 pub mod backup;
+pub mod bans;
 pub mod blocks;
 pub mod clouds;
 pub mod command_line;

@@ -105,6 +105,7 @@ impl SettingsStore {
         let users = self.entries(ListName::UserExemption)?;
         let clouds = self.both(ListName::CloudNetwork, ListName::NoCloudNetwork)?;
         let clients = self.both(ListName::CloudMailClient, ListName::NoCloudMailClient)?;
+        let attackers = self.both(ListName::AttackNetwork, ListName::NoAttackNetwork)?;
         let head = Head {
             form: FORM,
             generation: self.generation()?,
@@ -114,6 +115,7 @@ impl SettingsStore {
             source_lengths: writer.marks(kind::SOURCE_NETWORK, &clouds, now)?,
             source_systems: writer.systems(kind::SOURCE_SYSTEM, &clouds, now)?,
             client_lengths: writer.marks(kind::CLIENT_NETWORK, &clients, now)?,
+            attack_lengths: writer.marks(kind::ATTACK_NETWORK, &attackers, now)?,
             someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
             limits: self
