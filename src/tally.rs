@@ -2,7 +2,7 @@
 //!
 //! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at
 //! most 512 bytes, written with one `write` under `O_APPEND`, alone or with others, so lines of many processes never
-//! mix. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
+//! mix. Where several rules in monitor mode would have refused, the reason is each one's, with commas. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
 //! removes it. Losing one costs a statistic.
 //!
 //! A message that is held while the state cannot be written has a line more, since nobody would find it again:
@@ -76,7 +76,7 @@ pub struct Line<'a> {
     pub network: Option<Network>,
     /// What was said: the verdict's name, or `would_refuse`.
     pub verdict: &'a str,
-    /// Stable key of the reason.
+    /// Stable key of the reason; of what would have been refused, of each, with commas.
     pub reason: &'a str,
     /// The account, where known.
     pub account: Option<&'a Account>,
@@ -224,6 +224,14 @@ fn whole(mut text: String) -> String {
     text
 }
 
+/// The reasons of a line: hardly ever more than one, and never more than there are rules.
+pub fn reasons(reason: &str) -> impl Iterator<Item = &str> {
+    reason.split(',').take(MOST_REASONS)
+}
+
+/// More rules than there are.
+const MOST_REASONS: usize = 8;
+
 /// A line as read back. The file can be written by every mail user: every field is checked by its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -301,6 +309,18 @@ mod tests {
                 let entry = parse(text.trim_end_matches('\n')).unwrap();
                 prop_assert_eq!((entry.at, entry.country, entry.verdict), (1_700_000_000, "DE", "allow"));
             }
+        }
+
+        #[test]
+        fn a_name_is_whole_beside_the_reasons_of_all_rules(name in "[a-z]{310,330}") {
+            let account = Account::from_server(&name).unwrap();
+            let all = "country_not_allowed,network_hosting,mailbox_guarded,attack_network,burst";
+            let network = "2001:db8:1111:2222::/64".parse().ok();
+            let line = Line { kind: Kind::Success, door: Door::DovecotPostlogin, service: Service::Sieve, network, verdict: "would_refuse", reason: all, ..line(&account) };
+            let text = text(&line, 1_700_000_000);
+            let entry = parse(text.trim_end_matches('\n')).unwrap();
+            prop_assert_eq!((entry.account, entry.reason), (account.name(), all));
+            prop_assert_eq!(reasons(entry.reason).count(), 5);
         }
 
         #[test]

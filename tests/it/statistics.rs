@@ -281,6 +281,26 @@ fn a_dry_run_of_a_mode_goes_by_what_the_rule_recorded() {
 }
 
 #[test]
+fn each_of_two_rules_in_monitor_has_its_own_dry_run() {
+    let sandbox = Sandbox::new().countries("DE").setting("smtp_logins_from", "exim");
+    let sandbox = sandbox.setting("country_rule", "monitor").setting("source_rule", "monitor");
+    sandbox.postern(&["clouds", "add", AMERICAN]).succeeded();
+    for _ in 0..3 {
+        assert!(sandbox.mail(ALICE, AMERICAN).starts_with("allow"));
+    }
+    sandbox.mail("bob@example.test", FRENCH);
+    sandbox.postern(&["tick"]);
+    let run = |rule: &str| {
+        let told = sandbox.api(&["dry_run", &format!("rule={rule}"), "mode=enforce"]);
+        (told["logins_refused"].as_i64().unwrap(), told["accounts_refused"].as_i64().unwrap())
+    };
+    assert_eq!((run("country_rule"), run("source_rule"), run("burst_rule")), ((4, 2), (3, 1), (0, 0)));
+    // The logins themselves count once.
+    let all = sandbox.api(&["country_statistics"]);
+    assert_eq!(row(&all["rows"], "code", "US")["would_refuse"], 3, "{all}");
+}
+
+#[test]
 fn the_story_of_a_refusal_tells_the_answer_now_and_what_changed() {
     let sandbox = Sandbox::new().countries("DE");
     sandbox.wait(60);

@@ -6,6 +6,7 @@
 
 mod changes;
 pub mod entries;
+pub mod prune;
 pub mod publish;
 pub mod rank;
 pub mod restore;
