@@ -115,7 +115,9 @@ impl FromStr for Account {
     fn from_str(text: &str) -> Result<Account> {
         let account = Account::from_server(text);
         let is_whole = |a: &Account| {
-            a.name.matches('@').count() == usize::from(a.at.is_some())
+            // What is longer would be cut: a name that nobody typed.
+            lower_case(text.trim()).len() <= LONGEST
+                && a.name.matches('@').count() == usize::from(a.at.is_some())
                 && a.domain().is_none_or(|domain| domain.split('.').all(|label| !label.is_empty()))
         };
         let account = account.filter(|a| a.name.chars().all(is_plain) && is_whole(a));

@@ -20,6 +20,7 @@ use crate::paths::Paths;
 use crate::request::{Door, MessageId, Service};
 use crate::trouble::{self, Trouble};
 use nix::libc;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -252,7 +253,7 @@ pub struct Entry<'a> {
     /// Reason's key, as written; of a held message how many recipients it has.
     pub reason: &'a str,
     /// Account, empty where unknown.
-    pub account: &'a str,
+    pub account: Cow<'a, str>,
 }
 
 /// Reads one line; half and foreign lines are none.
@@ -272,9 +273,32 @@ pub fn parse(line: &str) -> Option<Entry<'_>> {
         network: word().map(or_empty)?,
         verdict: word()?,
         reason: word()?,
-        account: word().map(or_empty)?,
+        account: word().map(or_empty).map(unescaped)?,
     };
     fields.next().is_none().then_some(entry)
+}
+
+/// What a name may have that [`escaped_within`] writes otherwise: an account has no blanks and no control characters.
+const ESCAPED: [(&str, char); 4] = [("22", '"'), ("25", '%'), ("3D", '='), ("5C", '\\')];
+
+/// The name as the mail server named it. What is no escape of ours stays as it is.
+fn unescaped(word: &str) -> Cow<'_, str> {
+    let mut parts = word.split('%');
+    let Some(first) = parts.next().filter(|first| first.len() < word.len()) else { return word.into() };
+    let mut name = first.to_string();
+    for part in parts {
+        match ESCAPED.iter().find_map(|(code, c)| Some((*c, part.strip_prefix(code)?))) {
+            Some((c, rest)) => {
+                name.push(c);
+                name.push_str(rest);
+            }
+            None => {
+                name.push('%');
+                name.push_str(part);
+            }
+        }
+    }
+    name.into()
 }
 
 fn or_empty(word: &str) -> &str {
@@ -308,6 +332,9 @@ mod tests {
                 prop_assert_eq!(text.matches('\n').count(), 1);
                 let entry = parse(text.trim_end_matches('\n')).unwrap();
                 prop_assert_eq!((entry.at, entry.country, entry.verdict), (1_700_000_000, "DE", "allow"));
+                if escaped_within(account.name(), 2_000).len() < LONGEST_NAME {
+                    prop_assert_eq!(entry.account, account.name());
+                }
             }
         }
 
@@ -319,7 +346,7 @@ mod tests {
             let line = Line { kind: Kind::Success, door: Door::DovecotPostlogin, service: Service::Sieve, network, verdict: "would_refuse", reason: all, ..line(&account) };
             let text = text(&line, 1_700_000_000);
             let entry = parse(text.trim_end_matches('\n')).unwrap();
-            prop_assert_eq!((entry.account, entry.reason), (account.name(), all));
+            prop_assert_eq!((entry.account.as_ref(), entry.reason), (account.name(), all));
             prop_assert_eq!(reasons(entry.reason).count(), 5);
         }
 

@@ -292,9 +292,12 @@ fn each_of_two_rules_in_monitor_has_its_own_dry_run() {
     sandbox.postern(&["tick"]);
     let run = |rule: &str| {
         let told = sandbox.api(&["dry_run", &format!("rule={rule}"), "mode=enforce"]);
-        (told["logins_refused"].as_i64().unwrap(), told["accounts_refused"].as_i64().unwrap())
+        // The country rule is asked by its lists, the others by what they recorded.
+        let who = ["accounts_refused", "mailboxes_refused"].iter().find_map(|name| told[name].as_i64());
+        (told["logins_refused"].as_i64(), who)
     };
-    assert_eq!((run("country_rule"), run("source_rule"), run("burst_rule")), ((4, 2), (3, 1), (0, 0)));
+    let told = |n, who| (Some(n), Some(who));
+    assert_eq!([run("country_rule"), run("source_rule"), run("burst_rule")], [told(4, 2), told(3, 1), told(0, 0)]);
     // The logins themselves count once.
     let all = sandbox.api(&["country_statistics"]);
     assert_eq!(row(&all["rows"], "code", "US")["would_refuse"], 3, "{all}");

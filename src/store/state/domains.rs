@@ -187,7 +187,10 @@ pub(super) fn of_domains(
             }
         }
     }
-    Ok(Some(sums.sorted()))
+    let mut figures = sums.sorted();
+    // A row may have nothing within the span.
+    figures.retain(|figure| figure.uses.iter().any(|n| *n > 0));
+    Ok(Some(figures))
 }
 
 /// Forgets rows of which nothing was heard for as long as figures are kept; `piece` of each table at once.
@@ -269,7 +272,7 @@ fn fill_one(t: &Unit, table: Table, at: i64, kept: (i64, i64)) -> Result<()> {
     while let Some(row) = rows.next()? {
         let mut uses = Uses::default();
         for (n, sum) in uses.iter_mut().enumerate() {
-            *sum = row.get(n + 3)?;
+            *sum = figures::whole(row.get(n + 3)?);
         }
         news.entry((row.get(0)?, row.get(1)?, row.get(2)?)).or_default().insert(at, uses);
     }

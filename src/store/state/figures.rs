@@ -6,6 +6,7 @@ use super::names::{self, Numbers, Owned, Seen};
 use super::places::{self, Met, Refused};
 use super::rollups::{COLUMNS, HEADS, Uses};
 use chrono::{DateTime, Datelike, NaiveDate};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -178,7 +179,13 @@ impl Sums {
     fn add(&mut self, row: &rusqlite::Row) -> Result<()> {
         let uses = self.of(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         for (n, use_) in uses.iter_mut().enumerate() {
-            *use_ = use_.saturating_add(row.get(n + 2)?);
+            // A sum of absurd numbers that somebody wrote into the state is no whole number any more.
+            let more = match row.get_ref(n + 2)? {
+                ValueRef::Integer(more) => more,
+                ValueRef::Real(more) => whole(more),
+                _ => 0,
+            };
+            *use_ = use_.saturating_add(more);
         }
         Ok(())
     }

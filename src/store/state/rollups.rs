@@ -212,9 +212,9 @@ fn fold_within(
 fn held_message(entry: &tally::Entry, now: Seconds) -> Option<held::Held> {
     let message = MessageId::new(entry.verdict).ok().filter(|_| entry.kind == "held")?;
     let recipients = entry.reason.parse::<u32>().ok()?;
-    let account = Some(entry.account).filter(|account| !account.is_empty())?;
+    let account = Some(&entry.account).filter(|account| !account.is_empty())?;
     let (message, at) = (message.to_string(), entry.at.clamp(now - held::KEPT, now));
-    Some(held::Held { message, account: account.into(), at, recipients: recipients.into() })
+    Some(held::Held { message, account: account.to_string(), at, recipients: recipients.into() })
 }
 
 /// Only words that this program itself writes become rows.
