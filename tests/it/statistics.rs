@@ -285,10 +285,18 @@ fn each_of_two_rules_in_monitor_has_its_own_dry_run() {
     let sandbox = Sandbox::new().countries("DE").setting("smtp_logins_from", "exim");
     let sandbox = sandbox.setting("country_rule", "monitor").setting("source_rule", "monitor");
     sandbox.postern(&["clouds", "add", AMERICAN]).succeeded();
-    for _ in 0..3 {
-        assert!(sandbox.mail(ALICE, AMERICAN).starts_with("allow"));
-    }
-    sandbox.mail("bob@example.test", FRENCH);
+    let logs_in = |account: &str, address: &str| {
+        assert!(!sandbox.auth(address).starts_with("deny"));
+        assert!(sandbox.mail(account, address).starts_with("allow"));
+    };
+    (0..3).for_each(|_| logs_in(ALICE, AMERICAN));
+    logs_in("bob@example.test", FRENCH);
+    let tally = fs::read_to_string(sandbox.path("var/lib/postern/state/tally/current")).unwrap();
+    assert_eq!(
+        tally.matches(" would_refuse country_not_allowed,network_hosting alice@").count(),
+        3,
+        "{tally}"
+    );
     sandbox.postern(&["tick"]);
     let run = |rule: &str| {
         let told = sandbox.api(&["dry_run", &format!("rule={rule}"), "mode=enforce"]);
@@ -297,7 +305,10 @@ fn each_of_two_rules_in_monitor_has_its_own_dry_run() {
         (told["logins_refused"].as_i64(), who)
     };
     let told = |n, who| (Some(n), Some(who));
-    assert_eq!([run("country_rule"), run("source_rule"), run("burst_rule")], [told(4, 2), told(3, 1), told(0, 0)]);
+    assert_eq!(
+        [run("country_rule"), run("source_rule"), run("burst_rule")],
+        [told(4, 2), told(3, 1), told(0, 0)]
+    );
     // The logins themselves count once.
     let all = sandbox.api(&["country_statistics"]);
     assert_eq!(row(&all["rows"], "code", "US")["would_refuse"], 3, "{all}");
