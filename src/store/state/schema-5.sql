@@ -11,6 +11,8 @@ CREATE INDEX domain_unproven ON domain(last) WHERE proven = 0;
 -- The domain of each account: none where nobody looked yet, 0 where it got no number.
 ALTER TABLE account ADD COLUMN domain INTEGER;
 CREATE INDEX account_of_domain ON account(domain);
+-- What it was for goes along that one. A program of an older version is slower without it.
+DROP INDEX account_domain;
 
 -- account_day and account_month once more by domain. One row holds all days, or all months, of a country and service:
 -- "uses" is packed (domains.rs), from "last" backwards. "idle" tells of no good login and no message.
