@@ -58,6 +58,7 @@ pub mod call;
 pub mod child;
 pub mod clock;
 pub mod error;
+pub mod idn;
 pub mod kept;
 pub mod local_user;
 pub mod log;

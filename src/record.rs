@@ -55,8 +55,12 @@ pub fn login(
         let reference = keep_event(call, &about, "would_refuse", reason);
         about.log(call, "would_refuse", reason, Some(&reference));
     }
-    match (kind, decision.would_refuse.first()) {
-        (_, Some(reason)) if counts => about.tally(call, kind, "would_refuse", reason),
+    match (kind, decision.would_refuse.is_empty()) {
+        // Each rule has its own dry run.
+        (_, false) if counts => {
+            let reasons: Vec<&str> = decision.would_refuse.iter().map(Reason::key).collect();
+            about.tally_line(call, kind, "would_refuse", &reasons.join(","));
+        }
         (Kind::Use | Kind::Success, _) if is_of_record(login, facts, Told::Succeeded) => {
             about.tally(call, Kind::Success, "allow", &decision.reason);
         }
@@ -228,6 +232,10 @@ impl<'a> About<'a> {
     }
 
     fn tally(&self, call: &Call, kind: Kind, verdict: &str, reason: &Reason) {
+        self.tally_line(call, kind, verdict, reason.key());
+    }
+
+    fn tally_line(&self, call: &Call, kind: Kind, verdict: &str, reason: &str) {
         if !call.records {
             return;
         }
@@ -238,7 +246,7 @@ impl<'a> About<'a> {
             country: self.country,
             network: self.network_to_know(kind),
             verdict,
-            reason: reason.key(),
+            reason,
             account: self.account,
         };
         tally::append(call, &line);

@@ -20,7 +20,7 @@ const LONGEST_NOTE: usize = 500;
 /// What stands in an argument. Each function checks what it takes more closely; this is what the table knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A mailbox or a local user.
+    /// A mailbox or a local user to look up, by any name that lists show.
     Account,
     /// A mailbox, a local user or a domain.
     Subject,
@@ -76,7 +76,7 @@ impl Kind {
         }
         let bad = |accepted: &str| Err(Error::bad_value(what(), text, accepted));
         match self {
-            Kind::Account => text.parse::<Account>().map(|_| ()),
+            Kind::Account => Account::meant(text).map(|_| ()),
             Kind::Subject => text.parse::<Subject>().map(|_| ()),
             Kind::Address => text.parse::<Address>().map(|_| ()),
             Kind::Network => text.parse::<Network>().map(|_| ()),
@@ -328,11 +328,6 @@ impl Arguments {
     /// The value where it was given and is not empty.
     pub fn given(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|v| !v.is_empty())
-    }
-
-    /// The account where it was given, in whatever spelling.
-    pub fn account(&self, name: &str) -> Result<Option<Account>> {
-        self.given(name).map(str::parse).transpose()
     }
 
     /// The argument `limit`, whose bounds stand in the table of functions.

@@ -6,6 +6,7 @@ use super::{Admin, Outcome, bans, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
 use crate::error::{Error, Result};
+use crate::idn;
 use crate::limit::OUTBOUND;
 use crate::neighbours::NAMES;
 use crate::on_state::on_state;
@@ -13,6 +14,9 @@ use crate::store::settings::entries::{self, ListEntry, ListName};
 use crate::store::state::senders;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+
+/// Why, for whoever may not read the administrator's note.
+const BLOCKED_BY_ADMINISTRATOR: &str = "The administrator blocked it.";
 
 /// Everything that is blocked now: by the limiter first, then by the administrator.
 pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -31,7 +35,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let store = admin.settings()?;
     for list in [ListName::AccountBlock, ListName::AddressBlock] {
         let in_force = |e: &&ListEntry| e.holds(now) && admin.may_see(&e.value);
-        rows.extend(store.entries(list)?.iter().filter(in_force).map(entry_row));
+        rows.extend(store.entries(list)?.iter().filter(in_force).map(|entry| entry_row(admin, entry)));
     }
     Ok(Outcome::from(json!(rows)).warn(warning))
 }
@@ -48,7 +52,12 @@ fn stop_row(stop: &senders::Stop) -> Value {
     })
 }
 
-fn entry_row(entry: &ListEntry) -> Value {
+fn entry_row(admin: &Admin, entry: &ListEntry) -> Value {
+    // What the administrator wrote for himself nobody else reads; why it is blocked, he does.
+    let why = match admin.note_of(&entry.who, &entry.note) {
+        note if note == entry.note => note,
+        _ => BLOCKED_BY_ADMINISTRATOR.into(),
+    };
     json!({
         "value": entry.value,
         "by": entry.who,
@@ -56,7 +65,7 @@ fn entry_row(entry: &ListEntry) -> Value {
         "until": entry.until,
         "reference": "",
         "refused": null,
-        "why": entry.note,
+        "why": why,
     })
 }
 
@@ -163,33 +172,59 @@ fn with_others(
 fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (value, reason) = (given.text("value"), given.text("reason"));
     let list = list_for(value);
-    let key = list.checked(value)?;
+    let keys = keys_meant(admin, list, value)?;
     own_service::may_release(admin)?;
     // The limiter's stop is lifted within the change: a call that is refused changes nothing.
-    let stopped = admin.change(given, |change| {
-        let block = entries::one(change.connection(), list, &key).map_err(change.failed())?;
-        let block = block.filter(|entry| entry.holds(admin.call.now));
-        own_service::may_lift(admin, block.as_ref())?;
-        let stopped = match list {
-            ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
-            _ => Ok(false),
-        };
-        if block.is_none() && !matches!(stopped, Ok(true)) {
-            stopped?;
-            return Err(Error::NotFound(format!("{value} is not blocked.")));
+    let (key, stopped) = admin.change(given, |change| {
+        let mut failed = None;
+        for key in &keys {
+            let block = entries::one(change.connection(), list, key).map_err(change.failed())?;
+            let block = block.filter(|entry| entry.holds(admin.call.now));
+            own_service::may_lift(admin, block.as_ref())?;
+            let stopped = match list {
+                ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(key)).map(|n| n > 0),
+                _ => Ok(false),
+            };
+            if block.is_some() {
+                change.remove(list, &list.typed(key))?;
+            }
+            match stopped {
+                Ok(true) => change.note("release", key, "stopped by the limiter", reason)?,
+                Ok(false) if block.is_none() => continue,
+                Err(error) if block.is_none() => {
+                    failed = Some(error);
+                    continue;
+                }
+                _ => {}
+            }
+            return Ok((key.clone(), stopped));
         }
-        if block.is_some() {
-            change.remove(list, &list.typed(&key))?;
-        }
-        if matches!(stopped, Ok(true)) {
-            change.note("release", &key, "stopped by the limiter", reason)?;
-        }
-        Ok(stopped)
+        Err(failed.unwrap_or_else(|| Error::NotFound(format!("{value} is not blocked."))))
     })?;
     let told = own_service::tell(admin, "owner_release", &key, &format!("released {value}: {reason}"));
 
     let warning = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
     Ok(Outcome::said(format!("{value} is released.")).warn(warning).warn(told.err().map(|e| e.to_string())))
+}
+
+/// The keys that may be meant by what somebody types to release it, the likeliest first: as lists keep entries, and as
+/// they show accounts that the limiter stopped, whose names can be any text.
+fn keys_meant(admin: &Admin, list: ListName, value: &str) -> Result<Vec<String>> {
+    if list == ListName::AddressBlock {
+        return Ok(vec![list.checked(value)?]);
+    }
+    let (checked, meant) = (list.checked(value), Account::meant(value));
+    let mut keys: Vec<String> = checked.iter().cloned().collect();
+    let other = keys.first().and_then(|key| idn::other_spelling(key));
+    keys.extend(other);
+    keys.extend(meant.unwrap_or_default().iter().map(|account| account.name().to_string()));
+    keys.retain(|key| admin.may_see(key));
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    match (keys.is_empty(), checked) {
+        (true, Err(error)) => Err(error),
+        _ => Ok(keys),
+    }
 }
 
 /// Lifts the limiter's stops of whom these keys of a list name: accounts, or all of a domain.

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     // Who may not see the settings would be told about missing facts instead.
     admin.settings()?;
-    let account: Account = given.text("account").parse()?;
     let address: Address = given.text("address").parse()?;
+    let account: Account = admin.one_meant(given, "account")?;
     let login = Login {
         account: Some(account.clone()),
         address: Some(address),

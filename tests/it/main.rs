@@ -25,6 +25,7 @@ mod log_lines;
 mod logins;
 mod manual;
 mod monitoring;
+mod names;
 mod neighbours;
 mod own_service;
 mod people;

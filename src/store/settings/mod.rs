@@ -7,6 +7,7 @@
 mod changes;
 pub mod entries;
 pub mod limits;
+pub mod prune;
 pub mod publish;
 pub mod rank;
 pub mod restore;
