@@ -20,6 +20,7 @@ pub mod account;
 pub mod address;
 pub mod asn;
 pub mod country;
+pub mod limit;
 pub mod request;
 
 // The page that runs it, and what it looks up.
@@ -42,6 +43,7 @@ pub mod admin;
 pub mod authority;
 pub mod folders;
 pub mod keeper;
+pub mod neighbours;
 pub mod notify;
 pub mod on_state;
 pub mod panel;
@@ -56,6 +58,7 @@ pub mod call;
 pub mod child;
 pub mod clock;
 pub mod error;
+pub mod idn;
 pub mod kept;
 pub mod local_user;
 pub mod log;
