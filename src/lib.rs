@@ -42,6 +42,7 @@ pub mod admin;
 pub mod authority;
 pub mod folders;
 pub mod keeper;
+pub mod logs;
 pub mod notify;
 pub mod on_state;
 pub mod panel;

@@ -70,7 +70,7 @@ fn value(argument: &Argument) -> BoxedStrategy<String> {
         Kind::Reference => one_of(&["7K3M-92QX"]),
         Kind::Note => one_of(&["n", "a, \"b\"", "=1+1", ""]),
         Kind::Entries => entries(),
-        Kind::File => one_of(&["/nonexistent/file"]),
+        Kind::File | Kind::Files => one_of(&["/nonexistent/file"]),
         Kind::Text => text(argument.name),
     }
 }

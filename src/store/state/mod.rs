@@ -17,6 +17,7 @@ pub mod backup;
 pub mod figures;
 pub mod held;
 pub mod known_networks;
+pub mod logs;
 pub mod names;
 pub mod notices;
 pub mod places;
@@ -66,6 +67,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 
 /// The open state, with the right to work on it.
