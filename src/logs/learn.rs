@@ -333,6 +333,9 @@ impl<'a> Reading<'a> {
                 work.summary.lines.is_multiple_of(1024) && Instant::now() >= self.until && again.is_none();
             let found = if is_full || is_end || is_late { None } else { lines.next().map_err(failed())? };
             let Some(line) = found else {
+                if !is_full {
+                    work.end(source, rules.why)?;
+                }
                 if ends > begins {
                     let part = Part { begins, ends, tail: mark(&last) };
                     let done = again.take().map_or(0, |(.., pieces)| pieces);
@@ -342,7 +345,6 @@ impl<'a> Reading<'a> {
                 if is_full {
                     continue;
                 }
-                work.end(source, rules.why)?;
                 work.summary.is_whole = !is_late;
                 return Ok(());
             };

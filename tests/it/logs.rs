@@ -364,7 +364,7 @@ fn work_that_is_broken_off_goes_on_where_it_was() {
     let mut text = String::new();
     for n in 0..6000 {
         text += &used(
-            DAY * (n % 20),
+            DAY * (n % 20) + 1,
             &format!("u{}@example.test", n / 2),
             if n % 2 == 0 { GERMAN } else { AMERICAN },
         );
