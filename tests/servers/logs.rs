@@ -3,8 +3,11 @@
 
 use crate::clients::{Imap, Pop3, Smtp};
 use crate::doing::{BRAZILIAN, GERMAN, OUTSIDE};
-use crate::rig::{ALICE, BOB, Doors, Mailbox, MailServer, Pair, Scene, eventually};
+use crate::rig::{ALICE, BOB, Doors, MailServer, Mailbox, Pair, Scene, eventually};
 use serde_json::Value;
+
+/// Postern is there, and has no part in what is tried.
+const DOORS: Doors = Doors { postlogin: true, ..Doors::NONE };
 
 /// The one whom all the tricks are to accuse, and from where.
 const VICTIM: &Mailbox = &BOB;
@@ -62,10 +65,11 @@ fn a_day(scene: &Scene) {
 #[test]
 fn what_happened_is_read_in_the_logs_of_each_pair() {
     for pair in [Pair::Bookworm, Pair::BookwormPostfix] {
-        let scene = Scene::on(pair).doors(Doors::NONE).start();
+        let scene = Scene::on(pair).doors(DOORS).start();
         a_day(&scene);
         let files = [mail_log(&scene), "/rig/dovecot/log"];
-        let ended = || scene.dovecot_log().contains("pop3-login") && scene.dovecot_log().contains("auth failed");
+        let ended =
+            || scene.dovecot_log().contains("pop3-login") && scene.dovecot_log().contains("auth failed");
         eventually("Dovecot tells how the connection ended", ended);
         let said = learned(&scene, &files);
         let of = |n: usize| sums(&said["files"][n]);
@@ -77,21 +81,31 @@ fn what_happened_is_read_in_the_logs_of_each_pair() {
         assert_eq!((known[0]["network"].as_str(), known[0]["n"].as_i64()), (Some("79.192.0.0/24"), Some(2)));
         let statistics = scene.api(&["country_statistics", "direction=inbound", "days=2"]);
         assert_eq!((&statistics["rows"][0]["code"], &statistics["inbound"]), (&"BR".into(), &1.into()));
-        assert_eq!(learned(&scene, &files)["total"]["lines"], 0);
+        // The servers may have gone on with what they began.
+        let again = learned(&scene, &files);
+        assert_eq!(
+            (&again["total"]["counted"], &again["total"]["taught"]),
+            (&0.into(), &0.into()),
+            "{again:#}"
+        );
     }
 }
 
 #[test]
 fn no_name_and_no_helo_of_a_client_accuses_another() {
     for pair in [Pair::Bookworm, Pair::BookwormPostfix] {
-        let scene = Scene::on(pair).doors(Doors::NONE).start();
+        let scene = Scene::on(pair).doors(DOORS).start();
         for name in tricks() {
             scene.smtp(BRAZILIAN).auth_plain(&name, "wrong");
             scene.imap(BRAZILIAN).authenticate_plain(&name, "wrong");
             let mut smtp = scene.smtp(BRAZILIAN);
             smtp.ask(&format!("EHLO {}", name.replace('\n', " ")));
             smtp.auth_plain("nobody@example.test", "wrong");
-            smtp.send(&format!("\"{}\"@x.test", name.replace(['"', '\n'], "")), &[ALICE.name], &name.replace('\n', " "));
+            smtp.send(
+                &format!("\"{}\"@x.test", name.replace(['"', '\n'], "")),
+                &[ALICE.name],
+                &name.replace('\n', " "),
+            );
         }
         let files = [mail_log(&scene), "/rig/dovecot/log"];
         let said = learned(&scene, &files);

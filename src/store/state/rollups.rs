@@ -239,6 +239,17 @@ pub fn add_from_logs(
     now: Seconds,
     retention: &Retention,
 ) -> Result<()> {
+    add_within(t, logins, hours, now, retention, CAPS)
+}
+
+fn add_within(
+    t: &Unit,
+    logins: &[FromLogs],
+    hours: &[HourFromLogs],
+    now: Seconds,
+    retention: &Retention,
+    caps: Caps,
+) -> Result<()> {
     let (mut counts, today) = (Counts::default(), now / 86_400);
     for login in logins {
         let (account, country) = (login.account.to_string(), login.country.to_string());
@@ -257,8 +268,8 @@ pub fn add_from_logs(
         let key = (*hour, *direction, service.to_string(), country.to_string(), *what);
         *counts.hours.entry(key).or_default() += n;
     }
-    let names = Names::load(t, CAPS.names, CAPS.unproven)?;
-    Writer { t, names, caps: CAPS, now, retention, rows: HashMap::new() }.write(counts)
+    let names = Names::load(t, caps.names, caps.unproven)?;
+    Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
 }
 
 /// A message that was held while the state could not be written.
