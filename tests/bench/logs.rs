@@ -36,8 +36,8 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report, _machine: &mut Machi
         assert!(said.contains(&format!("{failures} failed")), "{said}");
         let state = Connection::open(home.root().join("var/lib/postern/state/state.db")).unwrap();
         let counted = "SELECT sum(n) FROM traffic_day WHERE direction = 'login' AND verdict = 'failed'";
-        let counted: usize = state.query_row(counted, [], |row| row.get(0)).unwrap();
-        assert_eq!(counted, failures, "in the state");
+        let counted: i64 = state.query_row(counted, [], |row| row.get(0)).unwrap();
+        assert_eq!(usize::try_from(counted), Ok(failures), "in the state");
         lines as f64 / took
     };
     let theirs = || {
