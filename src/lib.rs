@@ -20,6 +20,7 @@ pub mod account;
 pub mod address;
 pub mod asn;
 pub mod country;
+pub mod limit;
 pub mod request;
 
 // The page that runs it, and what it looks up.
@@ -43,6 +44,7 @@ pub mod authority;
 pub mod folders;
 pub mod keeper;
 pub mod logs;
+pub mod neighbours;
 pub mod notify;
 pub mod on_state;
 pub mod panel;

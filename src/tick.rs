@@ -244,10 +244,10 @@ fn renew_key(call: &Call) -> Result<Done> {
 }
 
 fn tidy(call: &Call) -> Result<Done> {
-    let retention = retention(call);
+    let (retention, longest_window) = (retention(call), gather::longest_window(call));
     let mut state = State::open(&call.paths)?;
     let forgotten = state.write(|t| {
-        senders::prune(t, call.now)?;
+        senders::prune(t, call.now, longest_window)?;
         notices::prune(t, call.now)?;
         rollups::prune(t, call.now, &retention)?;
         sightings::prune(t, call.now)?;

@@ -36,6 +36,8 @@ pub enum Kind {
     Countries,
     /// When something ends.
     Until,
+    /// How long something is.
+    Span,
     /// A whole number within this range.
     Number(i64, i64),
     /// `on` or `off`.
@@ -83,6 +85,7 @@ impl Kind {
             Kind::Reference => text.parse::<Reference>().map(|_| ()),
             Kind::Number(low, high) => given.number_within(name, low, high, low).map(|_| ()),
             Kind::Switch => given.is_on(name).map(|_| ()),
+            Kind::Span => given.span(name).map(|_| ()),
             Kind::Word(words) if !words.contains(&text) => bad(&format!("one of {}", words.join(", "))),
             Kind::Note if text.contains(['<', '>']) => bad("plain text without < and >"),
             Kind::SubjectOrNetwork
@@ -101,7 +104,7 @@ impl Kind {
     /// Whether a JSON value of this shape can be one.
     fn takes(self, shape: &Shape) -> bool {
         match shape {
-            Shape::Number => matches!(self, Kind::Number(..) | Kind::Text),
+            Shape::Number => matches!(self, Kind::Number(..) | Kind::Span | Kind::Text),
             Shape::Switch => matches!(self, Kind::Switch | Kind::Text),
             Shape::List(_) => self.takes_several(),
             Shape::Entries => self == Kind::Entries,
@@ -376,6 +379,17 @@ impl Arguments {
             "1" | "on" | "yes" | "true" => Ok(true),
             other => Err(Error::bad_value(format!("The argument {name}"), other, "on or off")),
         }
+    }
+
+    /// The value as a number of seconds.
+    pub fn span(&self, name: &str) -> Result<Option<i64>> {
+        let read = |text: &str| {
+            span(text).or_else(|| text.parse().ok().filter(|n| (0..=1 << 40).contains(n))).ok_or_else(|| {
+                let accepted = "a span as 300s, 5m, 24h, 30d";
+                Error::bad_value(format!("The argument {name}"), text, accepted)
+            })
+        };
+        self.given(name).map(read).transpose()
     }
 
     /// The value as a future time.

@@ -1,10 +1,13 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, lists, looks_like_network, own_service};
+use super::table::Scope;
+use super::{Admin, Outcome, bans, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
-use crate::address::Network;
+use crate::address::{Address, Network};
 use crate::error::{Error, Result};
+use crate::limit::OUTBOUND;
+use crate::neighbours::NAMES;
 use crate::on_state::on_state;
 use crate::store::settings::entries::{self, ListEntry, ListName};
 use crate::store::state::senders;
@@ -36,7 +39,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 fn stop_row(stop: &senders::Stop) -> Value {
     json!({
         "value": stop.account,
-        "by": "Outbound Rate Limiter",
+        "by": if stop.by_limit == OUTBOUND { "Outbound Rate Limiter" } else { stop.by_limit.as_str() },
         "since": stop.since,
         "until": stop.until,
         "reference": stop.reference,
@@ -87,18 +90,77 @@ pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome::said(format!("{what} is blocked{until}.")).warn(blocks_itself(admin, value)?))
 }
 
+/// An own address or trusted proxy that the network holds, or that holds it.
+pub(super) fn holds_own_address(admin: &Admin, value: &str) -> Result<Option<Network>> {
+    let own = admin.settings()?.settings()?.own_addresses;
+    let Ok(network) = value.parse::<Network>() else { return Ok(None) };
+    Ok(own.split(',').filter_map(|o| o.parse::<Network>().ok()).find(|o| network.overlaps(o)))
+}
+
 /// A block of an own address or trusted proxy stops webmail for everybody.
 fn blocks_itself(admin: &Admin, value: &str) -> Result<Option<String>> {
-    let own = admin.settings()?.settings()?.own_addresses;
-    let Ok(blocked) = value.parse::<Network>() else { return Ok(None) };
-    let inside = own.split(',').filter_map(|o| o.parse::<Network>().ok()).find(|o| blocked.overlaps(o));
-    Ok(inside.map(|o| {
+    Ok(holds_own_address(admin, value)?.map(|o| {
         format!("{o} is one of the own addresses and trusted proxies: whoever comes by it is refused now.")
     }))
 }
 
-/// Lifts every block of an account, an address or a network: the administrator's and the limiter's.
+/// Lifts every block of an account, an address or a network: the administrator's and the limiter's; where it is asked
+/// for, what other products ban of the address, too.
 pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let lifts = given.is_on("lift")?;
+    let address = given.text("value").parse::<Address>();
+    match (&address, admin.scope()) {
+        (Err(_), _) if lifts => {
+            Err(Error::bad_value("The argument lift", "on", "only with an address: others ban addresses"))
+        }
+        (Ok(address), Scope::Root) => {
+            let ours = release_ours(admin, given);
+            with_others(admin, ours, *address, lifts, given.text("reason"))
+        }
+        _ => release_ours(admin, given),
+    }
+}
+
+/// Looks after the bans of others, too: what they ban may be all there is.
+fn with_others(
+    admin: &Admin,
+    ours: Result<Outcome>,
+    address: Address,
+    lifts: bool,
+    reason: &str,
+) -> Result<Outcome> {
+    if !lifts {
+        let banned = bans::seen(admin, address).bans;
+        let told = banned.first().map(|ban| {
+            format!(
+                "{} bans {} ({}): `postern bans lift {address}` lifts that.",
+                ban.product, ban.banned, ban.place
+            )
+        });
+        return match (ours, told) {
+            (Err(Error::NotFound(why)), Some(told)) => Err(Error::NotFound(format!("{why} But {told}"))),
+            (ours, told) => ours.map(|outcome| outcome.warn(told)),
+        };
+    }
+    if ours.as_ref().is_err_and(|e| !matches!(e, Error::NotFound(_))) {
+        return ours;
+    }
+    let mut lifted = bans::lift(admin, address, &NAMES, reason)?;
+    let did_nothing =
+        [&lifted.messages, &lifted.warnings, &lifted.failures].iter().all(|told| told.is_empty());
+    match ours {
+        Err(error) if did_nothing => Err(error),
+        Err(_) => Ok(lifted),
+        Ok(mut ours) => {
+            ours.messages.append(&mut lifted.messages);
+            ours.warnings.append(&mut lifted.warnings);
+            ours.failures.append(&mut lifted.failures);
+            Ok(ours)
+        }
+    }
+}
+
+fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (value, reason) = (given.text("value"), given.text("reason"));
     let list = list_for(value);
     let key = list.checked(value)?;
@@ -137,8 +199,10 @@ pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
     }
     let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
     let matches = |name: &str| {
-        Account::from_server(name)
-            .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
+        // A domain that is stopped stands under its key.
+        keys.contains(name)
+            || Account::from_server(name)
+                .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
     };
     on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
 }

@@ -162,7 +162,7 @@ const RULES: [RuleFigures; 6] = [
         &["network_hosting", "network_vpn", "network_tor", "network_relay"],
     ),
     of_logins("mailbox_guard", |s| s.mailbox_guard, &["mailbox_guarded"]),
-    of_logins("attack_networks", |s| s.attack_networks, &["attack_network"]),
+    of_logins("attack_networks", |s| s.attack_networks, &["attack_network", "attack_network_pinned"]),
     of_logins("burst_rule", |s| s.burst_rule, &["burst"]),
     RuleFigures {
         key: "rate_limiter",

@@ -1,14 +1,18 @@
 //! What would happen to a login, and why, rule by rule.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, bans};
 use crate::account::Account;
+use crate::address::Address;
 use crate::decide::login::Source;
 use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
 use crate::flow;
+use crate::on_state::as_postern;
 use crate::request::{Door, Login, Service};
 use crate::settings::Mode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Explains a login of an account from an address. Records nothing.
@@ -16,13 +20,32 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     // Who may not see the settings would be told about missing facts instead.
     admin.settings()?;
     let account: Account = given.text("account").parse()?;
+    let address: Address = given.text("address").parse()?;
     let login = Login {
         account: Some(account.clone()),
-        address: Some(given.text("address").parse()?),
+        address: Some(address),
         service: Service::named(given.given("service").unwrap_or("imap")),
         door: Door::Explain,
     };
-    let (facts, decision, steps) = flow::explain(&admin.call, &login);
+    let mut data = knowing_the_state(admin, || explained(admin, &account, address, &login));
+    let banned = bans::seen(admin, address);
+    let mut warnings = banned.troubles.clone();
+    if !banned.bans.is_empty() {
+        data["bans"] = bans::rows_of(&banned);
+        warnings.push(format!(
+            "Another product keeps {address} out, whatever we answer; `postern bans lift {address}` lifts that."
+        ));
+    }
+    Ok(Outcome { warnings, ..Outcome::from(data) })
+}
+
+/// Makes it as user `postern`, who can open the state, which root does not; where that cannot be, without the state.
+pub(super) fn knowing_the_state<T: Serialize + DeserializeOwned>(admin: &Admin, make: impl Fn() -> T) -> T {
+    as_postern(&admin.call.paths, || Ok(make())).unwrap_or_else(|_| make())
+}
+
+fn explained(admin: &Admin, account: &Account, address: Address, login: &Login) -> Value {
+    let (facts, decision, steps) = flow::explain(&admin.call, login);
     let country = match facts.country {
         Fact::Known(country) => country,
         Fact::Missing(_) => None,
@@ -31,9 +54,9 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         Fact::Known(source) => source,
         Fact::Missing(_) => Source::default(),
     };
-    let data = json!({
+    json!({
         "account": account.to_string(),
-        "address": login.address.map(|a| a.to_string()),
+        "address": address.to_string(),
         "country": country.map(|c| c.to_string()),
         "country_name": country.and_then(|c| c.name()),
         "asn": source.asn,
@@ -43,8 +66,7 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         "why": admin.told(&decision.reason),
         "would_refuse": decision.would_refuse.iter().map(|r| admin.told(r)).collect::<Vec<_>>(),
         "steps": steps.iter().map(|step| step_row(admin, step)).collect::<Vec<_>>(),
-    });
-    Ok(data.into())
+    })
 }
 
 pub(super) fn step_row(admin: &Admin, step: &Step) -> Value {

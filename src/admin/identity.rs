@@ -166,7 +166,12 @@ impl Theirs {
                 (Kind::File | Kind::Files, Some(_)) => return self.refused("files are the administrator's"),
                 // What each of these speaks of, the function itself looks after; of entries, each one.
                 (
-                    Kind::Address | Kind::Countries | Kind::Until | Kind::Number(..) | Kind::Switch,
+                    Kind::Address
+                    | Kind::Countries
+                    | Kind::Until
+                    | Kind::Span
+                    | Kind::Number(..)
+                    | Kind::Switch,
                     Some(_),
                 )
                 | (Kind::Word(_) | Kind::Reference | Kind::Note | Kind::Entries | Kind::Text, Some(_))

@@ -22,6 +22,7 @@ mod local;
 mod logins;
 mod logs;
 mod marks;
+mod neighbours;
 mod notices;
 mod outcomes;
 mod passwords;

@@ -32,6 +32,10 @@ pub enum ListName {
     CloudMailClient,
     /// Networks that are no cloud mail clients, whatever our own list says.
     NoCloudMailClient,
+    /// Networks that the administrator pinned as attacking.
+    AttackNetwork,
+    /// Networks that are never marked as attacking, and from which nothing is learned.
+    NoAttackNetwork,
 }
 
 /// How people write an entry of a list that says "not": before the value.
@@ -39,7 +43,7 @@ pub const NOT: &str = "not:";
 
 impl ListName {
     /// Every list.
-    pub const ALL: [ListName; 9] = [
+    pub const ALL: [ListName; 11] = [
         ListName::IpExemption,
         ListName::UserExemption,
         ListName::Whitelist,
@@ -49,6 +53,8 @@ impl ListName {
         ListName::NoCloudNetwork,
         ListName::CloudMailClient,
         ListName::NoCloudMailClient,
+        ListName::AttackNetwork,
+        ListName::NoAttackNetwork,
     ];
 
     /// Stable name.
@@ -63,6 +69,8 @@ impl ListName {
             ListName::NoCloudNetwork => "no_cloud_network",
             ListName::CloudMailClient => "cloud_mail_client",
             ListName::NoCloudMailClient => "no_cloud_mail_client",
+            ListName::AttackNetwork => "attack_network",
+            ListName::NoAttackNetwork => "no_attack_network",
         }
     }
 
@@ -75,6 +83,8 @@ impl ListName {
             ListName::AccountBlock | ListName::AddressBlock => "blocks",
             ListName::CloudNetwork | ListName::NoCloudNetwork => "cloud networks",
             ListName::CloudMailClient | ListName::NoCloudMailClient => "cloud mail clients",
+            ListName::AttackNetwork => "pinned attack networks",
+            ListName::NoAttackNetwork => "networks that are never marked as attacking",
         }
     }
 
@@ -85,6 +95,8 @@ impl ListName {
             ListName::NoCloudNetwork => Some(ListName::CloudNetwork),
             ListName::CloudMailClient => Some(ListName::NoCloudMailClient),
             ListName::NoCloudMailClient => Some(ListName::CloudMailClient),
+            ListName::AttackNetwork => Some(ListName::NoAttackNetwork),
+            ListName::NoAttackNetwork => Some(ListName::AttackNetwork),
             _ => None,
         }
     }
@@ -100,8 +112,11 @@ impl ListName {
             ListName::IpExemption
             | ListName::AddressBlock
             | ListName::CloudNetwork
-            | ListName::CloudMailClient => value.into(),
-            ListName::NoCloudNetwork | ListName::NoCloudMailClient => format!("{NOT}{value}"),
+            | ListName::CloudMailClient
+            | ListName::AttackNetwork => value.into(),
+            ListName::NoCloudNetwork | ListName::NoCloudMailClient | ListName::NoAttackNetwork => {
+                format!("{NOT}{value}")
+            }
             ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
         }
     }
@@ -142,8 +157,30 @@ impl ListName {
                 }
                 value.parse::<Network>().map(|net| net.to_string())
             }
+            ListName::AttackNetwork => {
+                let network: Network = without_not(value).parse()?;
+                may_be_pinned(&network, value)?;
+                Ok(network.to_string())
+            }
+            ListName::NoAttackNetwork => without_not(value).parse::<Network>().map(|net| net.to_string()),
         }
     }
+}
+
+/// Shortest prefixes that may be pinned as attacking: what is announced to the internet as one network is no wider.
+const WIDEST_PIN: (u8, u8) = (8, 19);
+
+fn may_be_pinned(network: &Network, value: &str) -> Result<()> {
+    let bad = |accepted: String| Err(Error::bad_value("The network to pin", value, accepted));
+    if network.touches_loopback() {
+        return bad("loopback attacks nobody: the server's own programs log in from there".into());
+    }
+    let net = network.net();
+    let shortest = if net.max_prefix_len() == 32 { WIDEST_PIN.0 } else { WIDEST_PIN.1 };
+    if net.prefix_len() < shortest {
+        return bad(format!("no network wider than /{shortest}: it would hold half a continent's customers"));
+    }
+    Ok(())
 }
 
 fn without_not(value: &str) -> &str {

@@ -9,13 +9,15 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::limit::Override;
 use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use fs2::FileExt;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
+use std::sync::Arc;
 
 impl SettingsStore {
     /// Publishes the policy as the settings are now; gives its generation. `server_country` finds the
@@ -103,6 +105,7 @@ impl SettingsStore {
         let users = self.entries(ListName::UserExemption)?;
         let clouds = self.both(ListName::CloudNetwork, ListName::NoCloudNetwork)?;
         let clients = self.both(ListName::CloudMailClient, ListName::NoCloudMailClient)?;
+        let attackers = self.both(ListName::AttackNetwork, ListName::NoAttackNetwork)?;
         let head = Head {
             form: FORM,
             generation: self.generation()?,
@@ -112,8 +115,16 @@ impl SettingsStore {
             source_lengths: writer.marks(kind::SOURCE_NETWORK, &clouds, now)?,
             source_systems: writer.systems(kind::SOURCE_SYSTEM, &clouds, now)?,
             client_lengths: writer.marks(kind::CLIENT_NETWORK, &clients, now)?,
+            attack_lengths: writer.marks(kind::ATTACK_NETWORK, &attackers, now)?,
             someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
+            limits: self
+                .limits()?
+                .into_iter()
+                .filter(|limit| limit.mode != Mode::Off)
+                .map(Arc::new)
+                .collect(),
+            overrides: writer.overrides(self.overrides()?, now)?,
             postern_uid: host.postern_uid,
             mail_uids: host.mail_uids.clone(),
             settings: settings.into(),
@@ -171,6 +182,22 @@ impl<'a> Writer<'a> {
             self.put(kind, &network_key(&network), &fact)?;
         }
         Ok(lengths)
+    }
+
+    /// Whether there is any.
+    fn overrides(&mut self, all: BTreeMap<String, Vec<Override>>, now: Seconds) -> Result<bool> {
+        let mut any = false;
+        for (subject, mut others) in all {
+            others.retain(|other| other.until.is_none_or(|until| now < until));
+            if !others.is_empty() {
+                any = true;
+                let plain =
+                    |other: Override| Override { note: String::new(), who: String::new(), at: 0, ..other };
+                let others: Vec<Override> = others.into_iter().map(plain).collect();
+                self.put(kind::OVERRIDE, subject.as_bytes(), &others)?;
+            }
+        }
+        Ok(any)
     }
 
     fn marks(&mut self, kind: &str, lists: &[Vec<ListEntry>; 2], now: Seconds) -> Result<BTreeSet<u8>> {

@@ -4,6 +4,7 @@
 //! else somebody has changed it since, and taking this one back would take back his too.
 
 use super::changes::{self, Audit, Change, NONE_ALLOWED};
+use super::limits;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -102,6 +103,7 @@ impl Change<'_> {
                 self.must_be(row, self.grant(grant.id)?.is_none())?;
                 self.put_grant(&grant)?;
             }
+            limits::SET_LIMIT | limits::SET_OVERRIDE => self.take_back_limit(row)?,
             action => match list_of(action) {
                 Some(list) => self.take_back_entry(row, list)?,
                 None => return Ok(false),
@@ -131,7 +133,7 @@ impl Change<'_> {
         }
     }
 
-    fn must_be(&self, row: &Audit, is_so: bool) -> Result<()> {
+    pub(super) fn must_be(&self, row: &Audit, is_so: bool) -> Result<()> {
         if is_so {
             return Ok(());
         }

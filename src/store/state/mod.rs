@@ -67,6 +67,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-7.sql"),
     include_str!("schema-5.sql"),
 ];
 
