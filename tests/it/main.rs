@@ -23,6 +23,7 @@ mod limiter;
 mod lists;
 mod log_lines;
 mod logins;
+mod logs;
 mod manual;
 mod monitoring;
 mod names;
