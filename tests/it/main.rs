@@ -20,6 +20,7 @@ mod keeper;
 mod keeper_faults;
 mod keeper_prepare;
 mod limiter;
+mod limits;
 mod lists;
 mod log_lines;
 mod logins;
