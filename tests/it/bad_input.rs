@@ -13,6 +13,7 @@ fn good(argument: &Argument) -> Value {
         Kind::Address | Kind::Network => json!("192.0.2.7"),
         Kind::Countries => json!(["DE"]),
         Kind::Until => json!("2027-01-01"),
+        Kind::Span => json!("1h"),
         Kind::Number(low, _) => json!(low),
         Kind::Switch => json!(true),
         Kind::Word(words) => json!(words[0]),
@@ -105,6 +106,7 @@ fn a_value_of_the_wrong_type_is_refused_by_the_name_of_its_argument() {
             match argument.kind {
                 Kind::Number(..) => wrong.extend([json!(true), json!("many"), json!(1.5), json!(1e300)]),
                 Kind::Switch => wrong.extend([json!(7), json!("perhaps")]),
+                Kind::Span => wrong.extend([json!(true), json!(1.5), json!("often"), json!("-1h")]),
                 Kind::Text | Kind::Entries => {}
                 _ => wrong.extend([json!(7), json!(true)]),
             }

@@ -214,7 +214,7 @@ fn forged_rows_reach_neither_the_terminal_nor_a_command_line() {
     forge(
         &sandbox,
         &format!(
-            "INSERT INTO stop VALUES ('{evil}', 1, 99999999999, '{evil}', '{evil}', '{evil}', 1, 1);
+            "INSERT INTO stop(account, since, until, reason, detail, reference, refused, last) VALUES ('{evil}', 1, 99999999999, '{evil}', '{evil}', '{evil}', 1, 1);
              INSERT INTO held VALUES ('{evil}', '{evil}', 1, 1);
              INSERT INTO notice(at, kind, account, detail) VALUES (1, 'stopped', '{evil}', '{evil}');
              INSERT INTO activity(hour, first, last, n, account, address, country, service, door, verdict, reason, detail, reference)
@@ -261,7 +261,7 @@ fn forged_rows_block_nobody_for_longer_than_the_duration() {
     let sandbox = guarded();
     forge(
         &sandbox,
-        "INSERT INTO stop VALUES ('alice@example.test', 1, 9223372036854775807, '', '', '', 1, 1);
+        "INSERT INTO stop(account, since, until, reason, detail, reference, refused, last) VALUES ('alice@example.test', 1, 9223372036854775807, '', '', '', 1, 1);
          INSERT INTO sender(account, window, last) VALUES ('bob@example.test', zeroblob(80000), 1);",
     );
     assert!(sandbox.send(ALICE).starts_with("defer 451 "));

@@ -181,7 +181,7 @@ fn a_flood_of_stops_holds_up_no_tick_and_the_whitelist_still_lifts_one() {
     sendmail(&sandbox, "/bin/cat > mail");
     let mut db = rusqlite::Connection::open(sandbox.state()).unwrap();
     let t = db.transaction().unwrap();
-    let sql = "INSERT INTO stop VALUES (?1, 1, 99999999999, '', '', '', 1, 1)";
+    let sql = "INSERT INTO stop(account, since, until, reason, detail, reference, refused, last) VALUES (?1, 1, 99999999999, '', '', '', 1, 1)";
     for n in 0..20_000 {
         t.execute(sql, [format!("user{n}@example.test")]).unwrap();
     }

@@ -228,12 +228,15 @@ impl Change<'_> {
             _ => self.put_overrides(&row.subject, &row.before),
         }
     }
+}
 
-    /// Lays in the limits that a new server begins with.
-    pub fn bring_limits(&mut self) -> Result<()> {
-        for limit in Limit::brought() {
-            self.set_limit(&limit)?;
-        }
-        Ok(())
+/// Lays the limits into new settings that a new server begins with: nobody chose them yet, so no change is in the trail.
+pub(super) fn bring(db: &Connection) -> rusqlite::Result<()> {
+    let brought = Limit::brought();
+    for limit in &brought {
+        let value = changes::as_json(Some(limit));
+        db.execute("INSERT INTO sending_limit VALUES (?1, ?2)", [&limit.name, &value])?;
     }
+    db.execute("INSERT INTO meta VALUES ('last_limit', ?1)", [i64::try_from(brought.len()).unwrap_or(0)])?;
+    Ok(())
 }

@@ -105,6 +105,7 @@ impl SettingsStore {
                 .map_err(Error::file("make", &new))?;
             let mut connection = Connection::open(&new).map_err(Error::database("open", &new))?;
             schema::migrate(&mut connection, &new, SCHEMA)?;
+            limits::bring(&connection).map_err(Error::database("write to", &new))?;
             drop(connection);
             std::fs::rename(&new, &path).map_err(Error::file("make", &path))?;
         }
