@@ -23,6 +23,7 @@ pub mod country;
 pub mod request;
 
 // The page that runs it, and what it looks up.
+pub mod feeds;
 pub mod flow;
 pub mod gather;
 pub mod guess;
@@ -56,7 +57,9 @@ pub mod call;
 pub mod child;
 pub mod clock;
 pub mod error;
+mod fetch;
 pub mod kept;
+mod kept_file;
 pub mod local_user;
 pub mod log;
 pub mod paths;

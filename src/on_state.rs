@@ -75,6 +75,23 @@ pub fn as_postern_holding<T: Serialize + DeserializeOwned>(
     })
 }
 
+/// Work that needs the state neither whole nor at all, in a child that has become user `postern` for good and is ended
+/// after so many seconds; directly where the caller is not root anyway.
+pub fn as_postern_within<T: Serialize + DeserializeOwned>(
+    paths: &Paths,
+    seconds: u32,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if !geteuid().is_root() {
+        return work();
+    }
+    let (user, group) = stored_user(paths)?;
+    fork_and_hear(None, || {
+        end_after(seconds);
+        become_user(user, group).and_then(|()| work())
+    })
+}
+
 /// Does work that gives up root's rights in a child, so that the caller keeps them; directly where the
 /// caller is not root anyway.
 pub fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
-use crate::clock::Seconds;
+use crate::clock::{Seconds, seconds_in};
 use crate::error::{Error, Result};
 use crate::verdict::Reference;
 use serde::Deserialize;
@@ -411,7 +411,7 @@ pub(super) fn plain(value: &Value) -> Option<String> {
 /// Reads an end: `2026-12-01`, `2026-12-01 18:00` (UTC), or a span from now as `90m`, `6h`, `7d`.
 fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
     let bad = |accepted: &str| Error::bad_value(format!("The argument {name}"), text, accepted);
-    let at = span(text).map(|s| now.saturating_add(s)).or_else(|| date(text));
+    let at = seconds_in(text).map(|s| now.saturating_add(s)).or_else(|| date(text));
     match at {
         Some(at) if at > now => Ok(at),
         Some(_) => Err(bad("a time in the future")),
@@ -423,21 +423,6 @@ fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
 pub(super) fn moment(text: &str) -> Result<Seconds> {
     let accepted = "a time as 2026-12-01 or 2026-12-01 18:00 (UTC)";
     date(text).ok_or_else(|| Error::bad_value("The time", text, accepted))
-}
-
-fn span(text: &str) -> Option<i64> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: i64 = digits.parse().ok().filter(|n| (1..=100_000).contains(n))?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    Some(number * seconds)
 }
 
 fn date(text: &str) -> Option<Seconds> {

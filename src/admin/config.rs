@@ -5,7 +5,7 @@
 //! from the settings that are (`default_server_geoip`, `own_addresses`); leave them out for many.
 
 use super::arguments::{self, Arguments};
-use super::{Admin, Outcome, blocks, clouds, import, lists, settings};
+use super::{Admin, Outcome, blocks, clouds, feeds, import, lists, settings};
 use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -46,6 +46,8 @@ struct Document {
     cloud_networks: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cloud_mail_clients: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feeds: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<Allowance>>,
 }
@@ -107,6 +109,7 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         blocks: entries(&[ListName::AccountBlock, ListName::AddressBlock])?,
         cloud_networks: entries(&clouds::NETWORKS)?,
         cloud_mail_clients: entries(&clouds::CLIENTS)?,
+        feeds: entries(&feeds::LISTS)?,
         allowances: Some(
             running
                 .map(|g| Allowance {
@@ -258,6 +261,7 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
         (&document.blocks, &[ListName::AccountBlock, ListName::AddressBlock], &blocks::list_for),
         (&document.cloud_networks, &clouds::NETWORKS, &|value| clouds::list_for(&clouds::NETWORKS, value)),
         (&document.cloud_mail_clients, &clouds::CLIENTS, &|value| clouds::list_for(&clouds::CLIENTS, value)),
+        (&document.feeds, &feeds::LISTS, &feeds::list_for),
     ] {
         if let Some(wanted) = wanted {
             plan.add_entries(admin, store, wanted, lists, list_for)?;

@@ -3,9 +3,11 @@
 use super::arguments::Arguments;
 use super::{Admin, Outcome};
 use crate::account::Account;
+use crate::address::Address;
 use crate::decide::login::Source;
 use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
+use crate::feeds::Feeds;
 use crate::flow;
 use crate::request::{Door, Login, Service};
 use crate::settings::Mode;
@@ -38,6 +40,7 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         "country_name": country.and_then(|c| c.name()),
         "asn": source.asn,
         "network_name": source.name,
+        "feeds": feeds(admin, login.address),
         "verdict": decision.verdict.name(),
         "reason": decision.reason.key(),
         "why": admin.told(&decision.reason),
@@ -45,6 +48,15 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         "steps": steps.iter().map(|step| step_row(admin, step)).collect::<Vec<_>>(),
     });
     Ok(data.into())
+}
+
+/// The feeds that name the address, whether the rule that asks them is on or off.
+fn feeds(admin: &Admin, address: Option<Address>) -> Vec<String> {
+    let Some(address) = address else { return Vec::new() };
+    let on = |feeds: Option<&Feeds>| feeds.map_or_else(Vec::new, |f| f.look_up(address, admin.call.now));
+    // Damage is told by the rule itself.
+    let listed = admin.call.with_feeds(|feeds| Ok(on(feeds))).unwrap_or_default();
+    listed.into_iter().map(|listed| listed.feed).collect()
 }
 
 pub(super) fn step_row(admin: &Admin, step: &Step) -> Value {

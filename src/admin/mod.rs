@@ -18,6 +18,7 @@ pub mod data;
 pub mod effect;
 pub mod envelope;
 pub mod explain;
+pub mod feeds;
 pub mod held;
 pub mod identity;
 mod import;

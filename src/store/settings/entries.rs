@@ -6,6 +6,7 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::feeds::Definition;
 use crate::policy::SERVER;
 use rusqlite::{Connection, OptionalExtension, Rows, params};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,10 @@ pub enum ListName {
     CloudMailClient,
     /// Networks that are no cloud mail clients, whatever our own list says.
     NoCloudMailClient,
+    /// Feeds that are switched on, by name.
+    Feed,
+    /// Feeds that the administrator defined.
+    FeedDefinition,
 }
 
 /// How people write an entry of a list that says "not": before the value.
@@ -39,7 +44,7 @@ pub const NOT: &str = "not:";
 
 impl ListName {
     /// Every list.
-    pub const ALL: [ListName; 9] = [
+    pub const ALL: [ListName; 11] = [
         ListName::IpExemption,
         ListName::UserExemption,
         ListName::Whitelist,
@@ -49,6 +54,8 @@ impl ListName {
         ListName::NoCloudNetwork,
         ListName::CloudMailClient,
         ListName::NoCloudMailClient,
+        ListName::Feed,
+        ListName::FeedDefinition,
     ];
 
     /// Stable name.
@@ -63,6 +70,8 @@ impl ListName {
             ListName::NoCloudNetwork => "no_cloud_network",
             ListName::CloudMailClient => "cloud_mail_client",
             ListName::NoCloudMailClient => "no_cloud_mail_client",
+            ListName::Feed => "feed",
+            ListName::FeedDefinition => "feed_definition",
         }
     }
 
@@ -75,6 +84,8 @@ impl ListName {
             ListName::AccountBlock | ListName::AddressBlock => "blocks",
             ListName::CloudNetwork | ListName::NoCloudNetwork => "cloud networks",
             ListName::CloudMailClient | ListName::NoCloudMailClient => "cloud mail clients",
+            ListName::Feed => "feeds",
+            ListName::FeedDefinition => "own feeds",
         }
     }
 
@@ -100,7 +111,9 @@ impl ListName {
             ListName::IpExemption
             | ListName::AddressBlock
             | ListName::CloudNetwork
-            | ListName::CloudMailClient => value.into(),
+            | ListName::CloudMailClient
+            | ListName::Feed
+            | ListName::FeedDefinition => value.into(),
             ListName::NoCloudNetwork | ListName::NoCloudMailClient => format!("{NOT}{value}"),
             ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
         }
@@ -142,6 +155,11 @@ impl ListName {
                 }
                 value.parse::<Network>().map(|net| net.to_string())
             }
+            ListName::Feed if Definition::is_name(value.trim()) => Ok(value.trim().into()),
+            ListName::Feed => {
+                Err(Error::bad_value("The feed", value, "a name as `postern feeds list` shows them"))
+            }
+            ListName::FeedDefinition => value.parse::<Definition>().map(|feed| feed.to_string()),
         }
     }
 }
