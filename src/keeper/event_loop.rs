@@ -31,6 +31,12 @@ use std::time::{Duration, Instant};
 /// Questions that are decided together, at most.
 const TOGETHER: usize = 32;
 
+/// Who asks again sooner than this after an answer is waited for awake: to be woken takes longer than to decide.
+const SOON: Duration = Duration::from_micros(100);
+
+/// So many times in a row.
+const IN_A_ROW: u32 = 8;
+
 /// How often connections are looked for that were silent for too long.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -183,9 +189,10 @@ impl EventLoop {
 
     fn work(self: &Arc<Self>) {
         let mut files = self.engines.another_set();
+        let mut pace = Pace::new();
         let mut swept = Instant::now();
         loop {
-            if catch_unwind(AssertUnwindSafe(|| self.turn(&mut files))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.turn(&mut files, &mut pace))).is_err() {
                 files = self.engines.another_set();
             }
             if swept.elapsed() >= SWEEP {
@@ -196,9 +203,9 @@ impl EventLoop {
     }
 
     /// Waits until something comes, and answers it.
-    fn turn(self: &Arc<Self>, files: &mut Kept) {
+    fn turn(self: &Arc<Self>, files: &mut Kept, pace: &mut Pace) {
         let mut asked = Vec::new();
-        for Silent { mut stream, mut client, .. } in self.ready() {
+        for Silent { mut stream, mut client, .. } in self.ready(pace) {
             match client.talk.hear(&mut AtOnce { stream: &mut stream, emptied: false }) {
                 Ok(Heard::Asks(question)) => asked.push((stream, client, question)),
                 Ok(Heard::Knows(action)) => self.say(stream, client, &action),
@@ -212,14 +219,25 @@ impl EventLoop {
         }
         if !asked.is_empty() {
             self.decide(files, asked);
+            pace.answered = Instant::now();
         }
     }
 
     /// The connections on which something has come.
-    fn ready(&self) -> Vec<Silent> {
+    fn ready(&self, pace: &mut Pace) -> Vec<Silent> {
         let mut events = [EpollEvent::empty(); TOGETHER];
         let limit = EpollTimeout::try_from(SWEEP).unwrap_or(EpollTimeout::NONE);
-        let n = self.epoll.wait(&mut events, limit).unwrap_or_else(|error| {
+        let mut came = Ok(0);
+        // Whoever is to ask may need this processor for it.
+        while pace.is_quick() && came == Ok(0) && pace.answered.elapsed() < SOON {
+            thread::yield_now();
+            came = self.epoll.wait(&mut events, EpollTimeout::ZERO);
+        }
+        if came == Ok(0) {
+            came = self.epoll.wait(&mut events, limit);
+        }
+        pace.heard(came.unwrap_or(0));
+        let n = came.unwrap_or_else(|error| {
             if error != Errno::EINTR {
                 thread::sleep(Duration::from_millis(20));
             }
@@ -269,6 +287,29 @@ impl EventLoop {
             // The next has come in the same piece.
             false => self.hand_over(stream, client, Left::Hear),
         }
+    }
+}
+
+/// How soon after an answer the next question comes.
+struct Pace {
+    answered: Instant,
+    /// How often in a row a single one came [`SOON`].
+    quick: u32,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { answered: Instant::now(), quick: 0 }
+    }
+
+    fn heard(&mut self, questions: usize) {
+        let quick = questions == 1 && self.answered.elapsed() < SOON;
+        self.quick = if quick { self.quick.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether a single client asks on and on. Where several do, they need the processor more.
+    fn is_quick(&self) -> bool {
+        self.quick >= IN_A_ROW
     }
 }
 

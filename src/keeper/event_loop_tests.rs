@@ -75,7 +75,7 @@ impl Scene {
     }
 
     fn turn(&mut self) {
-        self.event_loop.turn(&mut self.files);
+        self.event_loop.turn(&mut self.files, &mut Pace::new());
     }
 
     fn state(&self) -> Connection {
