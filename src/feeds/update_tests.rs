@@ -135,7 +135,7 @@ fn what_is_refused_leaves_the_old_list_and_is_told_once() {
     let scene = Scene::new();
     scene.with("198.51.100.7\n", NOW);
     let before = fs::read(scene.paths.feeds()).unwrap();
-    let grown: String = (0..4000).map(|n| format!("20.{}.{}.0/24\n", n / 250, n % 250)).collect();
+    let grown: String = (0..4000).map(|n| format!("20.{}.{}.0/24\n", n / 125, n % 125 * 2)).collect();
     let mut now = NOW;
     for (list, why) in [
         ("198.51.100.7\n10.0.0.0/8\n", "private or reserved"),
@@ -163,7 +163,7 @@ fn what_is_refused_leaves_the_old_list_and_is_told_once() {
     let done =
         update(&scene.paths, &Job { asked, may_grow: true, ..scene.job.clone() }, now + 4 * HOUR).unwrap();
     assert_eq!(one(&done).0, "taken");
-    assert!(scene.is_listed("20.0.1.7", now + 4 * HOUR));
+    assert!(scene.is_listed("20.0.2.7", now + 4 * HOUR));
 }
 
 #[test]
