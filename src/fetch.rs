@@ -1,5 +1,5 @@
-//! Fetching lists and network data: HTTPS alone, with the certificates that the system trusts, bounded in time and bytes. For user
-//! `postern`, never root.
+//! Fetching what others publish: HTTPS alone, with the certificates that the system trusts, bounded in time and bytes.
+//! For user `postern`, never root.
 //!
 //! No proxy is asked, whatever the environment says. A redirection leads to another `https` address or nowhere. The
 //! system's certificates are looked for below [`Paths`]'s root, so a test's server is trusted where a test has laid its

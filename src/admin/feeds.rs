@@ -7,7 +7,9 @@ use super::status::Level;
 use super::{Admin, Outcome};
 use crate::clock::{Seconds, readable};
 use crate::error::{Error, Result};
-use crate::feeds::{Asked, Chosen, Definition, Done, Job, Kept, MOST, offered, standing, tell, update};
+use crate::feeds::{
+    Asked, Chosen, Definition, Done, Feeds, Job, Kept, MOST, offered, standing, tell, update,
+};
 use crate::on_state::as_postern_within;
 use crate::settings::Mode;
 use crate::store::settings::entries::{ListEntry, ListName};
@@ -147,7 +149,17 @@ pub(super) fn report(admin: &Admin) -> Result<Vec<(String, Level, String)>> {
         let (level, says) = says(feed, kept, admin.call.now);
         (format!("feed {}", feed.name), level, says)
     };
-    Ok(feeds.iter().zip(&kept).map(row).collect())
+    let rows = feeds.iter().zip(&kept).map(row);
+    let has_lists = kept.iter().any(|kept| kept.as_of().is_some());
+    let says = match Feeds::open(&admin.call.paths.feeds()) {
+        Ok(None) if has_lists => {
+            "What is compiled of them is missing, so they refuse nobody: `postern feeds update` makes it anew."
+                .into()
+        }
+        Ok(_) => return Ok(rows.collect()),
+        Err(error) => error.to_string(),
+    };
+    Ok(rows.chain([("feeds".into(), Level::Warning, says)]).collect())
 }
 
 /// Switches a feed on, and fetches it.
@@ -189,6 +201,10 @@ fn compiled_without(admin: &Admin) -> Option<String> {
     Some(format!("What is compiled has it still; `postern tick` tries again. {error}"))
 }
 
+/// Arguments with the words for them in a definition.
+const NAMED: [(&str, &str); 5] =
+    [("every", "every"), ("minimum", "minimum"), ("age", "age"), ("least", "least"), ("key_header", "key")];
+
 /// Defines a feed.
 pub fn add_feed(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let name = given.text("feed");
@@ -200,7 +216,7 @@ pub fn add_feed(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         ));
     }
     let mut text = format!("{name} {} {}", word(given, "url")?, given.given("format").unwrap_or("plain"));
-    for (argument, key) in [("every", "every"), ("age", "age"), ("least", "least"), ("key_header", "key")] {
+    for (argument, key) in NAMED {
         if given.given(argument).is_some() {
             text += &format!(" {key}={}", word(given, argument)?);
         }

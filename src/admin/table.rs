@@ -456,6 +456,7 @@ pub const FUNCTIONS: &[Function] = &[
                 "plain (an address or network a line; if not given), drop-json (Spamhaus DROP) or counted (address, count)",
             ),
             option("every", Kind::Text, "how often it is fetched: 12h; 6h if not given"),
+            option("minimum", Kind::Text, "how often it may be asked for at most: 2h; 1h if not given"),
             option("age", Kind::Text, "at which age it refuses nobody any more: 2d; 7d if not given"),
             option(
                 "least",

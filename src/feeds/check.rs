@@ -13,7 +13,8 @@ const FEW: usize = 3;
 /// A list may become so many times as large within one fetch.
 const GROWTH: u64 = 3;
 
-/// Up to so many networks, and so many IPv4 addresses, or IPv6 networks of the length 48, a list may grow however fast.
+/// No list counts as smaller than this when its growth is judged: so many networks, IPv4 addresses, and IPv6 networks of
+/// the length 48.
 const FLOOR: Size = Size { networks: 1000, v4: 1 << 16, v6: 1 << 16 };
 
 /// More than a sixteenth of what each family has is no list of attackers.
@@ -102,7 +103,8 @@ pub(super) fn refusal(read: &Read, format: Format, size: Size, known: &Known) ->
     if entries == 0 {
         return Some("it has no entry".into());
     }
-    if let Some(promised) = read.promised.filter(|promised| entries + broken.count < *promised) {
+    // One more: the line in which the list says so may be counted, too.
+    if let Some(promised) = read.promised.filter(|promised| entries + broken.count + 1 < *promised) {
         return Some(format!("it says that it has {promised} entries, and {entries} came: it is not whole"));
     }
     if let Some(bad) = read.networks.iter().find_map(|network| unfit(network, known.own)) {
@@ -248,9 +250,12 @@ mod tests {
 
     #[test]
     fn a_list_that_says_that_it_has_more_is_not_whole() {
-        let text = "{\"cidr\":\"20.0.0.0/24\"}\n{\"type\":\"metadata\",\"records\":2}\n";
-        let read = read(Format::DropJson, 1, text.as_bytes());
-        let why = refusal(&read, Format::DropJson, Size::of(&read.ranges()), &NOTHING).unwrap();
-        assert!(why.contains("not whole"), "{why}");
+        let said = |promised: usize| {
+            let text = "{\"cidr\":\"20.0.0.0/24\"}\n{\"type\":\"metadata\",\"records\":N}\n";
+            let read = read(Format::DropJson, 1, text.replace('N', &promised.to_string()).as_bytes());
+            refusal(&read, Format::DropJson, Size::of(&read.ranges()), &NOTHING)
+        };
+        assert_eq!((said(0), said(1), said(2)), (None, None, None));
+        assert!(said(3).unwrap().contains("it says that it has 3 entries, and 1 came: it is not whole"));
     }
 }

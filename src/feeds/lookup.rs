@@ -56,7 +56,9 @@ impl Feeds {
         let listed = (0..self.counts.0).filter(|n| bits >> n & 1 == 1);
         let listed = listed.filter_map(|n| self.heading(n)).filter(|heading| now < heading.ends);
         // A list from the future, since the clock was set back, ends as if it were from now.
-        let ends = |heading: &Heading| heading.ends.min(now.saturating_add(heading.ends.saturating_sub(heading.as_of)));
+        let ends = |heading: &Heading| {
+            heading.ends.min(now.saturating_add(heading.ends.saturating_sub(heading.as_of)))
+        };
         listed.map(|heading| Listed { ends: ends(&heading), feed: heading.name }).collect()
     }
 

@@ -305,10 +305,11 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Re
     for (heading, feed) in wanted {
         match read_up_to(&list(paths, &feed.name), MOST) {
             Ok(body) => lists.push((heading, formats::read(feed.format, feed.least, &body).ranges())),
-            // Fetched again from the beginning.
+            // Fetched again from the beginning, as soon as its publisher lets one ask.
             Err(_) => {
-                let lost = Kept { due: 0, confirmed: 0, size: None, ..Kept::of(paths, feed) };
-                lost.keep(paths, feed)?;
+                let kept = Kept::of(paths, feed);
+                let due = kept.asked.saturating_add(feed.minimum);
+                Kept { due, confirmed: 0, size: None, ..kept }.keep(paths, feed)?;
             }
         }
     }

@@ -173,8 +173,8 @@ pub(crate) fn map_file(path: &Path, what: &str) -> Result<Mmap> {
         return Err(not_usable(what, path, "it is empty"));
     }
     // SAFETY: the map stays valid as long as nobody cuts or overwrites the file in place. The folder belongs
-    // to user `postern` alone, and the only code that writes there (`compile`, here and in `feeds`) makes a new file and renames
-    // it over the old one, whose contents live on until the last map of them is gone.
+    // to user `postern` alone, and the only code that writes there (`compile`, here and in `feeds`) makes a new
+    // file and renames it over the old one, whose contents live on until the last map of them is gone.
     unsafe { Mmap::map(&file) }.map_err(Error::file("map", path))
 }
 

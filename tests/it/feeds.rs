@@ -166,13 +166,16 @@ fn feeds_are_offered_off_with_their_terms_and_what_is_chosen_can_be_undone_and_c
         "url=https://lists.example.org/{key}",
         "format=counted",
         "least=3",
+        "minimum=2h",
     ]);
     let copy: Value = serde_json::from_str(&sandbox.postern(&["config", "export"]).succeeded()).unwrap();
     assert_eq!(copy["feeds"].as_array().unwrap().len(), 2, "{copy}");
     let other = Sandbox::new();
     assert_eq!(other.api_says("apply_config", &json!({ "entries": copy.to_string() }))["status"], 1);
     assert_eq!(listed(&other, "spamhaus-drop")["state"], "warning");
-    assert!(listed(&other, "own")["definition"].as_str().unwrap().ends_with("age=1w least=3"));
+    assert!(
+        listed(&other, "own")["definition"].as_str().unwrap().ends_with("every=6h minimum=2h age=1w least=3")
+    );
     sandbox.api(&["undo"]);
     assert_eq!(sandbox.api(&["list_feeds"]).as_array().unwrap().len(), 3);
     sandbox.api(&["disable_feed", "feed=spamhaus-drop"]);
@@ -209,14 +212,18 @@ fn a_damaged_file_of_feeds_lets_logins_go_on_is_told_and_made_anew() {
         fs::write(&compiled, bad).unwrap();
         assert!(passes(&sandbox, ALICE, AMERICAN));
         assert!(explained(&sandbox, ALICE, AMERICAN).to_string().contains("the file of feeds is missing"));
+        assert_eq!(sandbox.status_of("feeds").unwrap().0, "warning");
     }
     sandbox.is_in_trouble("feeds");
     sandbox.postern(&["tick"]).succeeded();
     assert!(!passes(&sandbox, ALICE, AMERICAN));
     fs::remove_file(&compiled).unwrap();
     assert!(passes(&sandbox, ALICE, AMERICAN));
+    let (state, says) = sandbox.status_of("feeds").unwrap();
+    assert!(state == "warning" && says.contains("is missing, so they refuse nobody"), "{says}");
     sandbox.postern(&["tick"]).succeeded();
     assert!(!passes(&sandbox, ALICE, AMERICAN));
+    assert!(sandbox.status_of("feeds").is_none());
 }
 
 #[test]
