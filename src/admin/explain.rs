@@ -9,8 +9,11 @@ use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
 use crate::feeds::Feeds;
 use crate::flow;
+use crate::on_state::as_postern;
 use crate::request::{Door, Login, Service};
 use crate::settings::Mode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Explains a login of an account from an address. Records nothing.
@@ -18,13 +21,23 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     // Who may not see the settings would be told about missing facts instead.
     admin.settings()?;
     let account: Account = given.text("account").parse()?;
+    let address: Address = given.text("address").parse()?;
     let login = Login {
         account: Some(account.clone()),
-        address: Some(given.text("address").parse()?),
+        address: Some(address),
         service: Service::named(given.given("service").unwrap_or("imap")),
         door: Door::Explain,
     };
-    let (facts, decision, steps) = flow::explain(&admin.call, &login);
+    Ok(knowing_the_state(admin, || explained(admin, &account, address, &login)).into())
+}
+
+/// Makes it as user `postern`, who can open the state, which root does not; where that cannot be, without the state.
+pub(super) fn knowing_the_state<T: Serialize + DeserializeOwned>(admin: &Admin, make: impl Fn() -> T) -> T {
+    as_postern(&admin.call.paths, || Ok(make())).unwrap_or_else(|_| make())
+}
+
+fn explained(admin: &Admin, account: &Account, address: Address, login: &Login) -> Value {
+    let (facts, decision, steps) = flow::explain(&admin.call, login);
     let country = match facts.country {
         Fact::Known(country) => country,
         Fact::Missing(_) => None,
@@ -33,26 +46,24 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         Fact::Known(source) => source,
         Fact::Missing(_) => Source::default(),
     };
-    let data = json!({
+    json!({
         "account": account.to_string(),
-        "address": login.address.map(|a| a.to_string()),
+        "address": address.to_string(),
         "country": country.map(|c| c.to_string()),
         "country_name": country.and_then(|c| c.name()),
         "asn": source.asn,
         "network_name": source.name,
-        "feeds": feeds(admin, login.address),
+        "feeds": feeds(admin, address),
         "verdict": decision.verdict.name(),
         "reason": decision.reason.key(),
         "why": admin.told(&decision.reason),
         "would_refuse": decision.would_refuse.iter().map(|r| admin.told(r)).collect::<Vec<_>>(),
         "steps": steps.iter().map(|step| step_row(admin, step)).collect::<Vec<_>>(),
-    });
-    Ok(data.into())
+    })
 }
 
 /// The feeds that name the address, whether the rule that asks them is on or off.
-fn feeds(admin: &Admin, address: Option<Address>) -> Vec<String> {
-    let Some(address) = address else { return Vec::new() };
+fn feeds(admin: &Admin, address: Address) -> Vec<String> {
     let on = |feeds: Option<&Feeds>| feeds.map_or_else(Vec::new, |f| f.look_up(address, admin.call.now));
     // Damage is told by the rule itself.
     let listed = admin.call.with_feeds(|feeds| Ok(on(feeds))).unwrap_or_default();

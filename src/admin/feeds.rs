@@ -159,7 +159,7 @@ pub(super) fn report(admin: &Admin) -> Result<Vec<(String, Level, String)>> {
         Ok(_) => return Ok(rows.collect()),
         Err(error) => error.to_string(),
     };
-    Ok(rows.chain([("feeds".into(), Level::Warning, says)]).collect())
+    Ok(rows.chain([("compiled feeds".into(), Level::Warning, says)]).collect())
 }
 
 /// Switches a feed on, and fetches it.
