@@ -1,6 +1,7 @@
 //! Accounts: a mailbox, or a local user that sends.
 
 use crate::error::{Error, Result};
+use crate::idn;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,7 +30,7 @@ impl Account {
     /// The spellings `user+domain`, `user%domain` and `user:domain` that panels accept are the mailbox
     /// `user@domain` where the right side looks like a domain.
     pub fn from_server(text: &str) -> Option<Account> {
-        let clean = lower_case(&text.trim().replace(|c: char| c.is_control() || c.is_whitespace(), "?"));
+        let clean = lower_case(&text.trim().replace(is_replaced, "?"));
         let cut = clean.floor_char_boundary(LONGEST);
         (!clean.is_empty()).then(|| Account::spelled(&clean[..cut]))
     }
@@ -56,6 +57,45 @@ impl Account {
         &self.name
     }
 
+    /// The account that lists show by this name, whatever a mail server took for one: for looking up, never for lists.
+    ///
+    /// Fails where no account has such a name.
+    pub fn shown(text: &str) -> Result<Account> {
+        let is_name =
+            |a: &Account| a.name.len() == lower_case(text.trim()).len() && !text.trim().contains(is_replaced);
+        Account::from_server(text).filter(is_name).ok_or_else(|| {
+            Error::bad_value(
+                "The account",
+                text,
+                "give a name as lists show it: no blanks, 320 bytes at most",
+            )
+        })
+    }
+
+    /// The accounts that may be meant by what somebody types to look one up: as administrators write names, and as
+    /// lists show them.
+    pub fn meant(text: &str) -> Result<Vec<Account>> {
+        let mut all: Vec<Account> = text.parse().into_iter().collect();
+        let shown = Account::shown(text);
+        match shown {
+            Ok(shown) if !all.contains(&shown) => all.push(shown),
+            Err(error) if all.is_empty() => return Err(error),
+            _ => {}
+        }
+        Ok(all)
+    }
+
+    /// The domain in the form that panels and mail servers use; none where it can be none.
+    fn in_ascii(self) -> Option<Account> {
+        match self.domain() {
+            Some(domain) if !domain.is_ascii() => {
+                let name = format!("{}@{}", &self.name[..self.at?], idn::ascii(domain)?);
+                (name.len() <= LONGEST).then(|| Account::spelled(&name))
+            }
+            _ => Some(self),
+        }
+    }
+
     /// The mailbox's domain; none for a local user.
     pub fn domain(&self) -> Option<&str> {
         self.at.map(|at| &self.name[at + 1..])
@@ -75,10 +115,13 @@ impl FromStr for Account {
     fn from_str(text: &str) -> Result<Account> {
         let account = Account::from_server(text);
         let is_whole = |a: &Account| {
-            a.name.matches('@').count() == usize::from(a.at.is_some())
+            // What is longer would be cut: a name that nobody typed.
+            lower_case(text.trim()).len() <= LONGEST
+                && a.name.matches('@').count() == usize::from(a.at.is_some())
                 && a.domain().is_none_or(|domain| domain.split('.').all(|label| !label.is_empty()))
         };
-        account.filter(|a| a.name.chars().all(is_plain) && is_whole(a)).ok_or_else(|| {
+        let account = account.filter(|a| a.name.chars().all(is_plain) && is_whole(a));
+        account.and_then(Account::in_ascii).ok_or_else(|| {
             Error::bad_value(
                 "The account",
                 text,
@@ -86,6 +129,11 @@ impl FromStr for Account {
             )
         })
     }
+}
+
+/// Whether no account can have this character.
+fn is_replaced(c: char) -> bool {
+    c.is_control() || c.is_whitespace()
 }
 
 fn is_plain(c: char) -> bool {
@@ -151,7 +199,14 @@ impl FromStr for Subject {
                 "give alice@example.org, a domain as example.org, or a local user's name",
             ));
         }
-        Ok(Subject::Domain(lower_case(domain)))
+        let ascii = idn::ascii(&lower_case(domain)).filter(|ascii| ascii.len() <= 255);
+        ascii.map(Subject::Domain).ok_or_else(|| {
+            Error::bad_value(
+                "The domain",
+                text,
+                "give one that can be registered, as example.org or müller.example",
+            )
+        })
     }
 }
 
@@ -161,7 +216,10 @@ impl Subject {
         match self {
             Subject::Account(account) if account.domain().is_some() => format!("the mailbox {account}"),
             Subject::Account(account) => format!("the local user {account}"),
-            Subject::Domain(domain) => format!("the domain {domain}"),
+            Subject::Domain(domain) => match idn::readable(domain) {
+                Some(readable) => format!("the domain {domain} ({readable})"),
+                None => format!("the domain {domain}"),
+            },
         }
     }
 }
@@ -212,11 +270,37 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_in_the_same_lower_case_wherever_it_stands() {
-        let (domain, mailbox) = ("b.\u{39f}\u{3a3}", "x@b.\u{39f}\u{3a3}");
-        let subject: Subject = domain.parse().unwrap();
-        let account = Account::from_server(mailbox).unwrap();
-        assert!(Subject::keys_of(&account).any(|key| key == subject.key()), "{subject} {account}");
+    fn a_domain_beyond_ascii_is_kept_as_panels_name_it() {
+        for text in ["müller.example", "@MÜLLER.example", "xn--mller-kva.example"] {
+            let subject: Subject = text.parse().unwrap();
+            assert_eq!(subject.key(), "@xn--mller-kva.example", "{text}");
+            assert_eq!(subject.words(), "the domain xn--mller-kva.example (müller.example)");
+        }
+        let mailbox: Account = "Jörg@müller.example".parse().unwrap();
+        assert_eq!(mailbox.name(), "jörg@xn--mller-kva.example");
+        assert!("a@\u{ad}.example".parse::<Account>().is_err());
+        // What a mail server names is taken as it is: hooks know nothing of this.
+        assert_eq!(Account::from_server("a@MÜLLER.example").unwrap().name(), "a@müller.example");
+        let names = |text: &str| -> Vec<String> {
+            Account::meant(text).unwrap().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names("a@müller.example"), ["a@xn--mller-kva.example", "a@müller.example"]);
+        assert_eq!(names("alice@example.test"), ["alice@example.test"]);
+    }
+
+    #[test]
+    fn what_a_server_takes_for_an_account_can_be_looked_up_and_put_on_no_list() {
+        for text in
+            ["a\"b@example.test", "a\\b", "a?b@example.test", "50%", "x@b.test@c.test", "a,b;c", "[1]"]
+        {
+            let account = Account::from_server(text).unwrap();
+            assert_eq!(Account::meant(account.name()).unwrap(), [account], "{text}");
+            assert!(text.parse::<Account>().is_err(), "{text}");
+        }
+        let long = "a".repeat(321);
+        for bad in ["", " ", "a b", "a\u{a0}b", "a\nb", &long] {
+            assert!(Account::meant(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -244,7 +328,9 @@ mod tests {
         fn any_text_gives_an_account_that_reads_as_itself(text in "\\PC{0,400}|[\\x00-\\x7f]{0,50}") {
             if let Some(account) = Account::from_server(&text) {
                 prop_assert!(!account.name().contains(char::is_control));
-                prop_assert_eq!(Account::from_server(account.name()), Some(account));
+                prop_assert_eq!(Account::from_server(account.name()), Some(account.clone()));
+                // Whatever lists show can be looked up.
+                prop_assert!(Account::meant(account.name()).unwrap().contains(&account));
             }
             let _ = text.parse::<Subject>();
         }

@@ -84,8 +84,8 @@ pub enum Error {
     },
 }
 
-/// Every code with what it means. `incomplete` stands in the API's answer where a part was not done.
-pub const CODES: [(&str, &str); 11] = [
+/// Every code with what it means. `incomplete` and `refused` stand in the API's answer where a part was not accepted.
+pub const CODES: [(&str, &str); 12] = [
     ("bad_value", "a value, argument or input is not accepted"),
     ("file", "a file could not be read, written or made"),
     ("database", "a database could not be used"),
@@ -97,6 +97,7 @@ pub const CODES: [(&str, &str); 11] = [
     ("state", "the state is not usable at the moment"),
     ("system", "a call of the operating system failed"),
     ("incomplete", "a part was not done, the rest was"),
+    ("refused", "nothing was done, since a part of what was given is not accepted"),
 ];
 
 impl Error {

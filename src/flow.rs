@@ -85,38 +85,45 @@ fn answer_send(call: &Call, send: &Send, decided: Decided) -> Answer {
         return Answer { verdict: decision.verdict, reason: decision.reason, reference };
     }
     let decide: Decide = &|state| match &policy {
-        Fact::Known(policy) => decide_with_state(send, &policy.settings, state, call.now),
+        Fact::Known(policy) => decide_with_state(send, policy, state, call.now),
         Fact::Missing(what) => decide_without_policy(send, *what, state, call.now),
     };
     let about = record::About::message(call, send);
+    let keys = gather::keys(&policy);
     let counted = match call.records {
-        true => call.with_state(|state| decide_and_record(call, send, &about, decide, state, decided)),
+        true => call.with_state(|state| decide_and_record(call, send, &about, &keys, decide, state, decided)),
         false => Err(Error::State("Another program of ours may have counted the message already.".into())),
     };
     let (decision, reference) = counted.unwrap_or_else(|error| {
         if call.records {
             state::mark_trouble(call, &error);
         }
-        (decide_from_what_is_read(call, send, decide, &error), None)
+        (decide_from_what_is_read(call, send, &keys, decide, &error), None)
     });
     record::send_line(call, &about, &decision, reference.as_ref());
     Answer { verdict: decision.verdict, reason: decision.reason, reference }
 }
 
 /// Nothing can be counted; who is stopped already is stopped all the same, as far as the state can be read.
-fn decide_from_what_is_read(call: &Call, send: &Send, decide: Decide, why: &Error) -> SendDecision {
+fn decide_from_what_is_read(
+    call: &Call,
+    send: &Send,
+    keys: &[&str],
+    decide: Decide,
+    why: &Error,
+) -> SendDecision {
     let read = || {
         let account = send.account.as_ref()?;
         // Read beside whoever writes at the moment.
         let state = may_be_read(why).then(|| State::open(&call.paths).ok()).flatten()?;
-        state.read(|db| senders::gather(db, account)).ok()
+        state.read(|db| senders::gather(db, account, keys)).ok()
     };
     let facts = read().map_or(Fact::Missing(Missing::State), |(facts, _)| Fact::Known(facts));
     let mut decision = decide(&facts);
     if !call.records && decision.verdict == Verdict::Allow {
         decision.reason = Reason::NotCounted;
     }
-    SendDecision { record: Record::Nothing, ..decision }
+    SendDecision { record: Record::Nothing, counted: None, ..decision }
 }
 
 /// Whether the state is held by others rather than missing or broken.
@@ -130,6 +137,7 @@ fn decide_and_record(
     call: &Call,
     send: &Send,
     about: &record::About,
+    keys: &[&str],
     decide: Decide,
     state: &mut State,
     decided: Decided,
@@ -139,12 +147,12 @@ fn decide_and_record(
     };
     let write_failed = state.failed("write to");
     let unit = state.begin()?;
-    let (facts, stop) = senders::gather(&unit, account).map_err(failed)?;
+    let (facts, stop) = senders::gather(&unit, account, keys).map_err(failed)?;
     let mut decision = decide(&Fact::Known(facts));
     let reference = reference_of(&decision, stop.as_ref());
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
-    let written =
-        record::send(&unit, call, send, about, &decision, reference.as_ref()).and_then(|()| unit.commit());
+    let written = record::send(&unit, call, send, about, &decision, stop.as_ref(), reference.as_ref())
+        .and_then(|()| unit.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
         decision.record = Record::Nothing;

@@ -3,18 +3,21 @@
 //! What cannot be had is missing, is marked as trouble, and keeps only the rules that need it from
 //! answering.
 
-use crate::account::Account;
+use crate::account::{Account, Subject};
 use crate::address::{Address, AddressClass, Network};
 use crate::asn::Asn;
 use crate::call::Call;
+use crate::clock::Seconds;
 use crate::country::Country;
 use crate::decide::Fact;
+use crate::decide::limits::{self, Applied, Weight};
 use crate::decide::login::{Learned, LoginFacts, LoginPolicy, Mark, Source, asks_what_was_learned};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
 use crate::feeds::Feeds;
+use crate::limit::{Limit, OUTBOUND, Of, Override, WINDOW};
 use crate::networks::{NetworkInfo, Tag};
-use crate::policy::{Entry, Questions, kind};
+use crate::policy::{Entry, Head, Questions, kind};
 use crate::request::{Login, Send};
 use crate::settings::{Mode, Settings};
 use crate::store::state::{self, sightings};
@@ -62,7 +65,14 @@ fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>, on_feed: bool
     }
     let account = login.account.as_ref();
     let read = call.with_state(|state| {
-        state.read(|db| sightings::gather(db, account, address, on_feed, &policy.settings, call.now))
+        state.read(|db| {
+            let settings = &policy.settings;
+            let mut learned = sightings::gather(db, account, address, on_feed, settings, call.now)?;
+            if policy.attack_mark.is_some() {
+                sightings::add_known(db, account, address, call.now, &mut learned)?;
+            }
+            Ok(learned)
+        })
     });
     read.map_or_else(
         |error| {
@@ -73,18 +83,21 @@ fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>, on_feed: bool
     )
 }
 
-/// Whether failures from this address teach anything: not those of the server itself, nor of an exempt address.
+/// Whether failures from this address teach anything: not those of the server itself, nor of an exempt address or a
+/// network that the administrator never wants marked.
 pub fn teaches(call: &Call, settings: &Settings, address: Address) -> bool {
     let is_exempt = || {
         ask(call, |questions| {
-            let lengths = questions.head()?.exempt_lengths.clone();
-            questions.network(kind::EXEMPT_NETWORK, &lengths, address, call.now)
+            let head = questions.head()?;
+            let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
+            let mark = questions.network(kind::ATTACK_NETWORK, &head.attack_lengths, address, call.now)?;
+            Ok(exempt.is_some() || mark.is_some_and(|(_, entry)| entry.not))
         })
     };
     asks_what_was_learned(settings)
         && address.class() != AddressClass::Loopback
         && !is_own(settings, address)
-        && is_exempt() == Fact::Known(None)
+        && is_exempt() == Fact::Known(false)
 }
 
 /// Where the client of a login sits that has ended.
@@ -141,9 +154,26 @@ pub fn send(call: &Call, send: &Send) -> Fact<SendPolicy> {
     ask(call, |questions| send_policy(questions, call, send))
 }
 
+/// Under which keys more is counted of a message than under its sender's name.
+pub fn keys(policy: &Fact<SendPolicy>) -> Vec<&str> {
+    match policy {
+        Fact::Known(policy) => policy.keys().collect(),
+        Fact::Missing(_) => Vec::new(),
+    }
+}
+
 /// The settings.
 pub fn settings(call: &Call) -> Fact<Arc<Settings>> {
     ask(call, |questions| questions.head().map(|head| head.settings.clone()))
+}
+
+/// The longest window of all limits, in seconds; of any that can be where that is not known.
+pub fn longest_window(call: &Call) -> i64 {
+    let longest = |head: Arc<Head>| head.limits.iter().map(|limit| limit.window).max().unwrap_or(0);
+    match ask(call, |questions| questions.head().map(longest)) {
+        Fact::Known(longest) => longest,
+        Fact::Missing(_) => WINDOW.1,
+    }
 }
 
 /// Which of these accounts are on the Per-User Rate Limiter Whitelist; the policy is opened once for all.
@@ -226,6 +256,8 @@ fn login_policy(
             questions.network(kind::SOURCE_NETWORK, &head.source_lengths, address, call.now)?.map(mark);
         facts.client_mark =
             questions.network(kind::CLIENT_NETWORK, &head.client_lengths, address, call.now)?.map(mark);
+        facts.attack_mark =
+            questions.network(kind::ATTACK_NETWORK, &head.attack_lengths, address, call.now)?;
         if let Some(asn) = asn.filter(|_| head.source_systems && facts.source_mark.is_none()) {
             let entry = questions.system(kind::SOURCE_SYSTEM, asn, call.now)?;
             facts.source_mark = entry.map(|entry| Mark { entry: asn.to_string(), not: entry.not });
@@ -259,6 +291,10 @@ fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<Se
         facts.whitelisted = questions.subject(kind::WHITELIST, account, call.now)?.map(|(key, _)| key);
         facts.admin_block =
             questions.subject(kind::BLOCK_ACCOUNT, account, call.now)?.map(|(_, entry)| entry.until);
+        let overrides = Overrides::of(questions, &head, account)?;
+        facts.messages = overrides.holding(OUTBOUND, true, call.now);
+        facts.limits = head.limits.iter().filter_map(|l| applied(l, account, &overrides, call.now)).collect();
+        facts.weight = Weight { recipients: send.recipients.into(), ..Weight::default() };
     }
     if let Some(address) = send.address {
         let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
@@ -266,6 +302,44 @@ fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<Se
     }
     facts.settings = head.settings.clone();
     Ok(facts)
+}
+
+/// What is set otherwise for an account, and for its domain.
+#[derive(Default)]
+struct Overrides {
+    account: Vec<Override>,
+    domain: Vec<Override>,
+}
+
+impl Overrides {
+    fn of(questions: &mut Questions, head: &Head, account: &Account) -> Result<Overrides> {
+        if !head.overrides {
+            return Ok(Overrides::default());
+        }
+        let mut keys = Subject::keys_of(account);
+        let mut next = || keys.next().map_or(Ok(Vec::new()), |key| questions.overrides(&key));
+        Ok(Overrides { account: next()?, domain: next()? })
+    }
+
+    /// The number that holds for this limit: the account's own, else its domain's. `of_account`: whether the limit
+    /// counts each account by itself, so that an account can have its own.
+    fn holding(&self, limit: &str, of_account: bool, now: Seconds) -> Option<Option<i64>> {
+        let own = Override::of(&self.account, limit, now).filter(|_| of_account);
+        own.or_else(|| Override::of(&self.domain, limit, now)).map(|other| other.most)
+    }
+}
+
+/// The limit as it holds for this account; none where it does not concern it.
+fn applied(limit: &Arc<Limit>, account: &Account, overrides: &Overrides, now: Seconds) -> Option<Applied> {
+    if limit.mode == Mode::Off {
+        return None;
+    }
+    let key = limits::key_of(limit.of, account.domain())?;
+    let other = match limit.of {
+        Of::Server => None,
+        of => overrides.holding(&limit.name, of == Of::Account, now),
+    };
+    Some(Applied { limit: limit.clone(), most: other.unwrap_or(Some(limit.most)), key })
 }
 
 fn is_own(settings: &Settings, address: Address) -> bool {

@@ -20,6 +20,7 @@ pub mod account;
 pub mod address;
 pub mod asn;
 pub mod country;
+pub mod limit;
 pub mod request;
 
 // The page that runs it, and what it looks up.
@@ -43,6 +44,7 @@ pub mod admin;
 pub mod authority;
 pub mod folders;
 pub mod keeper;
+pub mod neighbours;
 pub mod notify;
 pub mod on_state;
 pub mod panel;
@@ -58,6 +60,7 @@ pub mod child;
 pub mod clock;
 pub mod error;
 mod fetch;
+pub mod idn;
 pub mod kept;
 mod kept_file;
 pub mod local_user;

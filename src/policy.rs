@@ -11,6 +11,7 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::limit::{Limit, Override};
 use crate::settings::Settings;
 use crate::verdict::Level;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension};
@@ -47,8 +48,12 @@ pub mod kind {
     pub const SOURCE_SYSTEM: &str = "source_system";
     /// The administrator's own cloud mail clients and what is none, by network.
     pub const CLIENT_NETWORK: &str = "client_network";
+    /// The administrator's pinned attack networks and what is never marked, by network.
+    pub const ATTACK_NETWORK: &str = "attack_network";
     /// Temporary allowances by subject.
     pub const ALLOWANCE: &str = "allowance";
+    /// Other numbers for limits of sending, by subject.
+    pub const OVERRIDE: &str = "override";
 }
 
 /// Key of the server's own list of countries.
@@ -78,11 +83,20 @@ pub struct Head {
     /// Prefix lengths of the administrator's own cloud mail clients and what is none.
     #[serde(default)]
     pub client_lengths: BTreeSet<u8>,
+    /// Prefix lengths of the administrator's pinned attack networks and what is never marked.
+    #[serde(default)]
+    pub attack_lengths: BTreeSet<u8>,
     /// Until when somebody is on the User Authentication list; none: nobody.
     pub someone_exempt_until: Option<Seconds>,
     /// Every allowance that was running when published: a door that knows no account must not refuse what
     /// one of them might lift.
     pub allowances: Vec<Allowance>,
+    /// Further limits of sending, in the order in which they are asked.
+    #[serde(default)]
+    pub limits: Vec<Arc<Limit>>,
+    /// Whether any limit has another number for somebody.
+    #[serde(default)]
+    pub overrides: bool,
     /// User `postern`'s number: its messages are notices.
     pub postern_uid: u32,
     /// The mail servers' users: the keeper answers them and nobody else.
@@ -288,6 +302,11 @@ impl Questions<'_> {
     /// Whether some account's or domain's own list allows this country.
     pub fn allowed_somewhere(&mut self, country: Country) -> Result<bool> {
         Ok(self.value(kind::SOMEWHERE_ALLOWED, country.to_string().as_bytes())?.is_some())
+    }
+
+    /// The other numbers for limits that stand under this key.
+    pub fn overrides(&mut self, key: &str) -> Result<Vec<Override>> {
+        Ok(self.read(kind::OVERRIDE, key.as_bytes())?.unwrap_or_default())
     }
 
     /// The account's and its domain's allowances.

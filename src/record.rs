@@ -7,7 +7,7 @@ use crate::call::{self, Call};
 use crate::clock::readable;
 use crate::country::Country;
 use crate::decide::login::LoginFacts;
-use crate::decide::send::{Record, SendDecision};
+use crate::decide::send::{Record, SendDecision, Stopped};
 use crate::decide::{Decision, Fact};
 use crate::error::Result;
 use crate::gather;
@@ -55,8 +55,12 @@ pub fn login(
         let reference = keep_event(call, &about, "would_refuse", reason);
         about.log(call, "would_refuse", reason, Some(&reference));
     }
-    match (kind, decision.would_refuse.first()) {
-        (_, Some(reason)) if counts => about.tally(call, kind, "would_refuse", reason),
+    match (kind, decision.would_refuse.is_empty()) {
+        // Each rule has its own dry run.
+        (_, false) if counts => {
+            let reasons: Vec<&str> = decision.would_refuse.iter().map(Reason::key).collect();
+            about.tally_line(call, kind, "would_refuse", &reasons.join(","));
+        }
         (Kind::Use | Kind::Success, _) if is_of_record(login, facts, Told::Succeeded) => {
             about.tally(call, Kind::Success, "allow", &decision.reason);
         }
@@ -228,6 +232,10 @@ impl<'a> About<'a> {
     }
 
     fn tally(&self, call: &Call, kind: Kind, verdict: &str, reason: &Reason) {
+        self.tally_line(call, kind, verdict, reason.key());
+    }
+
+    fn tally_line(&self, call: &Call, kind: Kind, verdict: &str, reason: &str) {
         if !call.records {
             return;
         }
@@ -238,7 +246,7 @@ impl<'a> About<'a> {
             country: self.country,
             network: self.network_to_know(kind),
             verdict,
-            reason: reason.key(),
+            reason,
             account: self.account,
         };
         tally::append(call, &line);
@@ -302,15 +310,17 @@ pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> 
 
 /// Counts the message in the tally, notes there what is held and not recorded, and logs what was not simply allowed.
 pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference: Option<&Reference>) {
-    let verdict = match &decision.reason {
-        Reason::WouldStop { .. } => "would_refuse",
-        _ => decision.verdict.name(),
+    let told = decision.tells.first().filter(|_| decision.verdict == Verdict::Allow);
+    let (verdict, reason) = match (&decision.reason, told) {
+        (Reason::WouldStop { .. }, _) => ("would_refuse", &decision.reason),
+        (_, Some(told)) => ("would_refuse", told),
+        _ => (decision.verdict.name(), &decision.reason),
     };
-    about.tally(call, Kind::Send, verdict, &decision.reason);
+    about.tally(call, Kind::Send, verdict, reason);
     about.note_held(call, decision);
-    let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. });
+    let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. }) || told.is_some();
     if decision.verdict != Verdict::Allow || tells {
-        about.log(call, verdict, &decision.reason, reference);
+        about.log(call, verdict, reason, reference);
     }
 }
 
@@ -321,31 +331,43 @@ pub fn send(
     send: &Send,
     about: &About,
     decision: &SendDecision,
+    stop: Option<&senders::Stop>,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
     let Some(account) = &send.account else { return Ok(()) };
     match &decision.record {
-        Record::Nothing => {}
+        Record::Nothing | Record::NotNow => {}
         Record::Count(window) => senders::keep_window(t, account, window, call.now)?,
-        Record::Stop { until, window } => {
+        Record::Stop { stop, window } => {
             senders::keep_window(t, account, window, call.now)?;
-            keep_stop(t, call, account, *until, decision, reference)?;
+            keep_stop(t, call, account, stop, decision, reference)?;
         }
         Record::TellOnly { window, told_until } => {
             senders::keep_window(t, account, window, call.now)?;
             if let Some(until) = told_until {
                 senders::keep_told(t, account, *until)?;
                 notices::queue(t, call.now, "over_limit", account.name(), &decision.reason.for_admin())?;
-                keep_send_event(t, call, about, decision, None)?;
+                keep_send_event(t, call, about, "would_refuse", &decision.reason, None)?;
             }
         }
         Record::RefusedAgain { until, window } => {
             senders::keep_window(t, account, window, call.now)?;
-            senders::count_refused(t, account, *until, call.now)?;
+            let stopped = stop.map_or(account.name(), |stop| stop.account.as_str());
+            senders::count_refused(t, stopped, *until, call.now)?;
         }
     }
+    if let Some(counted) = &decision.counted {
+        senders::keep_meters(t, account.name(), &counted.own, call.now)?;
+        for (key, meters) in &counted.shared {
+            senders::keep_meters(t, key, meters, call.now)?;
+        }
+    }
+    for reason in &decision.tells {
+        notices::queue(t, call.now, "beyond_limit", account.name(), &reason.for_admin())?;
+        keep_send_event(t, call, about, "would_refuse", reason, None)?;
+    }
     if decision.verdict != Verdict::Allow {
-        keep_send_event(t, call, about, decision, reference)?;
+        keep_send_event(t, call, about, decision.verdict.name(), &decision.reason, reference)?;
     }
     match (decision.verdict, &send.message) {
         (Verdict::Hold, Some(message)) => {
@@ -360,19 +382,21 @@ fn keep_stop(
     t: &Unit,
     call: &Call,
     account: &Account,
-    until: i64,
+    stop: &Stopped,
     decision: &SendDecision,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
     let stop = senders::Stop {
-        account: account.to_string(),
+        account: stop.key.clone().unwrap_or_else(|| account.to_string()),
         since: call.now,
-        until,
+        until: stop.until,
         reason: decision.reason.key().into(),
         detail: decision.reason.for_admin(),
         reference: reference.map_or_else(String::new, ToString::to_string),
         refused: 1,
         last: call.now,
+        by_limit: stop.limit.clone(),
+        quota: stop.quota,
     };
     senders::keep_stop(t, &stop)?;
     let told = format!("{} Reference {}.", stop.detail, stop.reference);
@@ -383,14 +407,11 @@ fn keep_send_event(
     t: &Unit,
     call: &Call,
     about: &About,
-    decision: &SendDecision,
+    verdict: &str,
+    reason: &Reason,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
-    let verdict = match decision.verdict {
-        Verdict::Allow => "would_refuse",
-        other => other.name(),
-    };
-    let mut event = about.event(call, verdict, &decision.reason);
+    let mut event = about.event(call, verdict, reason);
     event.reference = reference.map_or_else(String::new, ToString::to_string);
     activity::record(t, &event).map(|_| ())
 }

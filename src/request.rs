@@ -163,6 +163,11 @@ pub enum Door {
 }
 
 impl Door {
+    /// The door of this name.
+    pub fn named(name: &str) -> Option<Door> {
+        Door::ALL.into_iter().find(|door| door.name() == name)
+    }
+
     /// Every door that a mail server can ask at.
     pub const ALL: [Door; 14] = [
         Door::EximAuth,

@@ -276,6 +276,12 @@ settings! {
     keep_traffic_days: i64 = 400, Accepts::Number(7, 1100),
         "Keep figures by hour",
         "For how many days figures of all accounts together are kept by the hour.";
+    keep_trail_days: i64 = 1100, Accepts::Number(1, 36_600),
+        "Keep the trail of changes",
+        "For how many days the trail of changes is kept, and can be undone; the latest 1,000 changes are kept however old they are.";
+    keep_ended_days: i64 = 90, Accepts::Number(1, 3660),
+        "Keep what has ended",
+        "For how many days exemptions, whitelist entries, blocks and allowances stay on their lists after their end.";
     owner_allowances: bool = false, Accepts::Switch,
         "Owners' allowances",
         "Whether owners of accounts may give their own mailboxes temporary allowances; the administrator is told of each.";

@@ -2,7 +2,7 @@
 //!
 //! A line is `2 <time> <kind> <door> <service> <country> <network> <verdict> <reason> <account>` and a newline, at
 //! most 512 bytes, written with one `write` under `O_APPEND`, alone or with others, so lines of many processes never
-//! mix. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
+//! mix. Where several rules in monitor mode would have refused, the reason is each one's, with commas. `tick` renames the file, waits until late writers are done, folds it into the roll-ups of the state and
 //! removes it. Losing one costs a statistic.
 //!
 //! A message that is held while the state cannot be written has a line more, since nobody would find it again:
@@ -20,6 +20,7 @@ use crate::paths::Paths;
 use crate::request::{Door, MessageId, Service};
 use crate::trouble::{self, Trouble};
 use nix::libc;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -76,7 +77,7 @@ pub struct Line<'a> {
     pub network: Option<Network>,
     /// What was said: the verdict's name, or `would_refuse`.
     pub verdict: &'a str,
-    /// Stable key of the reason.
+    /// Stable key of the reason; of what would have been refused, of each, with commas.
     pub reason: &'a str,
     /// The account, where known.
     pub account: Option<&'a Account>,
@@ -224,6 +225,14 @@ fn whole(mut text: String) -> String {
     text
 }
 
+/// The reasons of a line: hardly ever more than one, and never more than there are rules.
+pub fn reasons(reason: &str) -> impl Iterator<Item = &str> {
+    reason.split(',').take(MOST_REASONS)
+}
+
+/// More rules than there are.
+const MOST_REASONS: usize = 8;
+
 /// A line as read back. The file can be written by every mail user: every field is checked by its use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -244,7 +253,7 @@ pub struct Entry<'a> {
     /// Reason's key, as written; of a held message how many recipients it has.
     pub reason: &'a str,
     /// Account, empty where unknown.
-    pub account: &'a str,
+    pub account: Cow<'a, str>,
 }
 
 /// Reads one line; half and foreign lines are none.
@@ -264,9 +273,32 @@ pub fn parse(line: &str) -> Option<Entry<'_>> {
         network: word().map(or_empty)?,
         verdict: word()?,
         reason: word()?,
-        account: word().map(or_empty)?,
+        account: word().map(or_empty).map(unescaped)?,
     };
     fields.next().is_none().then_some(entry)
+}
+
+/// What a name may have that [`escaped_within`] writes otherwise: an account has no blanks and no control characters.
+const ESCAPED: [(&str, char); 4] = [("22", '"'), ("25", '%'), ("3D", '='), ("5C", '\\')];
+
+/// The name as the mail server named it. What is no escape of ours stays as it is.
+fn unescaped(word: &str) -> Cow<'_, str> {
+    let mut parts = word.split('%');
+    let Some(first) = parts.next().filter(|first| first.len() < word.len()) else { return word.into() };
+    let mut name = first.to_string();
+    for part in parts {
+        match ESCAPED.iter().find_map(|(code, c)| Some((*c, part.strip_prefix(code)?))) {
+            Some((c, rest)) => {
+                name.push(c);
+                name.push_str(rest);
+            }
+            None => {
+                name.push('%');
+                name.push_str(part);
+            }
+        }
+    }
+    name.into()
 }
 
 fn or_empty(word: &str) -> &str {
@@ -300,7 +332,22 @@ mod tests {
                 prop_assert_eq!(text.matches('\n').count(), 1);
                 let entry = parse(text.trim_end_matches('\n')).unwrap();
                 prop_assert_eq!((entry.at, entry.country, entry.verdict), (1_700_000_000, "DE", "allow"));
+                if escaped_within(account.name(), 2_000).len() < LONGEST_NAME {
+                    prop_assert_eq!(entry.account, account.name());
+                }
             }
+        }
+
+        #[test]
+        fn a_name_is_whole_beside_the_reasons_of_all_rules(name in "[a-z]{310,330}") {
+            let account = Account::from_server(&name).unwrap();
+            let all = "country_not_allowed,network_hosting,mailbox_guarded,attack_network,burst";
+            let network = "2001:db8:1111:2222::/64".parse().ok();
+            let line = Line { kind: Kind::Success, door: Door::DovecotPostlogin, service: Service::Sieve, network, verdict: "would_refuse", reason: all, ..line(&account) };
+            let text = text(&line, 1_700_000_000);
+            let entry = parse(text.trim_end_matches('\n')).unwrap();
+            prop_assert_eq!((entry.account.as_ref(), entry.reason), (account.name(), all));
+            prop_assert_eq!(reasons(entry.reason).count(), 5);
         }
 
         #[test]

@@ -23,8 +23,9 @@ use crate::policy::Policy;
 use crate::server_country;
 use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
+use crate::store::settings::prune::Forgotten;
 use crate::store::state::rollups::{self, Retention};
-use crate::store::state::{self, State, held, notices, senders, sightings};
+use crate::store::state::{self, State, domains, held, notices, senders, sightings};
 use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ pub fn in_keeper(call: &Call) -> Done {
         let Some(_lock) = only_one::lock(&call.paths, Duration::ZERO)? else {
             return Ok(Done::default());
         };
-        Ok(parts(call, &[renew_key, fold::fold_tally, release_whitelisted, tidy]))
+        Ok(parts(call, &[renew_key, fold::fold_tally, fill_domains, release_whitelisted, tidy]))
     };
     let mut done = Done::default();
     done.add(work());
@@ -151,7 +152,17 @@ fn as_root(call: &Call) -> Result<Done> {
     let mut done = Done::default();
     done.add(folders::make_run(&call.paths, &host).map(|()| Done::default()));
     done.add(publish_where_needed(call));
+    done.add(forget_old_changes(call));
     Ok(done)
+}
+
+/// The trail of changes, and what ended long ago. Nothing of what holds is touched, so nothing is published.
+fn forget_old_changes(call: &Call) -> Result<Done> {
+    let Forgotten { trail, entries, allowances } = SettingsStore::open(&call.paths)?.prune(call.now)?;
+    let told = format!(
+        "{trail} old rows of the trail of changes, {entries} entries and {allowances} allowances that ended long ago were forgotten."
+    );
+    Ok(Done::telling(Some(told).filter(|_| trail + entries + allowances > 0)))
 }
 
 /// Publishes the policy where it is missing, or not that of the settings. For root.
@@ -169,7 +180,10 @@ pub fn publish_where_needed(call: &Call) -> Result<Done> {
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
 fn work(call: &Call, of_root: Vec<String>) -> Done {
     end_after(LONGEST);
-    let done = parts(call, &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, tidy]);
+    let done = parts(
+        call,
+        &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, fill_domains, tidy],
+    );
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
     if !all.is_empty() {
         trouble::mark(call, Trouble::Tick, &all.join(" "));
@@ -206,11 +220,17 @@ fn renew_key(call: &Call) -> Result<Done> {
     guess::renew_key(&call.paths, call.now).map(|()| Done::default())
 }
 
-fn tidy(call: &Call) -> Result<Done> {
+/// Figures by domain from before there were any.
+fn fill_domains(call: &Call) -> Result<Done> {
     let retention = retention(call);
+    domains::fill(&mut State::open_for_long(&call.paths)?, call.now, &retention).map(|_| Done::default())
+}
+
+fn tidy(call: &Call) -> Result<Done> {
+    let (retention, longest_window) = (retention(call), gather::longest_window(call));
     let mut state = State::open(&call.paths)?;
     let forgotten = state.write(|t| {
-        senders::prune(t, call.now)?;
+        senders::prune(t, call.now, longest_window)?;
         notices::prune(t, call.now)?;
         rollups::prune(t, call.now, &retention)?;
         sightings::prune(t, call.now)?;

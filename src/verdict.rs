@@ -4,6 +4,7 @@ use crate::address::Network;
 use crate::clock::{Seconds, readable};
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::limit::Limit;
 use std::fmt;
 
 /// What Postern says to a request.
@@ -187,6 +188,10 @@ pub enum Reason {
     AttackNetwork(Network, String, Seconds),
     /// The address is on lists of attacking networks that others publish: the feeds' names.
     OnFeed(String),
+    /// The administrator pinned the network as attacking; until.
+    AttackNetworkPinned(Network, Option<Seconds>),
+    /// The administrator never wants the network marked as attacking.
+    NeverMarked(Network),
     /// Many logins from this address failed lately; refused until.
     Burst(Seconds),
     /// Not sent by anybody of this server.
@@ -219,6 +224,10 @@ pub enum Reason {
     NotCounted,
     /// The account was stopped before this message.
     SendingStopped(Seconds),
+    /// The account is slowed down, and its quota of so many messages an hour is used up.
+    SendingSlowed(i64, Seconds),
+    /// A further limit was passed.
+    BeyondLimit(Beyond),
     /// The server told how the login ended: nothing was asked.
     Ended,
 }
@@ -265,6 +274,8 @@ impl Reason {
             Reason::MailboxGuarded(_) => "mailbox_guarded",
             Reason::AttackNetwork(..) => "attack_network",
             Reason::OnFeed(_) => ON_FEED,
+            Reason::AttackNetworkPinned(..) => "attack_network_pinned",
+            Reason::NeverMarked(_) => "never_marked",
             Reason::Burst(_) => "burst",
             Reason::Inbound => "inbound",
             Reason::OwnMessage => "own_message",
@@ -274,6 +285,9 @@ impl Reason {
             Reason::OverLimit { .. } => "over_limit",
             Reason::WouldStop { .. } => "would_stop",
             Reason::SendingStopped(_) => "sending_stopped",
+            Reason::SendingSlowed(..) => "sending_slowed",
+            Reason::BeyondLimit(Beyond { effect: Effect::Never(_), .. }) => "message_too_large",
+            Reason::BeyondLimit(_) => "beyond_limit",
             Reason::Ended => "ended",
             Reason::NotCounted => "not_counted",
         }
@@ -343,6 +357,12 @@ impl Reason {
             Reason::OnFeed(feeds) => {
                 format!("The address is on a list of attacking networks that others publish: {feeds}.")
             }
+            Reason::AttackNetworkPinned(network, until) => {
+                format!("The administrator pinned {network} as attacking{}.", until_words(*until))
+            }
+            Reason::NeverMarked(network) => {
+                format!("The administrator never wants {network} marked as attacking.")
+            }
             Reason::Burst(until) => {
                 format!("Many logins from this address failed; it is refused until {}.", readable(*until))
             }
@@ -365,6 +385,8 @@ impl Reason {
             Reason::SendingStopped(until) => {
                 format!("Sending from this account is stopped until {}.", readable(*until))
             }
+            Reason::SendingSlowed(quota, until) => slowed(*quota, *until),
+            Reason::BeyondLimit(beyond) => beyond.for_admin(),
             Reason::NotCounted => "Nothing is known against it; it could not be counted.".into(),
             Reason::Ended => "The mail server told how the login ended.".into(),
         }
@@ -379,6 +401,8 @@ impl Reason {
             Reason::AddressBlocked(_, until) => {
                 format!("{}{}.", ADDRESS_BLOCKED_WORDS.trim_end_matches('.'), until_words(*until))
             }
+            Reason::AttackNetworkPinned(..) => "The administrator pinned the network as attacking.".into(),
+            Reason::NeverMarked(_) => "The administrator never wants the network marked as attacking.".into(),
             other => other.for_admin(),
         }
     }
@@ -395,7 +419,7 @@ impl Reason {
                 "This account can be used only from networks that it was used from before, for the time being."
                     .into()
             }
-            Reason::AttackNetwork(..) | Reason::OnFeed(_) => {
+            Reason::AttackNetwork(..) | Reason::AttackNetworkPinned(..) | Reason::OnFeed(_) => {
                 "Logins from this network are not allowed here for the time being.".into()
             }
             Reason::Burst(_) => "Too many logins from this address failed; it is refused for a while.".into(),
@@ -408,13 +432,96 @@ impl Reason {
             Reason::SendingStopped(until) => {
                 format!("Sending from this account is stopped until {}.", readable(*until))
             }
+            Reason::SendingSlowed(quota, until) => slowed(*quota, *until),
+            Reason::BeyondLimit(beyond) => beyond.for_client(),
             _ => "Not allowed.".into(),
         }
     }
 
     /// Whether waiting helps: a refusal for this reason is a temporary one.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Reason::OverLimit { .. } | Reason::SendingStopped(_))
+        match self {
+            Reason::OverLimit { .. } | Reason::SendingStopped(_) | Reason::SendingSlowed(..) => true,
+            Reason::BeyondLimit(beyond) => !matches!(beyond.effect, Effect::Never(_)),
+            _ => false,
+        }
+    }
+}
+
+fn slowed(quota: i64, until: Seconds) -> String {
+    format!(
+        "This account may send {quota} messages an hour until {}; they are used up for now.",
+        readable(until)
+    )
+}
+
+/// A further limit that was passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// Its name.
+    pub name: String,
+    /// What it allows, in words: `500 recipients in 1 hour`.
+    pub allows: String,
+    /// Whether all mailboxes of a domain, or the whole server, are counted together.
+    pub together: bool,
+    /// What became of it.
+    pub effect: Effect,
+}
+
+/// What becomes of a message that passes a limit, and of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The sender is stopped until then.
+    Stopped(Seconds),
+    /// So many messages an hour leave until then.
+    Slowed(i64, Seconds),
+    /// It waits until there is room.
+    Waits,
+    /// It adds so much that it never fits.
+    Never(i64),
+    /// It leaves, and the administrator is told.
+    Told,
+    /// It leaves, since the limit only watches.
+    Watched,
+}
+
+impl Beyond {
+    /// That this limit, which allows so much here, was passed.
+    pub fn new(limit: &Limit, most: i64, together: bool, effect: Effect) -> Beyond {
+        let allows = Limit { most, ..limit.clone() }.spoken();
+        Beyond { name: limit.name.clone(), allows, together, effect }
+    }
+
+    fn for_admin(&self) -> String {
+        let then = match self.effect {
+            Effect::Stopped(until) => format!("sending stopped until {}", readable(until)),
+            Effect::Slowed(quota, until) => {
+                format!("{quota} messages an hour leave until {}", readable(until))
+            }
+            Effect::Waits => "what goes beyond waits until there is room".into(),
+            Effect::Never(adds) => format!("this message alone has {adds}, so it can never pass"),
+            Effect::Told => "sending goes on, and the administrator is told".into(),
+            Effect::Watched => "the limit only watches, so sending goes on".into(),
+        };
+        format!("More than {} (limit {}): {then}.", self.allows, self.name)
+    }
+
+    fn for_client(&self) -> String {
+        let whose = if self.together { " from here" } else { "" };
+        match self.effect {
+            Effect::Stopped(until) => {
+                format!("More than {}{whose}: sending is stopped until {}.", self.allows, readable(until))
+            }
+            Effect::Slowed(quota, until) => format!(
+                "More than {}{whose}: only {quota} messages an hour may be sent until {}.",
+                self.allows,
+                readable(until)
+            ),
+            Effect::Never(adds) => {
+                format!("Not more than {} are allowed{whose}, and this message has {adds}.", self.allows)
+            }
+            _ => format!("More than {}{whose}: try again later.", self.allows),
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Activity, the trail of changes, and networks that are known.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, spreadsheet};
-use crate::account::Account;
+use super::{Admin, Outcome, first_found, spreadsheet};
 use crate::address::Address;
 use crate::country::Country;
 use crate::error::Result;
@@ -16,7 +15,7 @@ use serde_json::json;
 pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let days = given.days_or(30)?;
     let filter = Filter {
-        account: given.account("account")?.map_or_else(String::new, |account| account.name().into()),
+        account: String::new(),
         address: given
             .given("address")
             .map_or(Ok(String::new()), |a| a.parse::<Address>().map(|a| a.to_string()))?,
@@ -30,12 +29,20 @@ pub fn list_activity(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         since: admin.call.now - days * 86_400,
         limit: given.limit()?.into(),
     };
-    let rows = on_state(&admin.call.paths, |state| {
-        state.read(|db| match &admin.theirs {
-            Some(theirs) => activity::list_of(db, &filter, &|account| theirs.owns_key(account)),
-            None => activity::list(db, &filter),
+    let look = |filter: &Filter| -> Result<Vec<Event>> {
+        on_state(&admin.call.paths, |state| {
+            state.read(|db| match &admin.theirs {
+                Some(theirs) => activity::list_of(db, filter, &|account| theirs.owns_key(account)),
+                None => activity::list(db, filter),
+            })
         })
-    })?;
+    };
+    let rows = match given.given("account") {
+        Some(_) => first_found(&admin.meant(given, "account")?, |account| {
+            look(&Filter { account: account.name().into(), ..filter.clone() })
+        })?,
+        None => look(&filter)?,
+    };
     let rows: Vec<Event> = rows.into_iter().map(|event| shown(admin, event)).collect();
     spreadsheet::or_csv(given, json!(rows))
 }
@@ -55,7 +62,8 @@ pub fn list_audit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 /// From which networks a mailbox is used well, the latest first.
 pub fn list_known_networks(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let account: Account = given.text("account").parse()?;
-    let rows = on_state(&admin.call.paths, |state| state.read(|db| known_networks::of(db, &account)))?;
+    let rows = first_found(&admin.meant(given, "account")?, |account| {
+        on_state(&admin.call.paths, |state| state.read(|db| known_networks::of(db, account)))
+    })?;
     Ok(json!(rows).into())
 }

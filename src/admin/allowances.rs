@@ -20,6 +20,7 @@ pub fn list_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     };
     let mut grants = admin.settings()?.allowances()?;
     grants.retain(|grant| admin.may_see(&grant.subject));
+    grants.iter_mut().for_each(|grant| grant.note = admin.note_of(&grant.who, &grant.note));
     let rows: Vec<Value> = grants.into_iter().map(row).collect();
     Ok(json!(rows).into())
 }
@@ -70,7 +71,7 @@ pub fn export_allowances(admin: &Admin, _: &Arguments) -> Result<Outcome> {
             ("for", Subject::typed(&grant.subject)),
             ("from", grant.source),
             ("until", import::end(Some(grant.until))),
-            ("note", grant.note),
+            ("note", admin.note_of(&grant.who, &grant.note)),
         ])
     };
     import::csv_of(&FIELDS, &running.map(row).collect::<Vec<_>>()).map(Outcome::whole)

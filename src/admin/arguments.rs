@@ -20,7 +20,7 @@ const LONGEST_NOTE: usize = 500;
 /// What stands in an argument. Each function checks what it takes more closely; this is what the table knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A mailbox or a local user.
+    /// A mailbox or a local user to look up, by any name that lists show.
     Account,
     /// A mailbox, a local user or a domain.
     Subject,
@@ -36,6 +36,8 @@ pub enum Kind {
     Countries,
     /// When something ends.
     Until,
+    /// How long something is.
+    Span,
     /// A whole number within this range.
     Number(i64, i64),
     /// `on` or `off`.
@@ -74,13 +76,14 @@ impl Kind {
         }
         let bad = |accepted: &str| Err(Error::bad_value(what(), text, accepted));
         match self {
-            Kind::Account => text.parse::<Account>().map(|_| ()),
+            Kind::Account => Account::meant(text).map(|_| ()),
             Kind::Subject => text.parse::<Subject>().map(|_| ()),
             Kind::Address => text.parse::<Address>().map(|_| ()),
             Kind::Network => text.parse::<Network>().map(|_| ()),
             Kind::Reference => text.parse::<Reference>().map(|_| ()),
             Kind::Number(low, high) => given.number_within(name, low, high, low).map(|_| ()),
             Kind::Switch => given.is_on(name).map(|_| ()),
+            Kind::Span => given.span(name).map(|_| ()),
             Kind::Word(words) if !words.contains(&text) => bad(&format!("one of {}", words.join(", "))),
             Kind::Note if text.contains(['<', '>']) => bad("plain text without < and >"),
             Kind::SubjectOrNetwork
@@ -98,7 +101,7 @@ impl Kind {
     /// Whether a JSON value of this shape can be one.
     fn takes(self, shape: &Shape) -> bool {
         match shape {
-            Shape::Number => matches!(self, Kind::Number(..) | Kind::Text),
+            Shape::Number => matches!(self, Kind::Number(..) | Kind::Span | Kind::Text),
             Shape::Switch => matches!(self, Kind::Switch | Kind::Text),
             Shape::List(_) => self.takes_several(),
             Shape::Entries => self == Kind::Entries,
@@ -327,11 +330,6 @@ impl Arguments {
         Some(self.text(name)).filter(|v| !v.is_empty())
     }
 
-    /// The account where it was given, in whatever spelling.
-    pub fn account(&self, name: &str) -> Result<Option<Account>> {
-        self.given(name).map(str::parse).transpose()
-    }
-
     /// The argument `limit`, whose bounds stand in the table of functions.
     pub fn limit(&self) -> Result<u32> {
         Ok(self.number("limit")?.and_then(|n| u32::try_from(n).ok()).unwrap_or(100))
@@ -373,6 +371,19 @@ impl Arguments {
             "1" | "on" | "yes" | "true" => Ok(true),
             other => Err(Error::bad_value(format!("The argument {name}"), other, "on or off")),
         }
+    }
+
+    /// The value as a number of seconds.
+    pub fn span(&self, name: &str) -> Result<Option<i64>> {
+        let read = |text: &str| {
+            seconds_in(text).or_else(|| text.parse().ok().filter(|n| (0..=1 << 40).contains(n))).ok_or_else(
+                || {
+                    let accepted = "a span as 300s, 5m, 24h, 30d";
+                    Error::bad_value(format!("The argument {name}"), text, accepted)
+                },
+            )
+        };
+        self.given(name).map(read).transpose()
     }
 
     /// The value as a future time.

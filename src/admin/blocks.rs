@@ -1,15 +1,22 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome, lists, looks_like_network, own_service};
+use super::table::Scope;
+use super::{Admin, Outcome, bans, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
-use crate::address::Network;
+use crate::address::{Address, Network};
 use crate::error::{Error, Result};
+use crate::idn;
+use crate::limit::OUTBOUND;
+use crate::neighbours::NAMES;
 use crate::on_state::on_state;
 use crate::store::settings::entries::{self, ListEntry, ListName};
 use crate::store::state::senders;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+
+/// Why, for whoever may not read the administrator's note.
+const BLOCKED_BY_ADMINISTRATOR: &str = "The administrator blocked it.";
 
 /// Everything that is blocked now: by the limiter first, then by the administrator.
 pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
@@ -28,7 +35,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     let store = admin.settings()?;
     for list in [ListName::AccountBlock, ListName::AddressBlock] {
         let in_force = |e: &&ListEntry| e.holds(now) && admin.may_see(&e.value);
-        rows.extend(store.entries(list)?.iter().filter(in_force).map(entry_row));
+        rows.extend(store.entries(list)?.iter().filter(in_force).map(|entry| entry_row(admin, entry)));
     }
     Ok(Outcome::from(json!(rows)).warn(warning))
 }
@@ -36,7 +43,7 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
 fn stop_row(stop: &senders::Stop) -> Value {
     json!({
         "value": stop.account,
-        "by": "Outbound Rate Limiter",
+        "by": if stop.by_limit == OUTBOUND { "Outbound Rate Limiter" } else { stop.by_limit.as_str() },
         "since": stop.since,
         "until": stop.until,
         "reference": stop.reference,
@@ -45,7 +52,12 @@ fn stop_row(stop: &senders::Stop) -> Value {
     })
 }
 
-fn entry_row(entry: &ListEntry) -> Value {
+fn entry_row(admin: &Admin, entry: &ListEntry) -> Value {
+    // What the administrator wrote for himself nobody else reads; why it is blocked, he does.
+    let why = match admin.note_of(&entry.who, &entry.note) {
+        note if note == entry.note => note,
+        _ => BLOCKED_BY_ADMINISTRATOR.into(),
+    };
     json!({
         "value": entry.value,
         "by": entry.who,
@@ -53,7 +65,7 @@ fn entry_row(entry: &ListEntry) -> Value {
         "until": entry.until,
         "reference": "",
         "refused": null,
-        "why": entry.note,
+        "why": why,
     })
 }
 
@@ -87,47 +99,132 @@ pub fn add_block(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome::said(format!("{what} is blocked{until}.")).warn(blocks_itself(admin, value)?))
 }
 
+/// An own address or trusted proxy that the network holds, or that holds it.
+pub(super) fn holds_own_address(admin: &Admin, value: &str) -> Result<Option<Network>> {
+    let own = admin.settings()?.settings()?.own_addresses;
+    let Ok(network) = value.parse::<Network>() else { return Ok(None) };
+    Ok(own.split(',').filter_map(|o| o.parse::<Network>().ok()).find(|o| network.overlaps(o)))
+}
+
 /// A block of an own address or trusted proxy stops webmail for everybody.
 fn blocks_itself(admin: &Admin, value: &str) -> Result<Option<String>> {
-    let own = admin.settings()?.settings()?.own_addresses;
-    let Ok(blocked) = value.parse::<Network>() else { return Ok(None) };
-    let inside = own.split(',').filter_map(|o| o.parse::<Network>().ok()).find(|o| blocked.overlaps(o));
-    Ok(inside.map(|o| {
+    Ok(holds_own_address(admin, value)?.map(|o| {
         format!("{o} is one of the own addresses and trusted proxies: whoever comes by it is refused now.")
     }))
 }
 
-/// Lifts every block of an account, an address or a network: the administrator's and the limiter's.
+/// Lifts every block of an account, an address or a network: the administrator's and the limiter's; where it is asked
+/// for, what other products ban of the address, too.
 pub fn release(admin: &Admin, given: &Arguments) -> Result<Outcome> {
+    let lifts = given.is_on("lift")?;
+    let address = given.text("value").parse::<Address>();
+    match (&address, admin.scope()) {
+        (Err(_), _) if lifts => {
+            Err(Error::bad_value("The argument lift", "on", "only with an address: others ban addresses"))
+        }
+        (Ok(address), Scope::Root) => {
+            let ours = release_ours(admin, given);
+            with_others(admin, ours, *address, lifts, given.text("reason"))
+        }
+        _ => release_ours(admin, given),
+    }
+}
+
+/// Looks after the bans of others, too: what they ban may be all there is.
+fn with_others(
+    admin: &Admin,
+    ours: Result<Outcome>,
+    address: Address,
+    lifts: bool,
+    reason: &str,
+) -> Result<Outcome> {
+    if !lifts {
+        let banned = bans::seen(admin, address).bans;
+        let told = banned.first().map(|ban| {
+            format!(
+                "{} bans {} ({}): `postern bans lift {address}` lifts that.",
+                ban.product, ban.banned, ban.place
+            )
+        });
+        return match (ours, told) {
+            (Err(Error::NotFound(why)), Some(told)) => Err(Error::NotFound(format!("{why} But {told}"))),
+            (ours, told) => ours.map(|outcome| outcome.warn(told)),
+        };
+    }
+    if ours.as_ref().is_err_and(|e| !matches!(e, Error::NotFound(_))) {
+        return ours;
+    }
+    let mut lifted = bans::lift(admin, address, &NAMES, reason)?;
+    let did_nothing =
+        [&lifted.messages, &lifted.warnings, &lifted.failures].iter().all(|told| told.is_empty());
+    match ours {
+        Err(error) if did_nothing => Err(error),
+        Err(_) => Ok(lifted),
+        Ok(mut ours) => {
+            ours.messages.append(&mut lifted.messages);
+            ours.warnings.append(&mut lifted.warnings);
+            ours.failures.append(&mut lifted.failures);
+            Ok(ours)
+        }
+    }
+}
+
+fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (value, reason) = (given.text("value"), given.text("reason"));
     let list = list_for(value);
-    let key = list.checked(value)?;
+    let keys = keys_meant(admin, list, value)?;
     own_service::may_release(admin)?;
     // The limiter's stop is lifted within the change: a call that is refused changes nothing.
-    let stopped = admin.change(given, |change| {
-        let block = entries::one(change.connection(), list, &key).map_err(change.failed())?;
-        let block = block.filter(|entry| entry.holds(admin.call.now));
-        own_service::may_lift(admin, block.as_ref())?;
-        let stopped = match list {
-            ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(&key)).map(|n| n > 0),
-            _ => Ok(false),
-        };
-        if block.is_none() && !matches!(stopped, Ok(true)) {
-            stopped?;
-            return Err(Error::NotFound(format!("{value} is not blocked.")));
+    let (key, stopped) = admin.change(given, |change| {
+        let mut failed = None;
+        for key in &keys {
+            let block = entries::one(change.connection(), list, key).map_err(change.failed())?;
+            let block = block.filter(|entry| entry.holds(admin.call.now));
+            own_service::may_lift(admin, block.as_ref())?;
+            let stopped = match list {
+                ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(key)).map(|n| n > 0),
+                _ => Ok(false),
+            };
+            if block.is_some() {
+                change.remove(list, &list.typed(key))?;
+            }
+            match stopped {
+                Ok(true) => change.note("release", key, "stopped by the limiter", reason)?,
+                Ok(false) if block.is_none() => continue,
+                Err(error) if block.is_none() => {
+                    failed = Some(error);
+                    continue;
+                }
+                _ => {}
+            }
+            return Ok((key.clone(), stopped));
         }
-        if block.is_some() {
-            change.remove(list, &list.typed(&key))?;
-        }
-        if matches!(stopped, Ok(true)) {
-            change.note("release", &key, "stopped by the limiter", reason)?;
-        }
-        Ok(stopped)
+        Err(failed.unwrap_or_else(|| Error::NotFound(format!("{value} is not blocked."))))
     })?;
     let told = own_service::tell(admin, "owner_release", &key, &format!("released {value}: {reason}"));
 
     let warning = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
     Ok(Outcome::said(format!("{value} is released.")).warn(warning).warn(told.err().map(|e| e.to_string())))
+}
+
+/// The keys that may be meant by what somebody types to release it, the likeliest first: as lists keep entries, and as
+/// they show accounts that the limiter stopped, whose names can be any text.
+fn keys_meant(admin: &Admin, list: ListName, value: &str) -> Result<Vec<String>> {
+    if list == ListName::AddressBlock {
+        return Ok(vec![list.checked(value)?]);
+    }
+    let (checked, meant) = (list.checked(value), Account::meant(value));
+    let mut keys: Vec<String> = checked.iter().cloned().collect();
+    let other = keys.first().and_then(|key| idn::other_spelling(key));
+    keys.extend(other);
+    keys.extend(meant.unwrap_or_default().iter().map(|account| account.name().to_string()));
+    keys.retain(|key| admin.may_see(key));
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    match (keys.is_empty(), checked) {
+        (true, Err(error)) => Err(error),
+        _ => Ok(keys),
+    }
 }
 
 /// Lifts the limiter's stops of whom these keys of a list name: accounts, or all of a domain.
@@ -137,8 +234,10 @@ pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
     }
     let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
     let matches = |name: &str| {
-        Account::from_server(name)
-            .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
+        // A domain that is stopped stands under its key.
+        keys.contains(name)
+            || Account::from_server(name)
+                .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
     };
     on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
 }

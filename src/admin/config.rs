@@ -4,12 +4,16 @@
 //! leaves out stays as it is. A list that it holds is made exactly so. Nothing in it is of this server alone, apart
 //! from the settings that are (`default_server_geoip`, `own_addresses`); leave them out for many.
 
+mod limits;
+
+use self::limits::{LimitFor, LimitRow};
 use super::arguments::{self, Arguments};
-use super::{Admin, Outcome, blocks, clouds, feeds, import, lists, settings};
+use super::{Admin, Outcome, attacks, blocks, clouds, feeds, import, lists, settings};
 use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::limit::{Limit, Override};
 use crate::policy::SERVER;
 use crate::settings::{Mode, Settings};
 use crate::store::settings::entries::{Grant, ListEntry, ListName, codes};
@@ -47,9 +51,15 @@ struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cloud_mail_clients: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    attack_pins: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     feeds: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<Allowance>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limits: Option<Vec<LimitRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limits_for: Option<Vec<LimitFor>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,7 +101,10 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         Ok(Some(all))
     };
     let running = store.allowances()?.into_iter().filter(|g| admin.call.now < g.until);
+    let (limits, limits_for) = limits::export(&store, admin.call.now)?;
     let document = Document {
+        limits: Some(limits),
+        limits_for: Some(limits_for),
         postern_config: FORM,
         settings: Some(
             store.settings()?.pairs().into_iter().map(|(k, v)| (k.to_string(), json!(v))).collect(),
@@ -110,6 +123,7 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         cloud_networks: entries(&clouds::NETWORKS)?,
         cloud_mail_clients: entries(&clouds::CLIENTS)?,
         feeds: entries(&feeds::LISTS)?,
+        attack_pins: entries(&attacks::PINS)?,
         allowances: Some(
             running
                 .map(|g| Allowance {
@@ -188,6 +202,10 @@ enum Step {
     Remove(ListName, String),
     Allow(Grant),
     Disallow(Grant),
+    SetLimit(Box<Limit>),
+    RemoveLimit(String),
+    /// Key of whom, name of the limit, all of his numbers.
+    LimitFor(String, String, Vec<Override>),
 }
 
 impl Step {
@@ -199,6 +217,9 @@ impl Step {
             Step::Remove(list, value) => change.remove(*list, &list.typed(value)),
             Step::Allow(grant) => change.allow(grant).map(|_| ()),
             Step::Disallow(grant) => change.disallow(grant.id),
+            Step::SetLimit(limit) => change.set_limit(limit).map(|_| ()),
+            Step::RemoveLimit(name) => change.remove_limit(name),
+            Step::LimitFor(key, limit, others) => change.set_overrides(key, limit, others),
         }
     }
 
@@ -231,6 +252,12 @@ impl Step {
             Step::Remove(list, value) => row(list.title(), &list.typed(value), "there", "not there"),
             Step::Allow(grant) => row("allowance", &grant.subject, "not there", &grant.source),
             Step::Disallow(grant) => row("allowance", &grant.subject, &grant.source, "not there"),
+            Step::SetLimit(limit) => row("limit", &limit.name, "otherwise", &limit.spoken()),
+            Step::RemoveLimit(name) => row("limit", name, "there", "not there"),
+            Step::LimitFor(key, limit, others) => {
+                let to = if others.is_empty() { "as for everybody" } else { "as the document says" };
+                row("limit for", &format!("{} {limit}", Subject::typed(key)), "otherwise", to)
+            }
         }
     }
 }
@@ -262,6 +289,7 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
         (&document.cloud_networks, &clouds::NETWORKS, &|value| clouds::list_for(&clouds::NETWORKS, value)),
         (&document.cloud_mail_clients, &clouds::CLIENTS, &|value| clouds::list_for(&clouds::CLIENTS, value)),
         (&document.feeds, &feeds::LISTS, &feeds::list_for),
+        (&document.attack_pins, &attacks::PINS, &|value| clouds::list_for(&attacks::PINS, value)),
     ] {
         if let Some(wanted) = wanted {
             plan.add_entries(admin, store, wanted, lists, list_for)?;
@@ -269,6 +297,12 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
     }
     if let Some(wanted) = &document.allowances {
         plan.add_allowances(admin, store, wanted)?;
+    }
+    if let Some(wanted) = &document.limits {
+        plan.add_limits(store, wanted)?;
+    }
+    if let Some(wanted) = &document.limits_for {
+        plan.add_limits_for(store, wanted, admin.call.now)?;
     }
     Ok(plan)
 }

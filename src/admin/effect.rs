@@ -163,7 +163,11 @@ const RULES: [RuleFigures; 6] = [
         &["network_hosting", "network_vpn", "network_tor", "network_relay"],
     ),
     of_logins("mailbox_guard", |s| s.mailbox_guard, &["mailbox_guarded"]),
-    of_logins("attack_networks", |s| s.attack_networks, &["attack_network", ON_FEED]),
+    of_logins(
+        "attack_networks",
+        |s| s.attack_networks,
+        &["attack_network", "attack_network_pinned", ON_FEED],
+    ),
     of_logins("burst_rule", |s| s.burst_rule, &["burst"]),
     RuleFigures {
         key: "rate_limiter",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// `{"status":1,"data":…,"errors":null,"warnings":null,"messages":null,"metadata":{}}`; a failure has status
 /// 0, its sentence in `errors` and a stable code in `metadata`; where a part failed and the rest was done, the
-/// code is `incomplete`.
+/// code is `incomplete`, and where nothing was done for that `refused`.
 pub fn envelope(outcome: &Result<Outcome>) -> Value {
     let list = |sentences: &[String]| if sentences.is_empty() { Value::Null } else { json!(sentences) };
     match outcome {
@@ -16,9 +16,17 @@ pub fn envelope(outcome: &Result<Outcome>) -> Value {
             "errors": list(&outcome.failures),
             "warnings": list(&outcome.warnings),
             "messages": list(&outcome.messages),
-            "metadata": if outcome.failures.is_empty() { json!({}) } else { json!({ "code": "incomplete" }) },
+            "metadata": metadata(outcome),
         }),
         Err(error) => failure(error),
+    }
+}
+
+fn metadata(outcome: &Outcome) -> Value {
+    match (outcome.failures.is_empty(), outcome.refused) {
+        (true, _) => json!({}),
+        (false, true) => json!({ "code": "refused" }),
+        (false, false) => json!({ "code": "incomplete" }),
     }
 }
 

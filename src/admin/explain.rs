@@ -1,7 +1,7 @@
 //! What would happen to a login, and why, rule by rule.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, bans};
 use crate::account::Account;
 use crate::address::Address;
 use crate::decide::login::Source;
@@ -20,15 +20,24 @@ use serde_json::{Value, json};
 pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     // Who may not see the settings would be told about missing facts instead.
     admin.settings()?;
-    let account: Account = given.text("account").parse()?;
     let address: Address = given.text("address").parse()?;
+    let account: Account = admin.one_meant(given, "account")?;
     let login = Login {
         account: Some(account.clone()),
         address: Some(address),
         service: Service::named(given.given("service").unwrap_or("imap")),
         door: Door::Explain,
     };
-    Ok(knowing_the_state(admin, || explained(admin, &account, address, &login)).into())
+    let mut data = knowing_the_state(admin, || explained(admin, &account, address, &login));
+    let banned = bans::seen(admin, address);
+    let mut warnings = banned.troubles.clone();
+    if !banned.bans.is_empty() {
+        data["bans"] = bans::rows_of(&banned);
+        warnings.push(format!(
+            "Another product keeps {address} out, whatever we answer; `postern bans lift {address}` lifts that."
+        ));
+    }
+    Ok(Outcome { warnings, ..Outcome::from(data) })
 }
 
 /// Makes it as user `postern`, who can open the state, which root does not; where that cannot be, without the state.

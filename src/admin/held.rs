@@ -6,7 +6,7 @@
 //! the queue where that may be read: mail servers show it to root and their admin users only.
 
 use super::arguments::Arguments;
-use super::{Admin, Outcome};
+use super::{Admin, Outcome, first_found};
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::request::MessageId;
@@ -30,8 +30,10 @@ const GONE: &str = "The mail server no longer has it; it was taken off the list.
 
 /// The held messages, of one account where one is named.
 pub fn list_held(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let account = given.account("account")?.map_or_else(String::new, |account| account.name().into());
-    let rows = rows_seen(admin, &account)?;
+    let rows = match given.given("account") {
+        Some(_) => first_found(&admin.meant(given, "account")?, |account| rows_seen(admin, account.name()))?,
+        None => rows_seen(admin, "")?,
+    };
     if rows.is_empty() || !geteuid().is_root() {
         return Ok(json!(rows).into());
     }

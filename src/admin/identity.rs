@@ -6,7 +6,7 @@
 use super::arguments::{Arguments, Kind};
 use super::looks_like_network;
 use super::table::{Function, Scope};
-use crate::account::Subject;
+use crate::account::{Account, Subject};
 use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
 use crate::panel;
@@ -129,9 +129,11 @@ impl Theirs {
         }
     }
 
-    /// Every key that is his: his domains as `@example.org`, and his local users.
-    pub fn keys(&self) -> Vec<String> {
-        self.domains.iter().map(|domain| format!("@{domain}")).chain(self.users.iter().cloned()).collect()
+    /// Every key that is his, his domains as `@example.org` and his local users; none where there are more than that.
+    pub fn few_keys(&self, most: usize) -> Option<Vec<String>> {
+        let domains = self.domains.iter().map(|domain| format!("@{domain}"));
+        (self.domains.len() + self.users.len() <= most)
+            .then(|| domains.chain(self.users.iter().cloned()).collect())
     }
 
     /// Refuses a function that is above him, before its arguments are looked at.
@@ -151,7 +153,7 @@ impl Theirs {
         for argument in function.arguments {
             let name = argument.name;
             match (argument.kind, given.given(name)) {
-                (Kind::Account, Some(account)) => self.must_own(&Subject::Account(account.parse()?))?,
+                (Kind::Account, Some(account)) => self.must_own_one(&Account::meant(account)?)?,
                 (Kind::Subject, None) if function.changes => {
                     return self.refused(&format!(
                         "name a mailbox or domain in the argument {name}: what is about the whole server is the administrator's"
@@ -166,7 +168,12 @@ impl Theirs {
                 (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
                 // What each of these speaks of, the function itself looks after; of entries, each one.
                 (
-                    Kind::Address | Kind::Countries | Kind::Until | Kind::Number(..) | Kind::Switch,
+                    Kind::Address
+                    | Kind::Countries
+                    | Kind::Until
+                    | Kind::Span
+                    | Kind::Number(..)
+                    | Kind::Switch,
                     Some(_),
                 )
                 | (Kind::Word(_) | Kind::Reference | Kind::Note | Kind::Entries | Kind::Text, Some(_))
@@ -180,7 +187,20 @@ impl Theirs {
     pub fn may_name(&self, text: &str) -> Result<()> {
         match looks_like_network(text) {
             true => self.refused("addresses and networks are the administrator's"),
-            false => self.must_own(&text.parse()?),
+            // An account that lists show is named to look it up or release it; what is added to a list is read strictly.
+            false => match (text.parse(), Account::meant(text)) {
+                (Ok(subject), _) => self.must_own(&subject),
+                (Err(_), Ok(meant)) => self.must_own_one(&meant),
+                (Err(error), Err(_)) => Err(error),
+            },
+        }
+    }
+
+    /// Refuses accounts of which none is his.
+    fn must_own_one(&self, meant: &[Account]) -> Result<()> {
+        match meant.iter().any(|account| self.owns_key(account.name())) {
+            true => Ok(()),
+            false => meant.iter().take(1).try_for_each(|one| self.must_own(&Subject::Account(one.clone()))),
         }
     }
 
@@ -199,7 +219,6 @@ impl Theirs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::Account;
     use proptest::prelude::*;
 
     #[test]

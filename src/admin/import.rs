@@ -213,7 +213,8 @@ pub(super) fn take(
         );
         let failures = std::iter::once(first).chain(sentences).collect();
         // The sentences say it all.
-        return Ok(Outcome { data: data(0), failures, text: Some(String::new()), ..Outcome::default() });
+        let text = Some(String::new());
+        return Ok(Outcome { data: data(0), failures, text, refused: true, ..Outcome::default() });
     }
     let warnings = sentences.collect();
     if given.is_on("dry_run")? {

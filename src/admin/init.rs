@@ -22,7 +22,11 @@ pub fn init(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     }
     let (paths, now) = (&admin.call.paths, admin.call.now);
     folders::make_own(paths)?;
+    let is_new = !paths.settings().exists();
     let mut store = SettingsStore::begin(paths)?;
+    if is_new {
+        store.change("postern init", now, None, |change| change.bring_limits())?;
+    }
     let host = users(&store.host()?, given)?;
     store.set_host(&host)?;
     drop(store);

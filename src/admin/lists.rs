@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 pub fn list(admin: &Admin, list: ListName) -> Result<Outcome> {
     let mut entries = admin.settings()?.entries(list)?;
     entries.retain(|entry| admin.may_see(&entry.value));
+    entries.iter_mut().for_each(|entry| entry.note = admin.note_of(&entry.who, &entry.note));
     Ok(json!(entries).into())
 }
 
@@ -133,7 +134,7 @@ pub fn export(admin: &Admin, lists: &[ListName]) -> Result<Outcome> {
             rows.push(BTreeMap::from([
                 ("value", list.typed(&entry.value)),
                 ("until", import::end(entry.until)),
-                ("note", entry.note),
+                ("note", admin.note_of(&entry.who, &entry.note)),
                 ("sending", if entry.sending { "on".into() } else { String::new() }),
             ]));
         }

@@ -9,6 +9,7 @@ pub mod allowances;
 pub mod arguments;
 pub mod attacks;
 pub mod backup;
+pub mod bans;
 pub mod blocks;
 pub mod clouds;
 pub mod command_line;
@@ -23,6 +24,7 @@ pub mod held;
 pub mod identity;
 mod import;
 pub mod init;
+pub mod limits;
 pub mod lists;
 pub mod manual;
 pub(crate) mod monitoring;
@@ -38,12 +40,14 @@ pub mod story;
 pub mod table;
 pub mod undo;
 
+use crate::account::Account;
 use crate::address::Network;
 use crate::call::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::log::{Line, Severity};
 use crate::server_country;
+use crate::store::settings::rank::Rank;
 use crate::store::settings::{Change, SettingsStore};
 use crate::verdict::Reason;
 use arguments::Arguments;
@@ -66,6 +70,8 @@ pub struct Outcome {
     pub messages: Vec<String>,
     /// What did not succeed although the rest was done: not done, in all.
     pub failures: Vec<String>,
+    /// Stands in the place of the failures' code where nothing at all was done.
+    pub refused: bool,
     /// Says nothing in words; the exit status tells. For what a timer runs each minute.
     pub quiet: bool,
     /// What the command line prints as it is, in the place of data and messages: a file for another program (CSV,
@@ -127,6 +133,33 @@ impl Admin {
     /// A reason as the caller may hear it.
     pub fn told(&self, reason: &Reason) -> String {
         if self.theirs.is_none() { reason.for_admin() } else { reason.for_owner() }
+    }
+
+    /// A note as the caller may read it: the administrator's are his own.
+    pub fn note_of(&self, who: &str, note: &str) -> String {
+        match self.theirs.is_some() && Rank::of(who) == Rank::Root {
+            true => String::new(),
+            false => note.into(),
+        }
+    }
+
+    /// The accounts that may be meant by an argument, the likeliest first, as far as the caller may see them.
+    pub fn meant(&self, given: &Arguments, name: &str) -> Result<Vec<Account>> {
+        let mut all = given.given(name).map_or(Ok(Vec::new()), Account::meant)?;
+        all.retain(|account| self.may_see(account.name()));
+        Ok(all)
+    }
+
+    /// The likeliest of them.
+    pub fn one_meant(&self, given: &Arguments, name: &str) -> Result<Account> {
+        let found = self.meant(given, name)?.into_iter().next();
+        found.ok_or_else(|| {
+            Error::bad_value(
+                format!("The argument {name}"),
+                given.text(name),
+                "give a mailbox or a local user's name",
+            )
+        })
     }
 
     /// Refuses what the caller may not name: what is not his, and addresses and networks.
@@ -208,6 +241,17 @@ impl Admin {
     pub fn publish(&self) -> Result<i64> {
         server_country::publish(&self.call, &self.settings()?)
     }
+}
+
+/// What is found for the first of these accounts for which anything is.
+fn first_found<T>(accounts: &[Account], look: impl Fn(&Account) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    for account in accounts {
+        let found = look(account)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Whether the text is an address or a network rather than an account.

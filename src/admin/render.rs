@@ -5,6 +5,7 @@
 
 use super::arguments::steers;
 use crate::clock::readable;
+use crate::idn;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -250,6 +251,13 @@ fn plain(text: &str) -> String {
     text.replace(steers, " ")
 }
 
+/// Columns that name an account or a domain, of which people read the one spelling and programs the other.
+const NAMES: [&str; 5] = ["value", "account", "subject", "for", "scope"];
+
+fn domain_in(name: &str) -> &str {
+    name.rsplit_once('@').map_or(name, |(_, domain)| domain)
+}
+
 fn cell(key: &str, value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -257,6 +265,10 @@ fn cell(key: &str, value: &Value) -> String {
         Value::Number(n) if TIMES.contains(&key) => n.as_i64().map_or_else(|| n.to_string(), readable),
         Value::Number(n) => n.to_string(),
         Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) if NAMES.contains(&key) && idn::readable(domain_in(text)).is_some() => {
+            let readable = idn::readable(domain_in(text)).unwrap_or_default();
+            plain(&format!("{text} ({readable})"))
+        }
         Value::String(text) => plain(text),
         Value::Array(items) => {
             let cells: Vec<String> = items.iter().map(|i| cell("", i)).collect();

@@ -5,21 +5,21 @@
 
 use super::arguments::Arguments;
 use super::effect::{self, Whose};
+use super::identity::Theirs;
 use super::spreadsheet::rows_or_csv;
 use super::{Admin, Outcome};
-use crate::account::Account;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::on_state::on_state;
 use crate::server_country;
 use crate::store::settings::entries::codes;
 use crate::store::state::figures::{self, AccountFigure, Figure, Span};
-use crate::store::state::names::Seen;
+use crate::store::state::names::{Owned, Seen};
 use crate::store::state::places::{self, Logins, Sum};
 use crate::store::state::rollups::COLUMNS;
 use crate::store::state::{State, names};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Logins that must have been seen before countries are suggested, and on how many days.
 const ENOUGH: (i64, usize) = (100, 7);
@@ -59,9 +59,14 @@ pub(super) fn share(part: i64, of: i64) -> f64 {
 /// The accounts that the caller may see.
 pub(super) fn seen(admin: &Admin, db: &rusqlite::Connection) -> rusqlite::Result<Seen> {
     match &admin.theirs {
-        Some(theirs) => Seen::of(db, &theirs.keys(), &|name| theirs.owns_key(name)),
+        Some(theirs) => Ok(Seen::These(names::accounts_of(db, &owned(theirs, &|key| theirs.owns_key(key)))?)),
         None => Ok(Seen::All),
     }
+}
+
+/// What is somebody's, for the state.
+fn owned<'a>(theirs: &Theirs, holds: &'a dyn Fn(&str) -> bool) -> Owned<'a> {
+    Owned { keys: theirs.few_keys(names::FEW), holds }
 }
 
 /// The span that by-account figures have of so many days: days as long as those are kept, else whole months.
@@ -104,8 +109,10 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let (direction, service) = (given.text("direction"), given.text("service"));
     // Figures by country alone say nothing of whose they are.
     let span = admin.theirs.as_ref().map(|_| span_by_account(admin, days)).transpose()?;
-    let all = read(admin, |db| match (span, seen(admin, db)?) {
-        (Some(span), Seen::These(accounts)) => figures::by_country_of(db, &accounts, span),
+    let all = read(admin, |db| match (span, &admin.theirs) {
+        (Some(span), Some(theirs)) => {
+            figures::by_country_of(db, &owned(theirs, &|key| theirs.owns_key(key)), span)
+        }
         _ => figures::by_country(db, first, today),
     })?;
     let wanted = |f: &&Figure| {
@@ -248,15 +255,19 @@ fn of_country(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 /// One account's own figures.
 pub fn account_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
-    let account: Account = given.text("account").parse()?;
+    let meant = admin.meant(given, "account")?;
+    let account = admin.one_meant(given, "account")?;
     let settings = admin.settings()?.settings()?;
     let days = given.days_or(30)?;
     let span = span_by_account(admin, days)?;
     let oldest = admin.call.now / 86_400 - settings.keep_login_days + 1;
     let places_since = since(admin, days).max(oldest);
     let (rows, places): (Vec<AccountFigure>, Vec<Logins<String>>) = read(admin, |db| {
-        let Some(number) = names::number_of(db, account.name())? else { return Ok(Default::default()) };
-        let rows = figures::of_accounts(db, &HashSet::from([number]), span)?;
+        let numbers = meant.iter().map(|account| names::number_of(db, account.name()));
+        let Some(number) = numbers.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().next() else {
+            return Ok(Default::default());
+        };
+        let rows = figures::of_accounts(db, &[number].into_iter().collect(), span)?;
         Ok((rows, places::countries_of(db, number, places_since)?))
     })?;
     let place = |l: &Logins<String>| json!({ "code": l.who, "name": name_of(&l.who), "logins": l.n, "last": second(l.last) });

@@ -2,7 +2,7 @@
 
 use super::activity::shown;
 use super::arguments::Arguments;
-use super::explain::step_row;
+use super::explain::{knowing_the_state, step_row};
 use super::{Admin, Outcome};
 use crate::account::Account;
 use crate::clock::{Seconds, readable};
@@ -64,7 +64,7 @@ pub fn tell_story(admin: &Admin, given: &Arguments) -> Result<Outcome> {
             settings.keep_activity_days
         )));
     };
-    let now = match door_of(event) {
+    let now = match Door::named(&event.door) {
         Some(door) if sees_logins(door) => login_now(admin, event, door)?,
         door => message_now(admin, event, door.unwrap_or(Door::EximData))?,
     };
@@ -87,10 +87,6 @@ pub fn tell_story(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(answer.into())
 }
 
-fn door_of(event: &Event) -> Option<Door> {
-    Door::ALL.into_iter().find(|door| door.name() == event.door)
-}
-
 fn login_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
     let address = Some(event.address.as_str()).filter(|a| !a.is_empty()).map(str::parse).transpose()?;
     let login = Login {
@@ -99,19 +95,23 @@ fn login_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
         service: Service::named(&event.service),
         door,
     };
-    let (facts, Decision { verdict, reason, would_refuse }, steps) = flow::explain(&admin.call, &login);
+    Ok(knowing_the_state(admin, || answered_now(admin, event, &login)))
+}
+
+fn answered_now(admin: &Admin, event: &Event, login: &Login) -> Now {
+    let (facts, Decision { verdict, reason, would_refuse }, steps) = flow::explain(&admin.call, login);
     let country = match facts.country {
         Fact::Known(country) => country.map_or_else(String::new, |c| c.to_string()),
         Fact::Missing(_) => event.country.clone(),
     };
-    Ok(Now {
+    Now {
         verdict: verdict.name().into(),
         reason: reason.key().into(),
         why: admin.told(&reason),
         would_refuse: would_refuse.iter().map(|r| r.key().into()).collect(),
         country,
         steps: steps.iter().map(|step| step_row(admin, step)).collect(),
-    })
+    }
 }
 
 /// A message of the same sender, by the same door.
@@ -133,8 +133,9 @@ fn message_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
         let decision = match (decide_without_state(&send, &policy), &send.account, &policy) {
             (Some(decision), ..) => decision,
             (None, Some(account), Fact::Known(policy)) => {
-                let (facts, _) = state.read(|db| senders::gather(db, account))?;
-                decide_with_state(&send, &policy.settings, &Fact::Known(facts), call.now)
+                let keys: Vec<&str> = policy.keys().collect();
+                let (facts, _) = state.read(|db| senders::gather(db, account, &keys))?;
+                decide_with_state(&send, policy, &Fact::Known(facts), call.now)
             }
             (None, ..) => return Err(Error::State("The published policy cannot be read.".into())),
         };

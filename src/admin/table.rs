@@ -2,8 +2,8 @@
 
 use super::arguments::{Arguments, Kind};
 use super::{
-    Admin, Outcome, activity, allowances, attacks, backup, blocks, clouds, config, countries, effect,
-    explain, feeds, held, init, lists, settings, statistics, status, story, undo,
+    Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
+    explain, feeds, held, init, limits, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -137,6 +137,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("exemptions ip", "IP Authentication: addresses and networks that are never checked"),
     ("exemptions user", "User Authentication: mailboxes and domains that are never checked"),
     ("whitelist", "Per-User Rate Limiter Whitelist: who may send without limit"),
+    ("limits", "Limits of sending beside the Outbound Rate Limiter, and other numbers for some"),
     ("allowances", "Temporary allowances: one more country or network for a mailbox, until a date"),
     ("blocks", "Blocked accounts and addresses: list, add, release"),
     ("clouds", "Cloud networks of your own, and what is none: beside the list that Postern brings"),
@@ -145,7 +146,8 @@ pub const GROUPS: &[(&str, &str)] = &[
         "Cloud mail clients of your own, and what is none: beside the list that Postern brings",
     ),
     ("config", "All that was chosen as one document: export, diff, apply"),
-    ("attack-networks", "Networks that were seen attacking: list, remove"),
+    ("bans", "Bans of an address by other products on this server (fail2ban, CSF, cPHulk): find, lift"),
+    ("attack-networks", "Networks that were seen attacking: list, remove; pin, never mark"),
     (
         "feeds",
         "Feeds, lists of attacking networks that others publish: list, switch on and off, define, fetch",
@@ -233,6 +235,16 @@ const CLIENT_VALUE: Argument = needed(
     "value",
     Kind::SystemOrNetwork,
     "an address or a network of the mail service: 192.0.2.0/24; not:192.0.2.0/24 takes it out",
+);
+const LIMIT_NAME: Argument = needed("name", Kind::Text, "its name: small letters, digits and dashes");
+const LIMIT_FOR: Argument = needed("for", Kind::Subject, "a mailbox, a domain or a local user");
+const OF_LIMIT: Argument =
+    option("limit", Kind::Text, "the limit's name; the Outbound Rate Limiter if not given");
+const BANNED: Argument = needed("address", Kind::Address, "the client's address");
+const PRODUCTS: Argument = option(
+    "products",
+    Kind::Text,
+    "fail2ban, csf, cphulk, separated by commas; all that are installed if not given",
 );
 const BROUGHT: Argument = switch("all", "what Postern brings as well");
 
@@ -378,7 +390,11 @@ pub const FUNCTIONS: &[Function] = &[
         "release_block",
         &["blocks", "release"],
         "Lift every block of an account, an address or a network, at once",
-        &[BLOCK_VALUE, option("reason", Kind::Note, "why, for the trail of changes: \"password changed\"")],
+        &[
+            BLOCK_VALUE,
+            option("reason", Kind::Note, "why, for the trail of changes: \"password changed\""),
+            switch("lift", "lift what other products ban of the address, too"),
+        ],
         blocks::release,
     )
     .for_owners(),
@@ -394,6 +410,35 @@ pub const FUNCTIONS: &[Function] = &[
         lists::export(a, &[ListName::AccountBlock, ListName::AddressBlock])
     })
     .for_resellers(),
+    reads(
+        "find_bans",
+        &["bans", "find"],
+        "What other products on this server ban of an address",
+        &[BANNED, PRODUCTS],
+        bans::find_bans,
+    ),
+    changes(
+        "lift_bans",
+        &["bans", "lift"],
+        "Lift what other products ban of an address, but for what somebody forbade by hand",
+        &[BANNED, PRODUCTS, option("reason", Kind::Note, "why, for the trail of changes")],
+        bans::lift_bans,
+    ),
+    reads(
+        "was_refused",
+        &["was-refused"],
+        "Whether a failed login in a log was a refusal of ours, by the exit status (0 yes, 1 no); for fail2ban and CSF",
+        &[
+            BANNED,
+            option("at", Kind::Text, "the time of the line, in seconds since 1970; now if not given"),
+            option(
+                "within",
+                Kind::Number(1, 3600),
+                "so many seconds before it the refusal may have been; 15 if not given",
+            ),
+        ],
+        bans::was_refused,
+    ),
     reads(
         "list_held",
         &["held", "list"],
@@ -418,6 +463,48 @@ pub const FUNCTIONS: &[Function] = &[
             option("reason", Kind::Note, "why, for the trail"),
         ],
         attacks::remove_attack_network,
+    ),
+    reads(
+        "list_attack_pins",
+        &["attack-networks", "pins"],
+        "Networks that are pinned as attacking, and those that are never marked",
+        &[],
+        attacks::list_pins,
+    ),
+    changes(
+        "pin_attack_network",
+        &["attack-networks", "pin"],
+        "Count a network as attacking until it is unpinned; a mailbox's own known networks pass",
+        &[IP_VALUE, UNTIL, NOTE, CONFIRM],
+        attacks::pin,
+    ),
+    changes(
+        "never_attack_network",
+        &["attack-networks", "never"],
+        "Never mark a network as attacking, and learn nothing from logins that fail there",
+        &[IP_VALUE, UNTIL, NOTE, CONFIRM],
+        attacks::never,
+    ),
+    changes(
+        "unpin_attack_network",
+        &["attack-networks", "unpin"],
+        "Take a network off the pinned ones, or off those that are never marked",
+        &[IP_VALUE],
+        attacks::unpin,
+    ),
+    changes(
+        "import_attack_pins",
+        &["attack-networks", "import"],
+        "Pin many networks: one a line, CSV or JSON; with not: before it, never mark it",
+        MANY,
+        attacks::import_pins,
+    ),
+    reads(
+        "export_attack_pins",
+        &["attack-networks", "export"],
+        "Pinned networks and those that are never marked as CSV",
+        &[],
+        |a, _| lists::export(a, &attacks::PINS),
     ),
     reads(
         "list_feeds",
@@ -647,6 +734,74 @@ pub const FUNCTIONS: &[Function] = &[
     reads("export_whitelist", &["whitelist", "export"], "The whitelist as CSV", &[], |a, _| {
         lists::export(a, &[ListName::Whitelist])
     }),
+    reads(
+        "list_limits",
+        &["limits", "list"],
+        "All limits of sending, and for whom other numbers hold",
+        &[],
+        limits::list_limits,
+    ),
+    changes(
+        "set_limit",
+        &["limits", "set"],
+        "Make a limit of sending, or change what is given of one",
+        &[
+            LIMIT_NAME,
+            option("counts", Kind::Word(limits::COUNTS), "what is counted; recipients if not given"),
+            option("of", Kind::Word(limits::OF), "who is counted together; each account if not given"),
+            option("most", Kind::Number(0, crate::limit::MOST), "how much passes within the window"),
+            option("window", Kind::Span, "how long the window is: 5m, 1h, 1d, 30d"),
+            option(
+                "action",
+                Kind::Word(limits::ACTIONS),
+                "what happens beyond: stop (for a time), slow (to a quota an hour, for a time), wait (until there is room) or notify; notify if not given",
+            ),
+            option("duration", Kind::Span, "for how long stop and slow hold; 6h if not given"),
+            option(
+                "quota",
+                Kind::Number(1, 100_000),
+                "messages an hour that leave when slowed; 20 if not given",
+            ),
+            option("mode", Kind::Word(&["off", "monitor", "enforce"]), "enforce if not given"),
+            NOTE,
+        ],
+        limits::set_limit,
+    ),
+    changes(
+        "remove_limit",
+        &["limits", "remove"],
+        "Remove a limit of sending",
+        &[LIMIT_NAME],
+        limits::remove_limit,
+    ),
+    changes(
+        "set_limit_for",
+        &["limits", "for"],
+        "Set another number of a limit for a mailbox, each mailbox of a domain, or a local user",
+        &[
+            LIMIT_FOR,
+            needed("most", Kind::Text, "how much passes within the limit's window, or unlimited"),
+            OF_LIMIT,
+            option("from", Kind::Until, "when it begins; without it, at once"),
+            UNTIL,
+            NOTE,
+        ],
+        limits::set_limit_for,
+    ),
+    changes(
+        "unset_limit_for",
+        &["limits", "not-for"],
+        "Let a limit hold for somebody as for everybody again",
+        &[LIMIT_FOR, OF_LIMIT],
+        limits::unset_limit_for,
+    ),
+    changes(
+        "use_limit_preset",
+        &["limits", "preset"],
+        "Set the numbers of the limits for a kind of server",
+        &[needed("preset", Kind::Word(limits::PRESETS), "quiet, default or busy-shop")],
+        limits::use_preset,
+    ),
     reads(
         "list_cloud_networks",
         &["clouds", "list"],

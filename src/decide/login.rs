@@ -97,6 +97,8 @@ pub struct LoginPolicy {
     pub source_mark: Option<Mark>,
     /// Whether he says himself that the address is, or is not, a cloud mail client's.
     pub client_mark: Option<Mark>,
+    /// Whether he pinned the network around the address as attacking, or never wants it marked.
+    pub attack_mark: Option<(Network, Entry)>,
     /// The allowed countries, and whose list that is.
     pub countries: Option<(Level, Vec<Country>)>,
     /// Whether some account's or domain's own list allows the country.
@@ -429,9 +431,13 @@ fn mailbox_guard(case: &Case, learned: &Learned) -> Finding {
 /// What was seen here goes before what others tell. Where it is not known who logs in from there, nobody is refused
 /// for what others tell: it may be an owner.
 fn attack_network(case: &Case, learned: &Learned) -> Finding {
-    match &learned.attack {
-        None => feed(case, learned),
-        Some((network, why, until)) => {
+    match (&case.policy.attack_mark, &learned.attack) {
+        (Some((network, entry)), _) if entry.not => Finding::Pass(Reason::NeverMarked(*network)),
+        (Some((network, entry)), _) => {
+            unless_known(case, learned, Reason::AttackNetworkPinned(*network, entry.until))
+        }
+        (None, None) => feed(case, learned),
+        (None, Some((network, why, until))) => {
             let until = (*until).min(case.now + case.policy.settings.attack_days * 86_400);
             unless_known(case, learned, Reason::AttackNetwork(*network, why.clone(), until))
         }

@@ -36,6 +36,7 @@ struct Scene {
     classes: Vec<NetworkClass>,
     source_mark: Option<Mark>,
     client_mark: Option<Mark>,
+    attack_mark: Option<(Network, Entry)>,
     learned: Fact<Learned>,
     feeds: Fact<Vec<String>>,
     settings: Settings,
@@ -61,6 +62,7 @@ impl Scene {
             classes: Vec::new(),
             source_mark: None,
             client_mark: None,
+            attack_mark: None,
             learned: Fact::Known(Learned::default()),
             feeds: Fact::Known(Vec::new()),
             settings: Settings { country_rule: Mode::Enforce, ..Settings::default() },
@@ -233,6 +235,7 @@ impl Scene {
             someone_exempt: !self.exempt_subjects.is_empty(),
             source_mark: self.source_mark.clone(),
             client_mark: self.client_mark.clone(),
+            attack_mark: self.attack_mark.clone(),
             countries: Some(self.list_for(&keys)),
             allowed_somewhere: self.account.is_none() && self.country.is_some_and(elsewhere),
             allowances: self.allowances.iter().filter(|(s, _)| concerns(s)).map(|(_, a)| a.clone()).collect(),
@@ -1017,6 +1020,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 classes: if public.is_some() && !no_networks { classes } else { Vec::new() },
                 source_mark: source_mark.filter(|_| address.is_some()),
                 client_mark: client_mark.filter(|_| address.is_some()),
+                attack_mark: None,
                 learned: Fact::Known(Learned::default()),
                 feeds: Fact::Known(Vec::new()),
                 settings,
@@ -1135,6 +1139,37 @@ fn a_door_without_an_account_refuses_only_where_nobody_could_be_known() {
     scene.clone().learned(guarded).says(Verdict::Undecided, "nothing_against");
 }
 
+fn pin(not: bool) -> Option<(Network, Entry)> {
+    Some((net("192.0.2.0/24"), Entry { not, ..Entry::default() }))
+}
+
+#[test]
+fn a_pin_refuses_as_a_mark_does_and_lets_owners_pass() {
+    let pinned = Scene { attack_mark: pin(false), ..Scene::new() }.learning(Mode::Enforce);
+    pinned.says(Verdict::Refuse, "attack_network_pinned");
+    pinned.clone().learned(Learned { known_here: true, good_here: true, ..Learned::default() }).is_allowed();
+    let good = Learned { good_here: true, ..Learned::default() };
+    pinned.clone().learned(good.clone()).says(Verdict::Refuse, "attack_network_pinned");
+    pinned.clone().learned(good).nobody_known().says(Verdict::Undecided, "account_unknown");
+    pinned.clone().nobody_known().says(Verdict::Refuse, "attack_network_pinned");
+    for before in [Scene::ip_exempt, Scene::user_exempt, Scene::own_address] {
+        before(pinned.clone()).is_allowed();
+    }
+    pinned.clone().address("127.0.0.1").is_allowed();
+    let watching = pinned.clone().learning(Mode::Monitor);
+    assert_eq!(watching.watched(), ["attack_network_pinned"]);
+    pinned.clone().learning(Mode::Off).is_allowed();
+    Scene { learned: Fact::Missing(Missing::State), ..pinned }.is_allowed();
+}
+
+#[test]
+fn a_network_that_is_never_marked_passes_although_one_around_it_is() {
+    let marked = (TAUGHT[1].2)(everything_bad());
+    let never = Scene { attack_mark: pin(true), ..Scene::new() }.learning(Mode::Enforce);
+    never.clone().learned(marked).is_allowed();
+    never.learned(everything_bad()).says(Verdict::Refuse, "mailbox_guarded");
+}
+
 #[test]
 fn without_the_state_the_rules_that_need_it_abstain() {
     let scene = Scene { learned: Fact::Missing(Missing::State), ..Scene::new() }.learning(Mode::Enforce);
@@ -1219,10 +1254,11 @@ proptest! {
 
     #[test]
     fn what_is_learned_refuses_at_no_door_an_account_that_may_be_known(
-        scene in any_scene(), learned in any_learned(), on_feed: bool,
+        scene in any_scene(), learned in any_learned(), pinned: Option<bool>, on_feed: bool,
         mode in proptest::sample::select(vec![Mode::Monitor, Mode::Enforce])
     ) {
-        let mut scene = scene.learned(learned).learning(mode);
+        let attack_mark = pinned.and_then(pin);
+        let mut scene = Scene { attack_mark, ..scene }.learned(learned).learning(mode);
         scene.feeds = Fact::Known(Vec::from_iter(on_feed.then(|| "one".to_owned())));
         if scene.clone().nobody_known().decide().verdict == Verdict::Refuse {
             for account in ACCOUNTS {

@@ -5,7 +5,9 @@
 //! trouble of ours lets mail go on while the other rules still decide.
 
 pub mod attack;
+pub mod limits;
 pub mod login;
+pub mod meters;
 pub mod send;
 pub mod window;
 

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// What the rules may use of the package: types, and nothing that touches the world.
-const ALLOWED: [&str; 13] = [
+const ALLOWED: [&str; 14] = [
     "account::Account",
     "account::Subject",
     "address::Address",
     "address::Network",
     "clock::Seconds",
     "country::Country",
+    "limit::",
     "policy::Allowance",
     "policy::Entry",
     "request::Login",

@@ -1,8 +1,10 @@
 //! Messages that leave: may this sender send one more?
 
 use super::Fact;
+use super::limits::{self, Answer, Applied, Counted, Weight};
 use super::window::Window;
 use crate::clock::Seconds;
+use crate::limit::{OUTBOUND, QUOTA_ID, QUOTA_WINDOW};
 use crate::request::Send;
 use crate::settings::{Mode, OverLimit, Settings};
 use crate::verdict::{Missing, Reason, Verdict};
@@ -21,15 +23,62 @@ pub struct SendPolicy {
     pub admin_block: Option<Option<Seconds>>,
     /// Handed in by user `postern`: a notice of ours.
     pub by_postern: bool,
+    /// How many messages the Outbound Rate Limiter lets pass where that is not the setting; none within: as many as they
+    /// like.
+    pub messages: Option<Option<i64>>,
+    /// Further limits that concern the sender.
+    pub limits: Vec<Applied>,
+    /// What the message adds to them.
+    pub weight: Weight,
+}
+
+impl SendPolicy {
+    /// Under which keys more is counted than under the account's name.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let mut seen = Vec::new();
+        self.limits.iter().filter_map(|applied| applied.key.as_deref()).filter(move |key| {
+            let is_new = !seen.contains(key);
+            seen.push(*key);
+            is_new
+        })
+    }
+
+    /// How many messages pass within the limiter's window; none: as many as they like.
+    fn messages(&self) -> Option<i64> {
+        self.messages.unwrap_or(Some(self.settings.rate_limit_messages))
+    }
+
+    /// Whether a stop that this limit made holds still: one that was switched off, or is gone, binds nobody.
+    fn upholds(&self, limit: &str) -> bool {
+        match limit {
+            OUTBOUND => self.settings.rate_limiter == Mode::Enforce,
+            name => self.limits.iter().any(|l| l.limit.name == name && l.limit.mode == Mode::Enforce),
+        }
+    }
+}
+
+/// A stop that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// When it ends.
+    pub until: Seconds,
+    /// Name of the limit that made it.
+    pub limit: String,
+    /// Messages an hour that leave all the same; none: none.
+    pub quota: Option<i64>,
+    /// Who is stopped, where it is not the account alone: `@example.org`.
+    pub key: Option<String>,
 }
 
 /// What the shared state knows of the sender.
 #[derive(Clone, Debug, Default)]
 pub struct SenderState {
-    /// When the stop ends, if there is one.
-    pub stopped_until: Option<Seconds>,
+    /// The stop, if there is one.
+    pub stopped: Option<Stopped>,
     /// What was sent lately.
     pub window: Window,
+    /// What further limits have counted.
+    pub counted: Counted,
     /// Whether a sender that is told about only was told about, until when.
     pub told_until: Option<Seconds>,
     /// How many of its messages are held.
@@ -43,13 +92,15 @@ pub enum Record {
     Nothing,
     /// The window with this message in it.
     Count(Window),
-    /// The account is stopped from now until then; told once.
+    /// The account, or its domain, is stopped from now on; told once.
     Stop {
-        /// When sending works again.
-        until: Seconds,
+        /// How, and until when.
+        stop: Stopped,
         /// The window without this message.
         window: Window,
     },
+    /// The message has to wait, or can never pass: nothing binds but that it was told of.
+    NotNow,
     /// The account is over the limit and told about, not stopped; it counts on.
     TellOnly {
         /// The window with this message in it.
@@ -76,10 +127,20 @@ pub struct SendDecision {
     pub reason: Reason,
     /// What to record.
     pub record: Record,
+    /// What further limits have counted then; none: as before.
+    pub counted: Option<Counted>,
+    /// What is to be told of further limits.
+    pub tells: Vec<Reason>,
+}
+
+impl SendDecision {
+    fn new(verdict: Verdict, reason: Reason, record: Record) -> SendDecision {
+        SendDecision { verdict, reason, record, counted: None, tells: Vec::new() }
+    }
 }
 
 fn plainly(verdict: Verdict, reason: Reason) -> SendDecision {
-    SendDecision { verdict, reason, record: Record::Nothing }
+    SendDecision::new(verdict, reason, Record::Nothing)
 }
 
 /// Rules 1 and 2, and the administrator's block: those that need no state. `None`: the state decides, also where
@@ -105,13 +166,14 @@ pub fn decide_without_state(send: &Send, policy: &Fact<SendPolicy>) -> Option<Se
     if let Some(entry) = exempt {
         return Some(plainly(Verdict::Allow, Reason::Whitelisted(entry.clone())));
     }
-    (policy.settings.rate_limiter == Mode::Off).then(|| plainly(Verdict::Allow, Reason::RuleOff))
+    let is_off = policy.settings.rate_limiter == Mode::Off && policy.limits.is_empty();
+    is_off.then(|| plainly(Verdict::Allow, Reason::RuleOff))
 }
 
-/// Rules 3 and 4: a stopped account stays stopped, and the message over the limit stops it.
+/// Rules 3, 4 and 5: a stopped account stays stopped, and the message over a limit stops it.
 pub fn decide_with_state(
     send: &Send,
-    settings: &Settings,
+    policy: &SendPolicy,
     state: &Fact<SenderState>,
     now: Seconds,
 ) -> SendDecision {
@@ -119,40 +181,101 @@ pub fn decide_with_state(
         Fact::Known(state) => state,
         Fact::Missing(what) => return plainly(Verdict::Allow, Reason::FactMissing(*what)),
     };
+    let settings = &policy.settings;
     let no = over_limit_verdict(send, settings, state.held);
-    let enforced = settings.rate_limiter == Mode::Enforce && !is_shared(send, settings);
-    let longest = now + settings.rate_limit_block;
+    let binds = !is_shared(send, settings);
     let mut window = state.window.clone();
     window.advance(now, settings.rate_limit_window);
-    if let Some(until) = state.stopped_until.filter(|until| enforced && now < *until) {
-        // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
-        // is left of it is recorded.
-        let until = until.min(longest);
-        let reason = Reason::SendingStopped(until);
-        return SendDecision { verdict: no, reason, record: Record::RefusedAgain { until, window } };
+    let in_force = |stop: &&Stopped| binds && now < stop.until && policy.upholds(&stop.limit);
+    if let Some(stop) = state.stopped.as_ref().filter(in_force) {
+        return stopped(policy, state, stop, no, window, now);
     }
+    let outbound = judge_outbound(policy, state, binds, window.clone(), no, now);
+    if outbound.verdict != Verdict::Allow {
+        return outbound;
+    }
+    let judged = limits::judge(&policy.limits, &state.counted, &policy.weight, binds, now);
+    let (counted, tells) = (Some(judged.counted), judged.tells);
+    let (verdict, reason, record) = match judged.answer {
+        None => (Verdict::Allow, outbound.reason, outbound.record),
+        // Held, it could never be released either.
+        Some(Answer::Never(reason)) => (Verdict::Refuse, reason, Record::NotNow),
+        Some(Answer::Wait(reason)) => (no, reason, Record::NotNow),
+        Some(Answer::Stop { reason, until, limit, quota, key }) => {
+            (no, reason, Record::Stop { stop: Stopped { until, limit, quota, key }, window })
+        }
+    };
+    SendDecision { verdict, reason, record, counted, tells }
+}
+
+/// One more message of somebody who is stopped, or slowed down.
+fn stopped(
+    policy: &SendPolicy,
+    state: &SenderState,
+    stop: &Stopped,
+    no: Verdict,
+    mut window: Window,
+    now: Seconds,
+) -> SendDecision {
+    // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
+    // is left of it is recorded.
+    let longest = match policy.limits.iter().find(|applied| applied.limit.name == stop.limit) {
+        Some(applied) => applied.limit.duration,
+        None => policy.settings.rate_limit_block,
+    };
+    let until = stop.until.min(now + longest);
+    let again = |reason, window| SendDecision::new(no, reason, Record::RefusedAgain { until, window });
+    let Some(quota) = stop.quota else { return again(Reason::SendingStopped(until), window) };
+    let mut counted = state.counted.clone();
+    let mut meter = counted.own.of(QUOTA_ID);
+    meter.advance(now, QUOTA_WINDOW);
+    let count = meter.count() + 1;
+    if count > quota {
+        return again(Reason::SendingSlowed(quota, until), window);
+    }
+    meter.add(now, QUOTA_WINDOW, 1);
+    counted.own.put(meter);
+    window.add(now, 1);
+    let passes = SendDecision::new(Verdict::Allow, Reason::WithinLimit(count, quota), Record::Count(window));
+    SendDecision { counted: Some(counted), ..passes }
+}
+
+/// Rule 4, the Outbound Rate Limiter.
+fn judge_outbound(
+    policy: &SendPolicy,
+    state: &SenderState,
+    binds: bool,
+    mut window: Window,
+    no: Verdict,
+    now: Seconds,
+) -> SendDecision {
+    let settings = &policy.settings;
+    let limit = policy.messages().unwrap_or(i64::MAX);
     let count = window.count() + 1;
-    let limit = settings.rate_limit_messages;
-    if count <= limit {
+    if settings.rate_limiter == Mode::Off || count <= limit {
         window.add(now, 1);
-        let reason = Reason::WithinLimit(count, limit);
-        return SendDecision { verdict: Verdict::Allow, reason, record: Record::Count(window) };
+        let reason = match (settings.rate_limiter, policy.messages()) {
+            (Mode::Off, _) => Reason::RuleOff,
+            (_, None) => Reason::NothingAgainst,
+            (_, Some(limit)) => Reason::WithinLimit(count, limit),
+        };
+        return SendDecision::new(Verdict::Allow, reason, Record::Count(window));
     }
-    if enforced {
-        let until = longest;
-        let reason = Reason::OverLimit { limit, window: settings.rate_limit_window, until };
-        return SendDecision { verdict: no, reason, record: Record::Stop { until, window } };
+    let (until, length) = (now + settings.rate_limit_block, settings.rate_limit_window);
+    if binds && settings.rate_limiter == Mode::Enforce {
+        let reason = Reason::OverLimit { limit, window: length, until };
+        let stop = Stopped { until, limit: OUTBOUND.into(), quota: None, key: None };
+        return SendDecision::new(no, reason, Record::Stop { stop, window });
     }
     window.add(now, 1);
     // An end that lies too far ahead is from before the clock was set back.
-    let told = state.told_until.is_some_and(|until| now < until && until <= longest);
-    let told_until = (!told).then_some(longest);
-    let record = Record::TellOnly { window, told_until };
+    let told = state.told_until.is_some_and(|told| now < told && told <= until);
+    let told_until = (!told).then_some(until);
     let reason = match settings.rate_limiter {
-        Mode::Monitor => Reason::WouldStop { limit, window: settings.rate_limit_window },
+        Mode::Monitor => Reason::WouldStop { limit, window: length },
         _ => Reason::SharedUser(limit),
     };
-    SendDecision { verdict: Verdict::Allow, reason, record }
+    SendDecision::new(Verdict::Allow, reason, Record::TellOnly { window, told_until })
 }
 
 /// Rule 3 alone: who is stopped stays stopped while the policy is missing. The stop stands in the state and was made by
@@ -164,16 +287,14 @@ pub fn decide_without_policy(
     state: &Fact<SenderState>,
     now: Seconds,
 ) -> SendDecision {
-    let stopped = match state {
-        Fact::Known(state) => state.stopped_until.filter(|until| now < *until).map(|until| (state, until)),
-        Fact::Missing(_) => None,
-    };
-    let Some((state, until)) = stopped else {
-        return plainly(Verdict::Allow, Reason::FactMissing(missing));
-    };
+    let missing = || plainly(Verdict::Allow, Reason::FactMissing(missing));
+    let Fact::Known(state) = state else { return missing() };
+    // How much of a quota is used up hangs on limits that are not known.
+    let in_force = |stop: &&Stopped| now < stop.until && stop.quota.is_none();
+    let Some(Stopped { until, .. }) = state.stopped.as_ref().filter(in_force) else { return missing() };
     let verdict = over_limit_verdict(send, &Settings::default(), state.held);
-    let record = Record::RefusedAgain { until, window: state.window.clone() };
-    SendDecision { verdict, reason: Reason::SendingStopped(until), record }
+    let record = Record::RefusedAgain { until: *until, window: state.window.clone() };
+    SendDecision::new(verdict, Reason::SendingStopped(*until), record)
 }
 
 /// Only a program on this machine can be one of the shared users; a login of that name is an account like any

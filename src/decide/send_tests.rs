@@ -11,6 +11,11 @@ use proptest::prelude::*;
 const NOON: Seconds = 1_700_000_000;
 const SIX_HOURS: i64 = 6 * 3600;
 
+/// A stop by the Outbound Rate Limiter.
+fn until(until: Seconds) -> Stopped {
+    Stopped { until, limit: OUTBOUND.into(), quota: None, key: None }
+}
+
 /// Somebody who sends, with what is known of him.
 #[derive(Clone, Debug)]
 struct Sender {
@@ -47,6 +52,10 @@ impl Sender {
         sender
     }
 
+    fn stopped_until(&self) -> Option<Seconds> {
+        self.state.stopped.as_ref().map(|stop| stop.until)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Sender {
         change(Arc::make_mut(&mut self.policy.settings));
         self
@@ -66,7 +75,7 @@ impl Sender {
     fn sends(&mut self) -> SendDecision {
         let policy = Fact::Known(self.policy.clone());
         let decision = decide_without_state(&self.send, &policy).unwrap_or_else(|| {
-            decide_with_state(&self.send, &self.policy.settings, &Fact::Known(self.state.clone()), self.now)
+            decide_with_state(&self.send, &self.policy, &Fact::Known(self.state.clone()), self.now)
         });
         self.keep(&decision);
         decision
@@ -74,19 +83,22 @@ impl Sender {
 
     fn keep(&mut self, decision: &SendDecision) {
         match decision.record.clone() {
-            Record::Nothing => {}
+            Record::Nothing | Record::NotNow => {}
             Record::Count(window) => self.state.window = window,
-            Record::Stop { until, window } => {
-                (self.state.stopped_until, self.state.window) = (Some(until), window);
+            Record::Stop { stop, window } => {
+                (self.state.stopped, self.state.window) = (Some(stop), window);
             }
             Record::TellOnly { window, told_until } => {
                 self.state.window = window;
                 self.state.told_until = told_until.or(self.state.told_until);
             }
             Record::RefusedAgain { until, window } => {
-                let earlier = self.state.stopped_until.unwrap();
-                (self.state.stopped_until, self.state.window) = (Some(until.min(earlier)), window);
+                let stop = self.state.stopped.as_mut().unwrap();
+                (stop.until, self.state.window) = (until.min(stop.until), window);
             }
+        }
+        if let Some(counted) = &decision.counted {
+            self.state.counted = counted.clone();
         }
         self.state.held += i64::from(decision.verdict == Verdict::Hold);
     }
@@ -127,7 +139,7 @@ fn message_150_passes_and_message_151_does_not() {
     let until = NOON + SIX_HOURS;
     assert_eq!(over.verdict, Verdict::Refuse);
     assert_eq!(over.reason, Reason::OverLimit { limit: 150, window: 300, until });
-    assert_eq!(alice.state.stopped_until, Some(until));
+    assert_eq!(alice.stopped_until(), Some(until));
 }
 
 #[test]
@@ -334,7 +346,7 @@ fn a_limiter_that_watches_never_stops_and_tells_once_for_each_duration() {
     alice.waits(151).sends_freely(150);
     assert_eq!(alice.waits(0).sends().reason.key(), "would_stop");
     // A stop from when it was enforced is not kept up.
-    alice.state.stopped_until = Some(alice.now + 60);
+    alice.state.stopped = Some(until(alice.now + 60));
     alice.sends_freely(1);
 }
 
@@ -426,7 +438,7 @@ fn bounces_notices_and_inbound_mail_are_never_counted_and_never_stopped() {
     for sender in [&mut bounce, &mut notice, &mut inbound] {
         // Not even a block of everything of that name keeps them.
         sender.policy.admin_block = Some(None);
-        sender.state.stopped_until = Some(NOON + SIX_HOURS);
+        sender.state.stopped = Some(until(NOON + SIX_HOURS));
         sender.sends_freely(500);
         assert_eq!(sender.sends().record, Record::Nothing);
         assert_eq!(sender.state.window.count(), 0);
@@ -446,7 +458,7 @@ fn missing_facts_let_mail_go_on() {
     }
     let missing = Fact::Missing(Missing::State);
     for sender in [alice, Sender::local("webuser"), Sender::local("nobody")] {
-        let no_state = decide_with_state(&sender.send, &sender.policy.settings, &missing, NOON);
+        let no_state = decide_with_state(&sender.send, &sender.policy, &missing, NOON);
         assert_eq!(no_state, plainly(Verdict::Allow, Reason::FactMissing(Missing::State)));
     }
 }
@@ -454,7 +466,7 @@ fn missing_facts_let_mail_go_on() {
 #[test]
 fn a_missing_policy_does_not_lift_a_stop_nor_make_one() {
     let mut stopped = Sender::new().with(|s| s.rate_limit_window = 3600);
-    stopped.state.stopped_until = Some(NOON + 90);
+    stopped.state.stopped = Some(until(NOON + 90));
     (0..500).for_each(|_| stopped.state.window.add(NOON - 1000, 1));
     let says = |sender: &Sender| {
         let state = Fact::Known(sender.state.clone());
@@ -468,7 +480,7 @@ fn a_missing_policy_does_not_lift_a_stop_nor_make_one() {
     stopped.now = NOON + 90;
     assert_eq!(says(&stopped), plainly(Verdict::Allow, Reason::FactMissing(Missing::Policy)));
     let mut local = Sender::local("webuser");
-    local.state.stopped_until = Some(NOON + 90);
+    local.state.stopped = Some(until(NOON + 90));
     assert_eq!(says(&local).verdict, Verdict::Hold);
 }
 
@@ -483,11 +495,11 @@ fn a_missing_state_does_not_soften_the_administrators_block() {
 fn what_anybody_writes_into_the_window_stops_nobody_for_longer_than_the_duration() {
     let mut alice = Sender::new();
     alice.state.window = Window::read(&[0xff; 8 * 4000]);
-    alice.state.stopped_until = Some(i64::MAX);
+    alice.state.stopped = Some(until(i64::MAX));
     assert_eq!(alice.verdict(), Verdict::Refuse);
     alice.waits(SIX_HOURS);
     let again = alice.verdict();
-    assert_eq!(again, Verdict::Allow, "{:?}", alice.state.stopped_until);
+    assert_eq!(again, Verdict::Allow, "{:?}", alice.stopped_until());
 }
 
 /// The same kept in the plainest way: a list of times, and when the stop ends.

@@ -84,7 +84,8 @@ impl Scene {
 
     /// Stops this account.
     fn stop(&self, account: &str) {
-        let sql = "INSERT INTO stop VALUES (?1, ?2, ?2 + 3600, 'over_limit', '', '0123456789', 1, ?2)";
+        let sql = "INSERT INTO stop(account, since, until, reason, detail, reference, refused, last)
+                   VALUES (?1, ?2, ?2 + 3600, 'over_limit', '', '0123456789', 1, ?2)";
         self.state().execute(sql, (account, NOON)).unwrap();
     }
 
@@ -205,7 +206,7 @@ fn an_error_costs_its_own_question_of_those_that_are_decided_together() {
         let sql = format!(
             "DROP TABLE sender;
              CREATE TABLE sender(account TEXT PRIMARY KEY CHECK (account <> '{BOB}'), window BLOB, last INTEGER,
-                                 told_until INTEGER) WITHOUT ROWID"
+                                 told_until INTEGER, meters BLOB) WITHOUT ROWID"
         );
         scene.state().execute_batch(&sql).unwrap();
         let mut clients: Vec<_> = (0..3).map(|_| scene.connected()).collect();
@@ -229,7 +230,7 @@ fn where_nothing_can_be_kept_in_the_end_refusals_hold_and_it_is_told_once() {
         // As a mail user could lay it there: what is counted refers to what is missing, which SQLite finds at COMMIT.
         let sql = "DROP TABLE sender;
              CREATE TABLE sender(account TEXT PRIMARY KEY REFERENCES meta(key) DEFERRABLE INITIALLY DEFERRED,
-                                 window BLOB, last INTEGER, told_until INTEGER) WITHOUT ROWID";
+                                 window BLOB, last INTEGER, told_until INTEGER, meters BLOB) WITHOUT ROWID";
         scene.state().execute_batch(sql).unwrap();
         scene.stop(BOB);
         let mut clients: Vec<_> = (0..3).map(|_| scene.connected()).collect();

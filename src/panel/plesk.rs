@@ -9,9 +9,7 @@ use super::{Owners, Panel};
 use crate::child;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
-use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How long `plesk` may take.
@@ -44,35 +42,12 @@ impl Panel for Plesk {
 }
 
 fn ask(program: &Path) -> Result<String> {
-    let failed = || Error::system(format!("ask {} db who owns what", program.display()));
-    let unsure = |what: String| {
-        Error::State(format!("{} db did not say who owns what ({what}): try again.", program.display()))
-    };
-    // Into memory and not through a pipe, which somebody would have to read while we watch the time.
-    let mut answer = child::in_memory(b"").map_err(failed())?;
-    let mut running = Command::new(program)
-        .args(["db", "-Ne", QUESTION])
-        .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(answer.try_clone().map_err(failed())?)
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed())?;
-    match child::wait(&mut running, LONGEST).map_err(failed())? {
-        Some(status) if status.success() => {}
-        Some(status) => return Err(unsure(status.to_string())),
-        None => return Err(unsure(format!("nothing within {} seconds", LONGEST.as_secs()))),
+    let said = child::ask(program, &["db", "-Ne", QUESTION], LONGEST, MOST)?;
+    if said.well {
+        return Ok(said.text);
     }
-    answer.rewind().map_err(failed())?;
-    let mut text = String::new();
-    answer.take(MOST + 1).read_to_string(&mut text).map_err(failed())?;
-    if text.len() as u64 > MOST {
-        return Err(unsure(format!("more than {} MB", MOST >> 20)));
-    }
-    Ok(text)
+    let (program, ended) = (program.display(), said.ended);
+    Err(Error::State(format!("{program} db did not say who owns what ({ended}): try again.")))
 }
 
 fn owners(answer: &str) -> Result<Owners<'_>> {

@@ -7,26 +7,26 @@ const BOB: &str = "bob@example.test";
 const DAY: i64 = 86_400;
 
 /// A login that failed at the last of Dovecot's stages.
-fn fails(sandbox: &Sandbox, account: &str, address: &str, password: &str) {
+pub(crate) fn fails(sandbox: &Sandbox, account: &str, address: &str, password: &str) {
     let input = format!("{account}\0{password}\0{NOON}\0").into_bytes();
     let failed = Call { words: vec!["failed"], input, ..Call::gate(account, address) }.run(sandbox);
     assert_eq!(failed.said(), (Some(1), ""));
 }
 
 /// Whether the gate passes this login on to where the password is checked.
-fn passes(sandbox: &Sandbox, account: &str, address: &str) -> bool {
+pub(crate) fn passes(sandbox: &Sandbox, account: &str, address: &str) -> bool {
     Call::gate(account, address).run(sandbox).ran.status == Some(0)
 }
 
 /// A login that succeeded, by Dovecot's post-login script.
-fn succeeds(sandbox: &Sandbox, account: &str, address: &str) {
+pub(crate) fn succeeds(sandbox: &Sandbox, account: &str, address: &str) {
     let mut command = sandbox.program("postern-dovecot", DOVECOT, &[]);
     command.args(["postlogin", "imap", "/bin/true"]).envs([("USER", account), ("IP", address)]);
     assert_eq!(run(&mut command).status, Some(0));
 }
 
 /// With the key by which guesses are told apart.
-fn scene() -> Sandbox {
+pub(crate) fn scene() -> Sandbox {
     let sandbox = Sandbox::new().setting("attack_networks", "enforce").setting("mailbox_guard", "enforce");
     sandbox.postern(&["tick"]).succeeded();
     sandbox
@@ -147,4 +147,19 @@ fn a_rule_that_watches_records_what_it_would_have_refused() {
         .setting("mailbox_guard", "off");
     (0..10).for_each(|n| fails(&off, ALICE, AMERICAN, &format!("guess {n}")));
     assert_eq!(off.in_state::<i64>("SELECT count(*) FROM source"), 0);
+}
+
+#[test]
+fn the_administrator_is_told_of_a_burst_by_explain_and_by_the_story_of_its_refusal() {
+    let sandbox = scene();
+    for n in 0..10 {
+        fails(&sandbox, ALICE, AMERICAN, &format!("guess {n}"));
+    }
+    assert!(!passes(&sandbox, ALICE, AMERICAN));
+    let said = sandbox.api(&["explain", &format!("account={ALICE}"), &format!("address={AMERICAN}")]);
+    assert_eq!(said["reason"], "burst", "{said}");
+    let reference = sandbox.api(&["list_activity"])[0]["reference"].as_str().unwrap().to_owned();
+    let story = sandbox.api(&["tell_story", &format!("reference={reference}")]);
+    assert_eq!(story["is_the_same"], true, "{story}");
+    assert_eq!(sandbox.logged("event=trouble"), 0);
 }

@@ -85,7 +85,7 @@ fn the_api_takes_many_as_text_or_as_a_json_list() {
     assert_eq!((&answer["status"], &answer["data"]["changed"]), (&json!(1), &json!(2)), "{answer}");
     let body = json!({ "entries": [{ "value": ALICE, "colour": "red" }, 7] });
     let answer = sandbox.api_says("import_whitelist", &body);
-    assert_eq!((&answer["status"], &answer["metadata"]["code"]), (&json!(0), &json!("incomplete")));
+    assert_eq!((&answer["status"], &answer["metadata"]["code"]), (&json!(0), &json!("refused")));
     assert_eq!(answer["data"]["bad"].as_array().unwrap().len(), 2, "{answer}");
     for body in
         [json!({}), json!({ "entries": "" }), json!({ "entries": "a@b.test", "file": "/etc/hostname" })]

@@ -94,3 +94,52 @@ fn an_owner_releases_what_the_limiter_stopped_and_the_administrator_is_told() {
     refused(&call_as(&sandbox, "reseller:rex", &["release_block", &value]), "the administrator's block");
     assert_eq!(snapshot(&sandbox), before);
 }
+
+#[test]
+fn an_owner_has_so_many_running_allowances_and_no_more() {
+    let sandbox = scene().setting("owner_allowances", "on");
+    for n in 1..=5 {
+        allowed(&allow(&sandbox, "US", &format!("{n}d")), "one of five");
+    }
+    let before = snapshot(&sandbox);
+    let sixth = allow(&sandbox, "US", "6d");
+    refused(&sixth, "a sixth for the mailbox");
+    assert!(sixth.to_string().contains("has 5 running allowances for alice@ann.test"), "{sixth}");
+    assert_eq!(snapshot(&sandbox), before);
+    let of = |n: i64| {
+        let account = format!("for=m{n}@ann.test");
+        call_as(&sandbox, "owner:ann", &["add_allowance", &account, "from=US", "until=9d", "note=x"])
+    };
+    (5..50).for_each(|n| allowed(&of(n), "one of fifty"));
+    let more = of(50);
+    refused(&more, "more than fifty");
+    assert!(more.to_string().contains("has 50 running allowances, and more are not given"), "{more}");
+    // What has ended makes room; the administrator's own are not counted.
+    sandbox.wait(86_400);
+    allowed(&of(50), "one has ended");
+    refused(&of(51), "the room is taken");
+    sandbox.api(&["add_allowance", "for=alice@ann.test", "from=US", "until=9d"]);
+}
+
+#[test]
+fn a_reseller_has_so_many_entries_and_no_more() {
+    let sandbox = scene();
+    let import = |function: &str, first: i64, n: i64| {
+        let entries: Vec<String> = (first..first + n).map(|n| format!("m{n}@ann.test")).collect();
+        let body = serde_json::json!({ "entries": entries }).to_string();
+        let mut command = sandbox.program("postern", 0, &[]);
+        command.args(["--as", "reseller:rex", "api", function, "-"]);
+        finish_with_input(command, body.as_bytes()).json()
+    };
+    allowed(&import("import_blocks", 0, 6_000), "blocks");
+    let before = snapshot(&sandbox);
+    let more = import("import_user_exemptions", 0, 4_001);
+    refused(&more, "more than ten thousand");
+    assert!(more.to_string().contains("has 10000 entries, allowances and lists of countries"), "{more}");
+    assert_eq!(snapshot(&sandbox), before);
+    allowed(&import("import_user_exemptions", 6_000, 4_000), "as many as there may be");
+    allowed(&import("import_blocks", 0, 6_000), "what is there already takes no room");
+    refused(&call_as(&sandbox, "reseller:rex", &["set_countries", "for=ann.test", "countries=DE"]), "a list");
+    // Root and other resellers are not concerned.
+    sandbox.api(&["add_block", "value=x@ann.test"]);
+}

@@ -408,7 +408,7 @@ fn a_reseller_imports_what_is_his_alone_and_a_line_about_others_is_a_bad_one() {
         let answer = import("reseller:rex", &words);
         assert_eq!(
             (&answer["status"], &answer["metadata"]["code"]),
-            (&0.into(), &"incomplete".into()),
+            (&0.into(), &"refused".into()),
             "{answer}"
         );
         assert_eq!(answer["data"]["bad"].as_array().map(Vec::len), Some(bad), "{answer}");
@@ -611,4 +611,32 @@ fn the_administrator_is_told_what_others_set_before_that_goes_round_his_list() {
     assert!(of_mailbox.err.contains("holds still: allowance of ann.test (reseller rex)."), "{of_mailbox:?}");
     let by_rex = call_as(&sandbox, "reseller:rex", &["set_countries", "for=rex.test", "countries=DE"]);
     assert_eq!(by_rex["warnings"], Value::Null, "{by_rex}");
+}
+
+#[test]
+fn what_the_administrator_noted_for_himself_is_shown_to_nobody_else() {
+    const SECRET: &str = "abuse case 4711, told by the bank";
+    let sandbox = Sandbox::new();
+    cpanel(&sandbox);
+    let note = format!("note={SECRET}");
+    sandbox.api(&["add_block", "value=a@ann.test", &note]);
+    sandbox.api(&["add_user_exemption", "value=b@ann.test", &note]);
+    sandbox.api(&["add_allowance", "for=c@ann.test", "from=BR", "until=7d", &note]);
+    allowed(&call_as(&sandbox, "reseller:rex", &["add_block", "value=d@ann.test", "note=told"]), "his own");
+    for who in ["reseller:rex", "owner:ann"] {
+        let blocks = call_as(&sandbox, who, &["list_blocks"]);
+        assert_eq!(blocks["data"][0]["why"], "The administrator blocked it.", "{blocks}");
+        assert_eq!(blocks["data"][1]["why"], "told", "{blocks}");
+        for list in [
+            "list_user_exemptions",
+            "list_allowances",
+            "export_blocks",
+            "export_user_exemptions",
+            "export_allowances",
+        ] {
+            let said = call_as(&sandbox, who, &[list]).to_string();
+            assert!(!said.contains("4711"), "{who} {list}: {said}");
+        }
+    }
+    assert_eq!(sandbox.api(&["list_blocks"])[0]["why"], SECRET);
 }

@@ -281,6 +281,40 @@ fn a_dry_run_of_a_mode_goes_by_what_the_rule_recorded() {
 }
 
 #[test]
+fn each_of_two_rules_in_monitor_has_its_own_dry_run() {
+    let sandbox = Sandbox::new().countries("DE").setting("smtp_logins_from", "exim");
+    let sandbox = sandbox.setting("country_rule", "monitor").setting("source_rule", "monitor");
+    sandbox.postern(&["clouds", "add", AMERICAN]).succeeded();
+    let logs_in = |account: &str, address: &str| {
+        assert!(!sandbox.auth(address).starts_with("deny"));
+        assert!(sandbox.mail(account, address).starts_with("allow"));
+    };
+    (0..3).for_each(|_| logs_in(ALICE, AMERICAN));
+    logs_in("bob@example.test", FRENCH);
+    let tally = fs::read_to_string(sandbox.path("var/lib/postern/state/tally/current")).unwrap();
+    assert_eq!(
+        tally.matches(" would_refuse country_not_allowed,network_hosting alice@").count(),
+        3,
+        "{tally}"
+    );
+    sandbox.postern(&["tick"]);
+    let run = |rule: &str| {
+        let told = sandbox.api(&["dry_run", &format!("rule={rule}"), "mode=enforce"]);
+        // The country rule is asked by its lists, the others by what they recorded.
+        let who = ["accounts_refused", "mailboxes_refused"].iter().find_map(|name| told[name].as_i64());
+        (told["logins_refused"].as_i64(), who)
+    };
+    let told = |n, who| (Some(n), Some(who));
+    assert_eq!(
+        [run("country_rule"), run("source_rule"), run("burst_rule")],
+        [told(4, 2), told(3, 1), told(0, 0)]
+    );
+    // The logins themselves count once.
+    let all = sandbox.api(&["country_statistics"]);
+    assert_eq!(row(&all["rows"], "code", "US")["would_refuse"], 3, "{all}");
+}
+
+#[test]
 fn the_story_of_a_refusal_tells_the_answer_now_and_what_changed() {
     let sandbox = Sandbox::new().countries("DE");
     sandbox.wait(60);

@@ -195,3 +195,31 @@ fn a_flood_of_stops_holds_up_no_tick_and_the_whitelist_still_lifts_one() {
     let said = sandbox.postern(&["tick", "--verbose"]).succeeded();
     assert!(said.contains("1 stops were lifted") && begun.elapsed() < Duration::from_secs(15), "{said}");
 }
+
+#[test]
+fn a_tick_forgets_what_ended_long_ago_and_old_changes_and_undoing_them_says_so() {
+    let sandbox = Sandbox::new().setting("keep_trail_days", "30");
+    sandbox.postern(&["allowances", "add", "alice@example.test", "BR", "--until", "2d"]).succeeded();
+    sandbox.postern(&["whitelist", "add", "news@example.test", "--until", "2d"]).succeeded();
+    let ended = sandbox.api(&["get_settings"])["generation"].as_i64().unwrap();
+    for value in ["200", "300", "400"] {
+        sandbox.postern(&["settings", "set", "held_ceiling", value]).succeeded();
+    }
+    let policy = std::fs::read(sandbox.path("var/lib/postern/policy.db")).unwrap();
+    sandbox.wait(91 * 86_400);
+    assert_eq!(sandbox.api(&["list_whitelist"]).as_array().unwrap().len(), 1);
+    sandbox.wait(86_400 * 2).postern(&["tick"]);
+    assert_eq!(sandbox.api(&["list_whitelist"]), serde_json::json!([]));
+    assert_eq!(sandbox.api(&["list_allowances"]), serde_json::json!([]));
+    assert_eq!(sandbox.api(&["get_settings"])["generation"], ended + 3, "it is no change");
+    assert_eq!(std::fs::read(sandbox.path("var/lib/postern/policy.db")).unwrap(), policy);
+    assert!(sandbox.logged("1%20entries%20and%201%20allowances") == 1, "{:?}", sandbox.log());
+    let said = sandbox.postern(&["undo", &ended.to_string()]).failed();
+    assert!(said.contains("has ended") && said.contains("keep_ended_days"), "{said}");
+    // The latest thousand changes stay, however old they are.
+    assert!(sandbox.api(&["list_audit"]).as_array().unwrap().len() >= 6);
+    sandbox.postern(&["undo"]).succeeded();
+    for (key, bad) in [("keep_trail_days", "0"), ("keep_ended_days", "0")] {
+        assert!(sandbox.postern(&["settings", "set", key, bad]).failed().contains("accepted"));
+    }
+}

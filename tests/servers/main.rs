@@ -21,6 +21,7 @@ mod keeper;
 mod local;
 mod logins;
 mod marks;
+mod neighbours;
 mod notices;
 mod outcomes;
 mod passwords;

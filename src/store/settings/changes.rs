@@ -4,6 +4,7 @@ use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::idn;
 use crate::settings::Settings;
 use crate::store::settings::entries::{self, Grant, ListEntry, ListName};
 use rusqlite::{Connection, Transaction, params};
@@ -19,6 +20,8 @@ pub struct Change<'a> {
     now: Seconds,
     generation: i64,
     rows: usize,
+    /// Entries and allowances that the reseller who changes has, once that was counted.
+    pub(super) made_by_reseller: Option<i64>,
 }
 
 /// A row of the trail.
@@ -55,7 +58,15 @@ impl<'a> Change<'a> {
             .map_err(Error::database("read", &path))?;
         match expected {
             Some(yours) if yours != current => Err(Error::Conflict { current, yours }),
-            _ => Ok(Change { transaction, path, who: who.into(), now, generation: current + 1, rows: 0 }),
+            _ => Ok(Change {
+                transaction,
+                path,
+                who: who.into(),
+                now,
+                generation: current + 1,
+                rows: 0,
+                made_by_reseller: None,
+            }),
         }
     }
 
@@ -153,6 +164,9 @@ impl<'a> Change<'a> {
         if before.as_ref().is_some_and(stands) {
             return Ok(());
         }
+        if before.as_ref().is_none_or(|there| there.who != self.who || !there.holds(self.now)) {
+            self.has_room_for_one_more()?;
+        }
         if let Some(opposite) = list.opposite()
             && entries::one(&self.transaction, opposite, &entry.value).map_err(self.failed())?.is_some()
         {
@@ -189,7 +203,14 @@ impl<'a> Change<'a> {
 
     /// Removes an entry of a list.
     pub fn remove(&mut self, list: ListName, value: &str) -> Result<()> {
-        let value = list.checked(value)?;
+        let mut value = list.checked(value)?;
+        // One from before domains were kept in ASCII.
+        if let Some(other) = idn::other_spelling(&value).filter(|_| list.is_of_subjects())
+            && entries::one(&self.transaction, list, &value).map_err(self.failed())?.is_none()
+            && entries::one(&self.transaction, list, &other).map_err(self.failed())?.is_some()
+        {
+            value = other;
+        }
         self.may_change_entry(list, &value)?;
         self.remove_key(list, &value)
     }
@@ -214,6 +235,9 @@ impl<'a> Change<'a> {
         countries: Option<&BTreeSet<Country>>,
     ) -> Result<()> {
         self.may_set_countries(subject, countries.is_some())?;
+        if countries.is_some() {
+            self.has_room_for_one_more()?;
+        }
         let (who, now) = (self.who.clone(), self.now);
         self.set_countries_of(&entries::scope(subject), countries, (&who, now))
     }
@@ -246,6 +270,7 @@ impl<'a> Change<'a> {
     /// Adds a temporary allowance; gives its number.
     pub fn allow(&mut self, grant: &Grant) -> Result<i64> {
         self.may_lift_countries(&grant.subject)?;
+        self.has_room_for_allowance(&grant.subject)?;
         let next = "SELECT coalesce(max(id), 0) + 1 FROM
                     (SELECT max(id) AS id FROM allowance UNION SELECT value FROM meta WHERE key = 'last_allowance')";
         let id = self.transaction.query_row(next, [], |row| row.get(0)).map_err(self.failed())?;

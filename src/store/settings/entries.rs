@@ -37,6 +37,10 @@ pub enum ListName {
     Feed,
     /// Feeds that the administrator defined.
     FeedDefinition,
+    /// Networks that the administrator pinned as attacking.
+    AttackNetwork,
+    /// Networks that are never marked as attacking, and from which nothing is learned.
+    NoAttackNetwork,
 }
 
 /// How people write an entry of a list that says "not": before the value.
@@ -44,7 +48,7 @@ pub const NOT: &str = "not:";
 
 impl ListName {
     /// Every list.
-    pub const ALL: [ListName; 11] = [
+    pub const ALL: [ListName; 13] = [
         ListName::IpExemption,
         ListName::UserExemption,
         ListName::Whitelist,
@@ -56,6 +60,8 @@ impl ListName {
         ListName::NoCloudMailClient,
         ListName::Feed,
         ListName::FeedDefinition,
+        ListName::AttackNetwork,
+        ListName::NoAttackNetwork,
     ];
 
     /// Stable name.
@@ -72,6 +78,8 @@ impl ListName {
             ListName::NoCloudMailClient => "no_cloud_mail_client",
             ListName::Feed => "feed",
             ListName::FeedDefinition => "feed_definition",
+            ListName::AttackNetwork => "attack_network",
+            ListName::NoAttackNetwork => "no_attack_network",
         }
     }
 
@@ -86,6 +94,8 @@ impl ListName {
             ListName::CloudMailClient | ListName::NoCloudMailClient => "cloud mail clients",
             ListName::Feed => "feeds",
             ListName::FeedDefinition => "own feeds",
+            ListName::AttackNetwork => "pinned attack networks",
+            ListName::NoAttackNetwork => "networks that are never marked as attacking",
         }
     }
 
@@ -96,6 +106,8 @@ impl ListName {
             ListName::NoCloudNetwork => Some(ListName::CloudNetwork),
             ListName::CloudMailClient => Some(ListName::NoCloudMailClient),
             ListName::NoCloudMailClient => Some(ListName::CloudMailClient),
+            ListName::AttackNetwork => Some(ListName::NoAttackNetwork),
+            ListName::NoAttackNetwork => Some(ListName::AttackNetwork),
             _ => None,
         }
     }
@@ -112,9 +124,12 @@ impl ListName {
             | ListName::AddressBlock
             | ListName::CloudNetwork
             | ListName::CloudMailClient
+            | ListName::AttackNetwork
             | ListName::Feed
             | ListName::FeedDefinition => value.into(),
-            ListName::NoCloudNetwork | ListName::NoCloudMailClient => format!("{NOT}{value}"),
+            ListName::NoCloudNetwork | ListName::NoCloudMailClient | ListName::NoAttackNetwork => {
+                format!("{NOT}{value}")
+            }
             ListName::UserExemption | ListName::Whitelist | ListName::AccountBlock => Subject::typed(value),
         }
     }
@@ -160,8 +175,30 @@ impl ListName {
                 Err(Error::bad_value("The feed", value, "a name as `postern feeds list` shows them"))
             }
             ListName::FeedDefinition => value.parse::<Definition>().map(|feed| feed.to_string()),
+            ListName::AttackNetwork => {
+                let network: Network = without_not(value).parse()?;
+                may_be_pinned(&network, value)?;
+                Ok(network.to_string())
+            }
+            ListName::NoAttackNetwork => without_not(value).parse::<Network>().map(|net| net.to_string()),
         }
     }
+}
+
+/// Shortest prefixes that may be pinned as attacking: what is announced to the internet as one network is no wider.
+const WIDEST_PIN: (u8, u8) = (8, 19);
+
+fn may_be_pinned(network: &Network, value: &str) -> Result<()> {
+    let bad = |accepted: String| Err(Error::bad_value("The network to pin", value, accepted));
+    if network.touches_loopback() {
+        return bad("loopback attacks nobody: the server's own programs log in from there".into());
+    }
+    let net = network.net();
+    let shortest = if net.max_prefix_len() == 32 { WIDEST_PIN.0 } else { WIDEST_PIN.1 };
+    if net.prefix_len() < shortest {
+        return bad(format!("no network wider than /{shortest}: it would hold half a continent's customers"));
+    }
+    Ok(())
 }
 
 fn without_not(value: &str) -> &str {

@@ -6,6 +6,8 @@
 
 mod changes;
 pub mod entries;
+pub mod limits;
+pub mod prune;
 pub mod publish;
 pub mod rank;
 pub mod restore;
@@ -25,8 +27,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// The schema; append only.
-pub const SCHEMA: &[&str] =
-    &[include_str!("schema-1.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+pub const SCHEMA: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 
 /// The open settings.
 pub struct SettingsStore {

@@ -9,13 +9,16 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::idn;
+use crate::limit::Override;
 use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use fs2::FileExt;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::Path;
+use std::sync::Arc;
 
 impl SettingsStore {
     /// Publishes the policy as the settings are now; gives its generation. `server_country` finds the
@@ -103,6 +106,7 @@ impl SettingsStore {
         let users = self.entries(ListName::UserExemption)?;
         let clouds = self.both(ListName::CloudNetwork, ListName::NoCloudNetwork)?;
         let clients = self.both(ListName::CloudMailClient, ListName::NoCloudMailClient)?;
+        let attackers = self.both(ListName::AttackNetwork, ListName::NoAttackNetwork)?;
         let head = Head {
             form: FORM,
             generation: self.generation()?,
@@ -112,8 +116,16 @@ impl SettingsStore {
             source_lengths: writer.marks(kind::SOURCE_NETWORK, &clouds, now)?,
             source_systems: writer.systems(kind::SOURCE_SYSTEM, &clouds, now)?,
             client_lengths: writer.marks(kind::CLIENT_NETWORK, &clients, now)?,
+            attack_lengths: writer.marks(kind::ATTACK_NETWORK, &attackers, now)?,
             someone_exempt_until: users.iter().map(|e| e.until.unwrap_or(Seconds::MAX)).max(),
             allowances: writer.allowances(&self.allowances()?, now)?,
+            limits: self
+                .limits()?
+                .into_iter()
+                .filter(|limit| limit.mode != Mode::Off)
+                .map(Arc::new)
+                .collect(),
+            overrides: writer.overrides(self.overrides()?, now)?,
             postern_uid: host.postern_uid,
             mail_uids: host.mail_uids.clone(),
             settings: settings.into(),
@@ -173,6 +185,23 @@ impl<'a> Writer<'a> {
         Ok(lengths)
     }
 
+    /// Whether there is any.
+    fn overrides(&mut self, mut all: BTreeMap<String, Vec<Override>>, now: Seconds) -> Result<bool> {
+        let plain =
+            |other: &Override| Override { note: String::new(), who: String::new(), at: 0, ..other.clone() };
+        all.retain(|_, others| {
+            others.retain(|other| other.until.is_none_or(|until| now < until));
+            !others.is_empty()
+        });
+        for (subject, others) in &all {
+            self.put(kind::OVERRIDE, subject.as_bytes(), &others.iter().map(plain).collect::<Vec<_>>())?;
+        }
+        for (subject, others) in &all {
+            self.put_other(kind::OVERRIDE, subject, &others.iter().map(plain).collect::<Vec<_>>())?;
+        }
+        Ok(!all.is_empty())
+    }
+
     fn marks(&mut self, kind: &str, lists: &[Vec<ListEntry>; 2], now: Seconds) -> Result<BTreeSet<u8>> {
         let mut lengths = BTreeSet::new();
         for (entry, fact) in marked(lists, now) {
@@ -195,7 +224,19 @@ impl<'a> Writer<'a> {
     }
 
     fn subjects(&mut self, kind: &str, list: &[ListEntry], now: Seconds) -> Result<()> {
-        running(list, now).try_for_each(|(entry, fact)| self.put(kind, entry.value.as_bytes(), &fact))
+        running(list, now).try_for_each(|(entry, fact)| self.put(kind, entry.value.as_bytes(), &fact))?;
+        running(list, now).try_for_each(|(entry, fact)| self.put_other(kind, &entry.value, &fact))
+    }
+
+    /// The same for the other spelling of a domain beyond ASCII, unless there is an entry of its own for that.
+    fn put_other<T: serde::Serialize>(&mut self, kind: &str, key: &str, value: &T) -> Result<()> {
+        let Some(other) = idn::other_spelling(key) else { return Ok(()) };
+        let there = self
+            .transaction
+            .prepare_cached("SELECT 1 FROM fact WHERE kind = ?1 AND key = ?2")
+            .and_then(|mut statement| statement.exists(params![kind, other.as_bytes()]))
+            .map_err(Error::database("write to", self.path))?;
+        if there { Ok(()) } else { self.put(kind, other.as_bytes(), value) }
     }
 
     fn allowances(&mut self, grants: &[entries::Grant], now: Seconds) -> Result<Vec<Allowance>> {
@@ -207,6 +248,9 @@ impl<'a> Writer<'a> {
         for (subject, list) in &by_subject {
             self.put(kind::ALLOWANCE, subject.as_bytes(), list)?;
         }
+        for (subject, list) in &by_subject {
+            self.put_other(kind::ALLOWANCE, subject, list)?;
+        }
         Ok(by_subject.into_values().flatten().collect())
     }
 
@@ -216,6 +260,12 @@ impl<'a> Writer<'a> {
         own: Option<Country>,
     ) -> Result<()> {
         lists.entry(SERVER.into()).or_default().extend(own);
+        let others: Vec<_> = lists
+            .iter()
+            .filter_map(|(scope, list)| Some((idn::other_spelling(scope)?, list.clone())))
+            .filter(|(scope, _)| !lists.contains_key(scope))
+            .collect();
+        lists.extend(others);
         for (scope, list) in &lists {
             self.put_text(kind::COUNTRIES, scope.as_bytes(), &entries::codes(list))?;
             for country in list.iter().filter(|_| scope != SERVER) {

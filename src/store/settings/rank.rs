@@ -63,7 +63,68 @@ const GOES_ROUND: &str = "SELECT scope, who, 'countries' FROM country_list
      UNION ALL SELECT value, who, 'exemption' FROM entry WHERE list = ?1 AND (until IS NULL OR until > ?2)
      UNION ALL SELECT subject, who, 'allowance' FROM allowance WHERE until > ?2 ORDER BY 1, 3";
 
+/// Running allowances that an owner has at most for one mailbox or domain, and in all.
+pub const MOST_OF_OWNER: (i64, i64) = (5, 50);
+
+/// What a reseller has at most, together: entries of lists and allowances that have not ended, and lists of countries.
+pub const MOST_OF_RESELLER: i64 = 10_000;
+
+const ALLOWANCES_OF: &str =
+    "SELECT count(*), coalesce(sum(subject = ?3), 0) FROM allowance WHERE who = ?1 AND until > ?2";
+const OF_RESELLER: &str =
+    "SELECT (SELECT count(*) FROM entry WHERE who = ?1 AND (until IS NULL OR until > ?2))
+     + (SELECT count(*) FROM allowance WHERE who = ?1 AND until > ?2)
+     + (SELECT count(*) FROM country_list WHERE who = ?1)";
+
 impl Change<'_> {
+    /// Whether the caller has room for one more allowance for this subject: nobody below the administrator makes lists
+    /// without an end.
+    pub(super) fn has_room_for_allowance(&mut self, subject: &str) -> Result<()> {
+        if self.rank() != Rank::Owner {
+            return self.has_room_for_one_more();
+        }
+        let values = (self.who(), self.now(), subject);
+        let count = |db: &Connection| {
+            db.prepare_cached(ALLOWANCES_OF)?.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))
+        };
+        let (all, of_subject): (i64, i64) = count(self.connection()).map_err(self.failed())?;
+        let (most_of_subject, most) = MOST_OF_OWNER;
+        let (n, of) = match () {
+            () if of_subject >= most_of_subject => {
+                (most_of_subject, format!(" for {}", Subject::typed(subject)))
+            }
+            () if all >= most => (most, String::new()),
+            () => return Ok(()),
+        };
+        Err(Error::NotAllowed(format!(
+            "{} has {n} running allowances{of}, and more are not given: end one first (list_allowances tells their numbers).",
+            self.who()
+        )))
+    }
+
+    /// Whether a reseller has room for one more of them. What he has is counted once for all of a change.
+    pub(super) fn has_room_for_one_more(&mut self) -> Result<()> {
+        if self.rank() != Rank::Reseller {
+            return Ok(());
+        }
+        let there = match self.made_by_reseller {
+            Some(there) => there,
+            None => {
+                let values = (self.who(), self.now());
+                let counted = self.connection().query_row(OF_RESELLER, values, |row| row.get(0));
+                counted.map_err(self.failed())?
+            }
+        };
+        if there >= MOST_OF_RESELLER {
+            return Err(Error::NotAllowed(format!(
+                "{} has {MOST_OF_RESELLER} entries, allowances and lists of countries, and more are not taken: remove some first. Nothing was changed.",
+                self.who()
+            )));
+        }
+        self.made_by_reseller = Some(there + 1);
+        Ok(())
+    }
+
     fn rank(&self) -> Rank {
         Rank::of(self.who())
     }

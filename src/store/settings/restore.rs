@@ -10,6 +10,7 @@ use crate::account::Subject;
 use crate::address::Network;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::idn;
 use crate::paths::Paths;
 use crate::policy::SERVER;
 use crate::progress::Progress;
@@ -123,7 +124,8 @@ fn check_scope(scope: &str) -> Result<()> {
 
 /// A value stands in the one form in which lists keep it, or no look-up finds it.
 fn stands_as(found: &str, should: &str) -> Result<()> {
-    if found == should {
+    // One from before domains were kept in ASCII.
+    if found == should || idn::other_spelling(found).is_some_and(|other| other == should) {
         return Ok(());
     }
     Err(Error::bad_value("An entry", found, format!("it should stand as {should}")))

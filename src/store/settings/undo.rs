@@ -4,6 +4,8 @@
 //! else somebody has changed it since, and taking this one back would take back his too.
 
 use super::changes::{self, Audit, Change, NONE_ALLOWED};
+use super::limits;
+use super::prune;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
@@ -37,6 +39,11 @@ impl Change<'_> {
             None => self.latest()?.ok_or_else(|| Error::NotFound("There is no change to undo.".into()))?,
         };
         let rows = changes::audit_of(self.connection(), generation).map_err(self.failed())?;
+        if rows.is_empty() && generation <= prune::forgotten_to(self.connection()).map_err(self.failed())? {
+            return Err(Error::NotFound(format!(
+                "Change {generation} is no longer kept in the trail (`keep_trail_days`), so it cannot be undone; set what you want."
+            )));
+        }
         if rows.is_empty() {
             let sentence =
                 format!("There is no change {generation}; `postern audit` lists them by generation.");
@@ -94,7 +101,11 @@ impl Change<'_> {
             }
             "add_allowance" => {
                 let grant: Grant = stored(row, &row.after)?;
-                self.must_be(row, self.grant(grant.id)?.as_ref() == Some(&grant))?;
+                let there = self.grant(grant.id)?;
+                if there.is_none() {
+                    self.must_not_have_ended(row, Some(grant.until))?;
+                }
+                self.must_be(row, there.as_ref() == Some(&grant))?;
                 self.disallow(grant.id)?;
             }
             "remove_allowance" => {
@@ -102,6 +113,7 @@ impl Change<'_> {
                 self.must_be(row, self.grant(grant.id)?.is_none())?;
                 self.put_grant(&grant)?;
             }
+            limits::SET_LIMIT | limits::SET_OVERRIDE => self.take_back_limit(row)?,
             action => match list_of(action) {
                 Some(list) => self.take_back_entry(row, list)?,
                 None => return Ok(false),
@@ -124,6 +136,9 @@ impl Change<'_> {
 
     fn take_back_entry(&mut self, row: &Audit, list: ListName) -> Result<()> {
         let now = entries::one(self.connection(), list, &row.subject).map_err(self.failed())?;
+        if now.is_none() && !row.after.is_empty() {
+            self.must_not_have_ended(row, stored::<ListEntry>(row, &row.after)?.until)?;
+        }
         self.must_be(row, changes::as_json(now.as_ref()) == row.after)?;
         match row.before.is_empty() {
             true => self.remove_key(list, &row.subject),
@@ -131,16 +146,32 @@ impl Change<'_> {
         }
     }
 
-    fn must_be(&self, row: &Audit, is_so: bool) -> Result<()> {
+    /// What has ended is forgotten after a while: of what is gone then, there is nothing to take back.
+    fn must_not_have_ended(&self, row: &Audit, until: Option<Seconds>) -> Result<()> {
+        if until.is_none_or(|until| until > self.now()) {
+            return Ok(());
+        }
+        Err(Error::NotAllowed(format!(
+            "Change {} cannot be undone: what it set for {} has ended, and is no longer on the list (`keep_ended_days`).",
+            row.generation, row.subject
+        )))
+    }
+
+    /// The latest change of the same after this one: its generation, and whose.
+    fn later(&self, row: &Audit) -> Result<Option<(i64, String)>> {
+        let since =
+            "SELECT generation, who FROM audit WHERE id > ?1 AND subject = ?2 ORDER BY id DESC LIMIT 1";
+        let found = self
+            .connection()
+            .query_row(since, (row.id, &row.subject), |found| Ok((found.get(0)?, found.get(1)?)));
+        found.optional().map_err(self.failed())
+    }
+
+    pub(super) fn must_be(&self, row: &Audit, is_so: bool) -> Result<()> {
         if is_so {
             return Ok(());
         }
-        let since =
-            "SELECT generation, who FROM audit WHERE id > ?1 AND subject = ?2 ORDER BY id DESC LIMIT 1";
-        let later = self.connection().query_row(since, (row.id, &row.subject), |found| {
-            Ok((found.get::<_, i64>(0)?, found.get::<_, String>(1)?))
-        });
-        let by = later.map_or_else(|_| String::new(), |(n, who)| format!(" (change {n}, by {who})"));
+        let by = self.later(row)?.map_or_else(String::new, |(n, who)| format!(" (change {n}, by {who})"));
         Err(Error::NotAllowed(format!(
             "Change {} cannot be undone: {} was changed again since{by}. Undo that first, or set what you want.",
             row.generation, row.subject

@@ -1,13 +1,15 @@
 //! What the roll-ups say: by country, by account, by reason. No query reads what single events left, and each
 //! goes along a key, so that a year of a large server is answered at once.
 
-use super::names::Seen;
+use super::domains;
+use super::names::{self, Numbers, Owned, Seen};
 use super::places::{self, Met, Refused};
 use super::rollups::{COLUMNS, HEADS, Uses};
 use chrono::{DateTime, Datelike, NaiveDate};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, params};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 /// The month in which a day lies, counted from year 0.
 pub fn month_of(day: i64) -> i64 {
@@ -75,7 +77,7 @@ pub fn by_country(db: &Connection, since: i64, today: i64) -> Result<Vec<Figure>
 }
 
 /// A sum. Whoever writes absurd numbers into the state gets an absurd sum, and no error.
-fn whole(sum: f64) -> i64 {
+pub(super) fn whole(sum: f64) -> i64 {
     sum as i64
 }
 
@@ -151,50 +153,88 @@ impl Span {
 const FEW: usize = 10_000;
 
 /// Figures by country and service, in the making.
-type Sums = BTreeMap<(String, String), Uses>;
+#[derive(Default)]
+pub(super) struct Sums {
+    places: HashMap<String, HashMap<String, usize>>,
+    sums: Vec<(String, String, Uses)>,
+}
 
-/// Adds a row that begins with country, service and [`COLUMNS`].
-fn add(sums: &mut Sums, row: &rusqlite::Row) -> Result<()> {
-    let uses = sums.entry((row.get(0)?, row.get(1)?)).or_default();
-    for (n, use_) in uses.iter_mut().enumerate() {
-        *use_ = use_.saturating_add(row.get(n + 2)?);
+impl Sums {
+    /// The sum of a country and service.
+    pub(super) fn of(&mut self, country: &str, service: &str) -> &mut Uses {
+        // A name is copied once alone: there are many rows, and few countries and services.
+        let place = match self.places.get(country).and_then(|services| services.get(service)) {
+            Some(place) => *place,
+            None => {
+                self.sums.push((country.into(), service.into(), Uses::default()));
+                let services = self.places.entry(country.into()).or_default();
+                services.insert(service.into(), self.sums.len() - 1);
+                self.sums.len() - 1
+            }
+        };
+        &mut self.sums[place].2
     }
-    Ok(())
+
+    /// Adds a row that begins with country, service and [`COLUMNS`].
+    fn add(&mut self, row: &rusqlite::Row) -> Result<()> {
+        let uses = self.of(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        for (n, use_) in uses.iter_mut().enumerate() {
+            // A sum of absurd numbers that somebody wrote into the state is no whole number any more.
+            let more = match row.get_ref(n + 2)? {
+                ValueRef::Integer(more) => more,
+                ValueRef::Real(more) => whole(more),
+                _ => 0,
+            };
+            *use_ = use_.saturating_add(more);
+        }
+        Ok(())
+    }
+
+    /// In the order of countries and services.
+    pub(super) fn sorted(mut self) -> Vec<AccountFigure> {
+        self.sums.sort_unstable();
+        self.sums
+            .into_iter()
+            .map(|(country, service, uses)| AccountFigure { country, service, uses })
+            .collect()
+    }
 }
 
 /// These accounts' figures together, by country and service.
-pub fn of_accounts(db: &Connection, accounts: &HashSet<i64>, span: Span) -> Result<Vec<AccountFigure>> {
+pub fn of_accounts(db: &Connection, accounts: &Numbers, span: Span) -> Result<Vec<AccountFigure>> {
     let (Span::Days(first, last) | Span::Months(first, last)) = span;
-    let mut sums = Sums::new();
+    let mut sums = Sums::default();
     if accounts.len() > FEW {
         let mut statement = db.prepare_cached(&span.sql_of_all())?;
         let mut rows = statement.query([first, last])?;
         while let Some(row) = rows.next()? {
-            if accounts.contains(&row.get(COLUMNS.len() + 2)?) {
-                add(&mut sums, row)?;
+            if accounts.contains(row.get(COLUMNS.len() + 2)?) {
+                sums.add(row)?;
             }
         }
     } else {
         // In the order of the key, so that the next row is on the same page more often than not.
-        let mut sorted: Vec<i64> = accounts.iter().copied().collect();
-        sorted.sort_unstable();
         let mut statement = db.prepare_cached(&span.sql_of_one())?;
         for at in first..=last {
-            for account in &sorted {
-                let mut rows = statement.query([at, *account])?;
+            for account in accounts.iter() {
+                let mut rows = statement.query([at, account])?;
                 while let Some(row) = rows.next()? {
-                    add(&mut sums, row)?;
+                    sums.add(row)?;
                 }
             }
         }
     }
-    Ok(sums.into_iter().map(|((country, service), uses)| AccountFigure { country, service, uses }).collect())
+    Ok(sums.sorted())
 }
 
-/// The same as [`by_country`] of these accounts alone.
-pub fn by_country_of(db: &Connection, accounts: &HashSet<i64>, span: Span) -> Result<Vec<Figure>> {
+/// The same as [`by_country`] of what somebody owns alone.
+pub fn by_country_of(db: &Connection, owned: &Owned, span: Span) -> Result<Vec<Figure>> {
+    let all = match domains::of_domains(db, &names::domains_of(db, owned)?, span)? {
+        Some(figures) => figures,
+        None => of_accounts(db, &names::accounts_of(db, owned)?, span)?,
+    };
     let mut figures = Vec::new();
-    for AccountFigure { country, service, uses } in of_accounts(db, accounts, span)? {
+    for AccountFigure { country, service, uses } in all {
         for ((direction, verdict), n) in HEADS.into_iter().zip(uses).filter(|(_, n)| *n > 0) {
             let (direction, verdict) = (direction.into(), verdict.into());
             let (country, service) = (country.clone(), service.clone());

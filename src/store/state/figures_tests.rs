@@ -60,7 +60,7 @@ fn absurd_numbers_in_the_state_make_no_error() {
             .unwrap();
     }
     assert_eq!(
-        of_accounts(&db, &HashSet::from([1]), Span::Days(19_999, 20_000)).unwrap()[0].uses,
+        of_accounts(&db, &[1].into_iter().collect(), Span::Days(19_999, 20_000)).unwrap()[0].uses,
         [i64::MAX; 9]
     );
 }
@@ -83,8 +83,9 @@ fn no_statistic_reads_events_and_each_goes_along_a_key() {
     let of_one = "SELECT country, last, days FROM login_place WHERE account = ?1";
     let next = "SELECT country FROM login_place WHERE country > ?1 ORDER BY country LIMIT 1";
     let domain = names::DOMAIN;
+    let [none_yet, none] = names::WITHOUT_DOMAIN;
     let by_account = [&of_day, &of_days, &of_month, &of_months].map(String::as_str);
-    let others = [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, place, network, of_one, next, domain];
+    let others = [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, place, network, of_one, next, domain, none_yet, none];
     for sql in by_account.into_iter().chain(others) {
         let steps = plan(&db, sql);
         let is_scan = |step: &&String| step.starts_with("SCAN") && !step.starts_with("SCAN (subquery");
@@ -93,6 +94,17 @@ fn no_statistic_reads_events_and_each_goes_along_a_key() {
         assert!(!steps.iter().any(|step| step.contains("activity")), "{sql}: {steps:?}");
         assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{sql}: {steps:?}");
     }
+}
+
+#[test]
+fn whose_events_are_is_looked_up_without_a_look_at_each() {
+    let db = in_memory();
+    let all = plan(&db, &activity::whose_sql(&activity::Filter::default()));
+    assert_eq!(all, ["SCAN activity USING COVERING INDEX activity_account"]);
+    let filter = activity::Filter { country: "BR".into(), ..activity::Filter::default() };
+    assert_eq!(plan(&db, &activity::whose_sql(&filter)), ["SCAN activity"]);
+    let filter = activity::Filter { account: "a".into(), ..activity::Filter::default() };
+    assert!(plan(&db, &activity::whose_sql(&filter))[0].contains("activity_account"));
 }
 
 #[test]

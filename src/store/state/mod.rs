@@ -14,11 +14,14 @@
 mod access;
 pub mod activity;
 pub mod backup;
+pub mod domains;
 pub mod figures;
 pub mod held;
 pub mod known_networks;
 pub mod names;
 pub mod notices;
+mod numbers;
+mod packed;
 pub mod places;
 pub mod rollups;
 pub mod senders;
@@ -66,6 +69,8 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 
 /// The open state, with the right to work on it.

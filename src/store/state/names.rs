@@ -1,4 +1,4 @@
-//! Numbers of accounts in the roll-ups, and how many names outsiders can make it remember.
+//! Numbers of accounts and of domains in the roll-ups, and how many names outsiders can make it remember.
 //!
 //! A name is *proven* by a login that succeeded or a message that left. Others may be anybody's invention: they
 //! have a smaller share of the numbers and are forgotten with their days, so that no flood of them keeps a
@@ -8,7 +8,9 @@ use super::rollups::Retention;
 use super::{Unit, known_networks};
 use crate::clock::Seconds;
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+pub use super::numbers::Numbers;
 
 /// Names that get a number of their own.
 pub const MOST: i64 = 300_000;
@@ -16,68 +18,160 @@ pub const MOST: i64 = 300_000;
 /// Of these, names that are not proven.
 pub const MOST_UNPROVEN: i64 = 100_000;
 
+/// The same for domains, and local users, who count as one each.
+pub const MOST_DOMAINS: i64 = 150_000;
+
+/// Of these, domains that are not proven.
+pub const MOST_UNPROVEN_DOMAINS: i64 = 50_000;
+
+/// How many names get numbers: all of them, and those that are not proven.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    pub(super) all: i64,
+    pub(super) unproven: i64,
+}
+
+/// As many accounts as get numbers.
+pub(super) const ACCOUNTS: Most = Most { all: MOST, unproven: MOST_UNPROVEN };
+
+/// As many domains as get numbers.
+pub(super) const DOMAINS: Most = Most { all: MOST_DOMAINS, unproven: MOST_UNPROVEN_DOMAINS };
+
+/// What an account belongs to, as a key: its domain as `@example.org`; a local user stands for himself. The same as
+/// [`crate::account::Account`] and a panel's owners have it.
+pub(super) fn domain_of(name: &str) -> &str {
+    match name.rfind('@') {
+        Some(at) if at + 1 < name.len() => &name[at..],
+        _ => name,
+    }
+}
+
 /// What is known of a name.
 #[derive(Clone, Copy)]
-struct Known {
-    id: i64,
+pub(super) struct Known {
+    /// Its number; 0 where it gets none.
+    pub(super) id: i64,
     last: i64,
     proven: i64,
 }
 
+impl Known {
+    const NONE: Known = Known { id: 0, last: 0, proven: 0 };
+
+    /// Whether the name is no invention.
+    pub(super) fn is_proven(self) -> bool {
+        self.proven > 0
+    }
+}
+
 /// The numbers, while a file is folded.
 pub(super) struct Names {
-    left: i64,
-    left_unproven: i64,
-    known: HashMap<String, Known>,
+    accounts: Numbered,
+    domains: Numbered,
 }
 
 impl Names {
-    /// With room for so many names, and so many that are not proven.
-    pub(super) fn load(t: &Unit, most: i64, most_unproven: i64) -> Result<Names> {
-        let count = |sql: &str| t.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let all = count("SELECT count(*) FROM account")?;
-        let unproven = count("SELECT count(*) FROM account WHERE proven = 0")?;
-        Ok(Names { left: most - all, left_unproven: most_unproven - unproven, known: HashMap::new() })
+    /// With room for so many names.
+    pub(super) fn load(t: &Unit, accounts: Most, domains: Most) -> Result<Names> {
+        Ok(Names {
+            accounts: Numbered::load(t, "account", accounts)?,
+            domains: Numbered::load(t, "domain", domains)?,
+        })
     }
 
-    /// The number of this name, which was heard of on this day, and whether the name is proven; 0 where it gets
-    /// none.
-    pub(super) fn number(&mut self, t: &Unit, name: &str, day: i64, proves: bool) -> Result<(i64, bool)> {
+    /// The account of this name, which was heard of on this day, and its domain.
+    pub(super) fn number(&mut self, t: &Unit, name: &str, day: i64, proves: bool) -> Result<(Known, Known)> {
         if name.is_empty() {
-            return Ok((0, false));
+            return Ok((Known::NONE, Known::NONE));
         }
+        let domain = self.domains.number(t, domain_of(name), day, proves, &|name, day, proven| {
+            let sql = "INSERT INTO domain(name, last, proven) VALUES (?1, ?2, ?3)";
+            t.prepare_cached(sql)?.execute(params![name, day, proven])
+        })?;
+        let account = self.accounts.number(t, name, day, proves, &|name, day, proven| {
+            let sql = "INSERT INTO account(name, last, proven, domain) VALUES (?1, ?2, ?3, ?4)";
+            t.prepare_cached(sql)?.execute(params![name, day, proven, domain.id])
+        })?;
+        Ok((account, domain))
+    }
+}
+
+/// Lays a new name: with its day, and the day that proves it or 0.
+type Lay<'a> = &'a dyn Fn(&str, i64, i64) -> Result<usize>;
+
+/// One table of names.
+struct Numbered {
+    table: &'static str,
+    left: Most,
+    known: HashMap<String, Known>,
+}
+
+impl Numbered {
+    fn load(t: &Unit, table: &'static str, most: Most) -> Result<Numbered> {
+        let count = |which: &str| {
+            t.query_row(&format!("SELECT count(*) FROM {table} {which}"), [], |row| row.get::<_, i64>(0))
+        };
+        let left = Most { all: most.all - count("")?, unproven: most.unproven - count("WHERE proven = 0")? };
+        Ok(Numbered { table, left, known: HashMap::new() })
+    }
+
+    fn number(&mut self, t: &Unit, name: &str, day: i64, proves: bool, lay: Lay) -> Result<Known> {
         let known = match self.known.get(name) {
             Some(known) => Some(*known),
-            None => read(t, name)?,
+            None => self.read(t, name)?,
         };
         let proven = if proves { day } else { 0 };
         let now = match known {
             Some(known) => {
                 let now = Known { last: day.max(known.last), proven: proven.max(known.proven), ..known };
                 if (now.last, now.proven) != (known.last, known.proven) {
-                    t.prepare_cached("UPDATE account SET last = ?2, proven = ?3 WHERE id = ?1")?
-                        .execute([now.id, now.last, now.proven])?;
+                    t.prepare_cached(&format!(
+                        "UPDATE {} SET last = ?2, proven = ?3 WHERE id = ?1",
+                        self.table
+                    ))?
+                    .execute([now.id, now.last, now.proven])?;
                 }
                 now
             }
-            None if self.left <= 0 || (!proves && self.left_unproven <= 0) => return Ok((0, false)),
+            None if self.left.all <= 0 || (!proves && self.left.unproven <= 0) => return Ok(Known::NONE),
             None => {
-                self.left -= 1;
-                self.left_unproven -= i64::from(!proves);
-                t.prepare_cached("INSERT INTO account(name, last, proven) VALUES (?1, ?2, ?3)")?
-                    .execute(params![name, day, proven])?;
+                self.left.all -= 1;
+                self.left.unproven -= i64::from(!proves);
+                lay(name, day, proven)?;
                 Known { id: t.last_insert_rowid(), last: day, proven }
             }
         };
         self.known.insert(name.into(), now);
-        Ok((now.id, now.proven > 0))
+        Ok(now)
+    }
+
+    fn read(&self, t: &Unit, name: &str) -> Result<Option<Known>> {
+        t.prepare_cached(&format!("SELECT id, last, proven FROM {} WHERE name = ?1", self.table))?
+            .query_row([name], |row| Ok(Known { id: row.get(0)?, last: row.get(1)?, proven: row.get(2)? }))
+            .optional()
     }
 }
 
-fn read(t: &Unit, name: &str) -> Result<Option<Known>> {
-    t.prepare_cached("SELECT id, last, proven FROM account WHERE name = ?1")?
-        .query_row([name], |row| Ok(Known { id: row.get(0)?, last: row.get(1)?, proven: row.get(2)? }))
-        .optional()
+/// Finds the domains of accounts of which nobody looked for it yet, so many at once; whether there were any. They are
+/// from before there were figures by domain, or from a program that knows nothing of them.
+pub(super) fn find_domains(t: &Unit, piece: i64) -> Result<bool> {
+    let sql = "SELECT id, name, last, proven FROM account WHERE domain IS NULL LIMIT ?1";
+    let found: Vec<(i64, String, i64, i64)> = t
+        .prepare_cached(sql)?
+        .query_map([piece], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<Result<_>>()?;
+    if found.is_empty() {
+        return Ok(false);
+    }
+    let mut names = Names::load(t, ACCOUNTS, DOMAINS)?;
+    for (id, name, last, proven) in found {
+        let (_, domain) = names.number(t, &name, last, false)?;
+        if proven > 0 {
+            names.number(t, &name, proven, true)?;
+        }
+        t.prepare_cached("UPDATE account SET domain = ?2 WHERE id = ?1")?.execute([id, domain.id])?;
+    }
+    Ok(true)
 }
 
 /// The number of an account, where it has one.
@@ -89,18 +183,68 @@ pub fn number_of(db: &Connection, name: &str) -> Result<Option<i64>> {
 
 /// The accounts that a key means: one, or those of a domain (`@example.org`), by the index that is made for it.
 pub(super) fn numbers(db: &Connection, key: &str) -> Result<Vec<i64>> {
-    let (sql, value) = match key.strip_prefix('@') {
-        Some(domain) => (DOMAIN, domain),
-        None => ("SELECT id FROM account WHERE name = ?1", key),
-    };
-    db.prepare_cached(sql)?.query_map([value], |row| row.get(0))?.collect()
+    if !key.starts_with('@') {
+        return Ok(number_of(db, key)?.into_iter().collect());
+    }
+    let mut of_domain = db.prepare_cached(DOMAIN)?;
+    let mut all = of_domain.query_map([key], |row| row.get(0))?.collect::<Result<Vec<i64>>>()?;
+    without_domain(db, &|name| domain_of(name) == key, |id| all.push(id))?;
+    Ok(all)
 }
 
 pub(super) const DOMAIN: &str =
-    "SELECT id FROM account WHERE substr(name, instr(name, '@') + 1) = ?1 AND instr(name, '@') > 0";
+    "SELECT id FROM account WHERE domain = (SELECT id FROM domain WHERE name = ?1)";
 
-/// Keys up to which the accounts of each are looked up; more are found on a walk through all names.
-const FEW: usize = 200;
+/// Tells of each account that is meant and has no domain's number: hardly any.
+fn without_domain(db: &Connection, is_meant: &dyn Fn(&str) -> bool, mut tell: impl FnMut(i64)) -> Result<()> {
+    for sql in WITHOUT_DOMAIN {
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if row.get_ref(1)?.as_str().is_ok_and(is_meant) {
+                tell(row.get(0)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) const WITHOUT_DOMAIN: [&str; 2] =
+    ["SELECT id, name FROM account WHERE domain IS NULL", "SELECT id, name FROM account WHERE domain = 0"];
+
+/// Keys up to which each is looked up; more are met on a walk through all domains.
+pub const FEW: usize = 500;
+
+/// What somebody owns.
+pub struct Owned<'a> {
+    /// Every key (accounts, and `@` with a domain), where they are [`FEW`] at most.
+    pub keys: Option<Vec<String>>,
+    /// Whether an account, or such a key, is his.
+    pub holds: &'a dyn Fn(&str) -> bool,
+}
+
+/// The numbers of somebody's domains and local users.
+pub fn domains_of(db: &Connection, owned: &Owned) -> Result<Numbers> {
+    let mut these = Numbers::default();
+    if let Some(keys) = &owned.keys {
+        let mut one = db.prepare_cached("SELECT id FROM domain WHERE name = ?1")?;
+        for key in keys {
+            these.extend(one.query_row([key], |row| row.get(0)).optional()?);
+        }
+        return Ok(these);
+    }
+    let mut statement = db.prepare_cached("SELECT id, name FROM domain")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if row.get_ref(1)?.as_str().is_ok_and(owned.holds) {
+            these.insert(row.get(0)?);
+        }
+    }
+    Ok(these)
+}
+
+/// Domains up to which the accounts of each are looked up; more are met on a walk along the index.
+const FEW_DOMAINS: usize = 2_000;
 
 /// Accounts that a caller may see, by number.
 #[derive(Clone, Debug)]
@@ -108,34 +252,47 @@ pub enum Seen {
     /// Every one, and everybody else too.
     All,
     /// These.
-    These(HashSet<i64>),
+    These(Numbers),
 }
 
-impl Seen {
-    /// Those of these keys (accounts, and `@` with a domain), of whose names `may_see` says the same.
-    pub fn of(db: &Connection, keys: &[String], may_see: &dyn Fn(&str) -> bool) -> Result<Seen> {
-        let mut these = HashSet::new();
-        if keys.len() <= FEW {
-            for key in keys {
-                these.extend(numbers(db, key)?);
-            }
-            return Ok(Seen::These(these));
+/// The numbers of somebody's accounts.
+pub fn accounts_of(db: &Connection, owned: &Owned) -> Result<Numbers> {
+    let mut these = Numbers::default();
+    if let Some(keys) = &owned.keys {
+        for key in keys {
+            these.extend(numbers(db, key)?);
         }
-        let mut statement = db.prepare("SELECT id, name FROM account")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            if row.get_ref(1)?.as_str().is_ok_and(may_see) {
+        return Ok(these);
+    }
+    let domains = domains_of(db, owned)?;
+    if domains.len() <= FEW_DOMAINS {
+        let mut statement = db.prepare_cached("SELECT id FROM account WHERE domain = ?1")?;
+        for domain in domains.iter() {
+            let mut rows = statement.query([domain])?;
+            while let Some(row) = rows.next()? {
                 these.insert(row.get(0)?);
             }
         }
-        Ok(Seen::These(these))
+    } else {
+        let mut statement =
+            db.prepare_cached("SELECT domain, id FROM account WHERE domain > 0 ORDER BY domain")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if domains.contains(row.get(0)?) {
+                these.insert(row.get(1)?);
+            }
+        }
     }
+    without_domain(db, owned.holds, |id| these.insert(id))?;
+    Ok(these)
+}
 
+impl Seen {
     /// Whether this account may be seen.
     pub fn holds(&self, account: i64) -> bool {
         match self {
             Seen::All => true,
-            Seen::These(these) => these.contains(&account),
+            Seen::These(these) => these.contains(account),
         }
     }
 }
@@ -155,5 +312,16 @@ pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -
         "DELETE FROM account WHERE id IN (SELECT id FROM account WHERE last < ?1 LIMIT ?2)",
         [today - kept - 2, piece],
     )?;
+    // A domain's number must not be given away while anything has it: it may become somebody else's.
+    let unused = "NOT EXISTS (SELECT 1 FROM account WHERE domain = d.id)
+         AND NOT EXISTS (SELECT 1 FROM domain_days WHERE domain = d.id)
+         AND NOT EXISTS (SELECT 1 FROM domain_months WHERE domain = d.id)";
+    for (which, oldest) in [("proven = 0 AND", today - retention.login_days - 2), ("", today - kept - 2)] {
+        let sql = format!(
+            "DELETE FROM domain WHERE id IN
+             (SELECT id FROM domain d WHERE {which} last < ?1 AND {unused} LIMIT ?2)"
+        );
+        t.execute(&sql, [oldest, piece])?;
+    }
     Ok(())
 }

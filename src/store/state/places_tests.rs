@@ -3,6 +3,7 @@
 use super::*;
 use crate::settings::Settings;
 use crate::store::state::in_memory;
+use crate::store::state::names::{Owned, accounts_of, domain_of};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -210,11 +211,13 @@ fn whoever_may_see_a_few_accounts_alone_is_told_of_as_many_of_them_as_there_are(
     let seen = |keys: &[&str]| {
         let owns =
             |name: &str| keys.iter().any(|key| name == *key || (key.starts_with('@') && name.ends_with(key)));
-        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let Seen::These(few) = Seen::of(&db, &keys, &owns).unwrap() else { panic!("not all") };
-        let many: Vec<String> = (0..500).map(|n| format!("@{n}.test")).chain(keys).collect();
-        let Seen::These(walked) = Seen::of(&db, &many, &owns).unwrap() else { panic!("not all") };
-        assert_eq!(few, walked, "looked up or walked through, they are the same");
+        let looked_up = Owned { keys: Some(keys.iter().map(ToString::to_string).collect()), holds: &owns };
+        let few = accounts_of(&db, &looked_up).unwrap();
+        // Nobody owns a single mailbox; domains and local users are met on a walk through all.
+        if keys.iter().all(|key| domain_of(key) == *key) {
+            let walked = accounts_of(&db, &Owned { keys: None, holds: &owns }).unwrap();
+            assert_eq!(few, walked, "looked up or walked through, they are the same");
+        }
         Seen::These(few)
     };
     let of_a = seen(&["@a.test"]);
@@ -228,7 +231,7 @@ fn whoever_may_see_a_few_accounts_alone_is_told_of_as_many_of_them_as_there_are(
     assert_eq!((of_web.sum, of_web.of_lists), (Sum::default(), 0), "nobody hears of others by their lists");
     // Looked up one by one, or met on a walk through all.
     let Seen::These(few) = seen(&["@a.test", "carol@b.test"]) else { panic!("not all") };
-    let many = Seen::These(few.iter().copied().chain(1_000..2_000).collect());
+    let many = Seen::These(few.iter().chain(1_000..2_000).collect());
     for proposal in [&server("DE"), &server(""), &own, &Proposal { server: Some(list("DE")), ..own.clone() }]
     {
         let [few, many] =

@@ -18,19 +18,24 @@
 //! | `login_network` | 1.5 a mailbox | 45 + 4 × 5 | 0.5 MB | 10 MB |
 //! | `known_network` with its index | 10 a mailbox | 65 | 3.3 MB | 65 MB |
 //! | `account` with its indexes | 1 a mailbox | 150 | 0.8 MB | 15 MB |
+//! | `domain_days` with its indexes | 0.45 a mailbox (five have a domain) | 350 | 0.8 MB | 16 MB |
+//! | `domain_months` with its indexes | 0.45 a mailbox | 220 | 0.5 MB | 10 MB |
+//! | `domain` with its indexes | 0.2 a mailbox | 130 | 0.1 MB | 2.6 MB |
 //! | `login_day` with its index | 35 days × 1,000 in all | 100 | 3.5 MB | 3.5 MB |
 //! | `activity` with its indexes | 50,000 in all | 350 | 17.5 MB | 17.5 MB |
 //! | `traffic_hour` | 400 days × 24 × 60 in all | 40 | 23 MB | 23 MB |
 //! | `traffic_day`, `traffic_month` | 400 × 400 and 13 × 500 in all | 40 | 6.7 MB | 6.7 MB |
-//! | computed | | | 72 MB | 474 MB |
-//! | measured | | | 72 MB | 404 MB |
+//! | computed | | | 73 MB | 503 MB |
+//! | measured before there were rows by domain (computed then: 72 and 474 MB) | | | 72 MB | 404 MB |
 //!
 //! A flood of names at its worst adds, in rows that tell of no good login, 35 × 100,000 days' and 13 × 200,000 months'
-//! rows (275 MB), 35 × 50,000 with a reason (175 MB) and 100,000 names (15 MB).
+//! rows (275 MB), 35 × 50,000 with a reason (175 MB), 100,000 names (15 MB), and by domain 100,000 rows of days and of
+//! months (57 MB) and 50,000 names (6 MB).
 //!
 //! `scripts/bench admin` fills such states and measures them.
 
-use super::names::{self, Names};
+use super::domains::{self, News, Put};
+use super::names::{self, Known, Names};
 use super::places::{self, Table};
 use super::{Unit, activity, figures, held, known_networks, sightings};
 use crate::address::Network;
@@ -40,7 +45,7 @@ use crate::request::{Door, MessageId, Service};
 use crate::settings::Settings;
 use crate::tally;
 use rusqlite::{Connection, OptionalExtension, Result, ToSql, params, params_from_iter};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How long figures are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,23 +98,25 @@ const PIECE: i64 = 20_000;
 /// How much outsiders' choice of names can make it grow.
 #[derive(Clone, Copy)]
 struct Caps {
-    names: i64,
-    unproven: i64,
+    names: names::Most,
+    domains: names::Most,
+    rows_by_domain: Room,
     day: Room,
     month: Room,
     reasons: i64,
 }
 
-/// Room for rows of a day or a month.
+/// Room for rows: of all kinds, and of those that tell of no good login and no message.
 #[derive(Clone, Copy)]
-struct Room {
-    all: i64,
-    idle: i64,
+pub(super) struct Room {
+    pub(super) all: i64,
+    pub(super) idle: i64,
 }
 
 const CAPS: Caps = Caps {
-    names: names::MOST,
-    unproven: names::MOST_UNPROVEN,
+    names: names::ACCOUNTS,
+    domains: names::DOMAINS,
+    rows_by_domain: domains::ROOM,
     day: Room { all: MOST_ROWS_A_DAY, idle: MOST_IDLE_ROWS_A_DAY },
     month: Room { all: MOST_ROWS_A_MONTH, idle: MOST_IDLE_ROWS_A_MONTH },
     reasons: MOST_REASONS_A_DAY,
@@ -145,8 +152,8 @@ pub const HEADS: [(&str, &str); COLUMNS.len()] = [
 pub type Uses = [i64; COLUMNS.len()];
 
 /// Place of `succeeded` and of `sent` in [`COLUMNS`].
-const SUCCEEDED: usize = 3;
-const SENT: usize = 5;
+pub(super) const SUCCEEDED: usize = 3;
+pub(super) const SENT: usize = 5;
 
 /// Columns for which a reason is kept.
 const WITH_REASON: [&str; 5] = ["refused", "would_refuse", "sending_refused", "sending_would_refuse", "held"];
@@ -201,7 +208,7 @@ fn fold_within(
     if let Some(last) = succeeded {
         sightings::note_success(t, last)?;
     }
-    let names = Names::load(t, caps.names, caps.unproven)?;
+    let names = Names::load(t, caps.names, caps.domains)?;
     Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
 }
 
@@ -209,9 +216,9 @@ fn fold_within(
 fn held_message(entry: &tally::Entry, now: Seconds) -> Option<held::Held> {
     let message = MessageId::new(entry.verdict).ok().filter(|_| entry.kind == "held")?;
     let recipients = entry.reason.parse::<u32>().ok()?;
-    let account = Some(entry.account).filter(|account| !account.is_empty())?;
+    let account = Some(&entry.account).filter(|account| !account.is_empty())?;
     let (message, at) = (message.to_string(), entry.at.clamp(now - held::KEPT, now));
-    Some(held::Held { message, account: account.into(), at, recipients: recipients.into() })
+    Some(held::Held { message, account: account.to_string(), at, recipients: recipients.into() })
 }
 
 /// Only words that this program itself writes become rows.
@@ -221,7 +228,7 @@ fn known_words(entry: &tally::Entry) -> bool {
         && Service::named(entry.service).name() == entry.service
         && (entry.country.is_empty() || entry.country.parse::<Country>().is_ok())
         && letters(entry.verdict)
-        && letters(entry.reason)
+        && tally::reasons(entry.reason).all(letters)
 }
 
 impl Counts {
@@ -244,9 +251,12 @@ impl Counts {
             let (key, column) = ((day, account.clone(), country.clone(), service.clone()), COLUMNS[n]);
             self.days.entry(key).or_default()[n] += 1;
             if WITH_REASON.contains(&column) {
-                let (reason, account) = (entry.reason.to_string(), account.clone());
-                let key = (day, account, country.clone(), service.clone(), column, reason);
-                *self.reasons.entry(key).or_default() += 1;
+                let reasons: BTreeSet<&str> = tally::reasons(entry.reason).collect();
+                for reason in reasons {
+                    let (reason, account) = (reason.to_string(), account.clone());
+                    let key = (day, account, country.clone(), service.clone(), column, reason);
+                    *self.reasons.entry(key).or_default() += 1;
+                }
             }
         }
     }
@@ -317,18 +327,27 @@ impl Writer<'_> {
 
     fn accounts(&mut self, days: &BTreeMap<UseKey, Uses>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
+        let (mut of_days, mut of_months) = (News::new(), News::new());
         for ((day, name, country, service), uses) in days {
             let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
-            let (account, proven) = self.names.number(self.t, name, *day, proves)?;
-            let row = (country.as_str(), service.as_str());
-            self.add(&DAY, *day, account, row, uses)?;
-            self.add(&MONTH, figures::month_of(*day), if proven { account } else { 0 }, row, uses)?;
+            let (account, domain) = self.names.number(self.t, name, *day, proves)?;
+            let (row, month) = ((country.as_str(), service.as_str()), figures::month_of(*day));
+            self.add(&DAY, *day, account.id, row, uses)?;
+            self.add(&MONTH, month, if account.is_proven() { account.id } else { 0 }, row, uses)?;
             if uses[SUCCEEDED] > 0 {
-                let who = (country.as_str(), &account as &dyn ToSql);
+                let who = (country.as_str(), &account.id as &dyn ToSql);
                 places::add(self.t, Table::Accounts, who, (*day, uses[SUCCEEDED]), kept)?;
             }
+            add_news(&mut of_days, domain.id, row, *day, uses);
+            add_news(&mut of_months, if domain.is_proven() { domain.id } else { 0 }, row, month, uses);
         }
-        Ok(())
+        self.domains(domains::Table::Days, &of_days)?;
+        self.domains(domains::Table::Months, &of_months)
+    }
+
+    fn domains(&self, table: domains::Table, news: &News) -> Result<()> {
+        let kept = table.kept(self.now, self.retention);
+        domains::put(self.t, table, news, Put::Add, kept, self.caps.rows_by_domain)
     }
 
     /// Adds to the account's row. One that has none gets one while there is room, and is counted under everybody
@@ -397,7 +416,7 @@ impl Writer<'_> {
 
     fn reasons(&mut self, reasons: &BTreeMap<ReasonKey, i64>) -> Result<()> {
         for ((day, name, country, service, what, reason), n) in reasons {
-            let (account, _) = self.names.number(self.t, name, *day, false)?;
+            let (Known { id: account, .. }, _) = self.names.number(self.t, name, *day, false)?;
             let add = |account: i64, sql: &str| -> Result<usize> {
                 self.t.prepare_cached(sql)?.execute(params![day, account, country, service, what, reason, n])
             };
@@ -423,7 +442,7 @@ impl Writer<'_> {
         let kept = (self.now / 86_400, self.retention.login_days);
         let mut networks: BTreeMap<(String, String, i64), i64> = BTreeMap::new();
         for ((name, country, network, day), n) in known {
-            let (account, _) = self.names.number(self.t, &name, day, true)?;
+            let (Known { id: account, .. }, _) = self.names.number(self.t, &name, day, true)?;
             if account != 0 {
                 known_networks::add(self.t, account, &network, day, n)?;
             }
@@ -456,6 +475,14 @@ impl Writer<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Adds to what is to be put into a domain's row; what is nobody's is left out.
+fn add_news(news: &mut News, domain: i64, (country, service): (&str, &str), at: i64, uses: &Uses) {
+    if domain != 0 {
+        let row = news.entry((domain, country.into(), service.into())).or_default();
+        row.entry(at).or_default().iter_mut().zip(uses).for_each(|(sum, n)| *sum += n);
     }
 }
 
@@ -503,6 +530,7 @@ fn prune_piece(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Res
         t.execute(&sql, [oldest, piece])?;
     }
     places::prune(t, now, retention, piece)?;
+    domains::prune(t, now, retention, piece)?;
     known_networks::prune(t, now, piece)?;
     names::prune(t, now, retention, piece)?;
     activity::prune(t, now - retention.activity_days * 86_400, piece)?;

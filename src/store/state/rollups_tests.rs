@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::state::figures::{AccountFigure, Figure, Span, by_country, by_country_of, of_accounts};
 use crate::store::state::in_memory;
-use std::collections::HashSet;
+use crate::store::state::names::{Numbers, Owned};
 
 const NOON: Seconds = 1_700_000_000; // 2023-11-14 22:13 UTC
 
@@ -89,13 +89,14 @@ fn figures_are_kept_by_account_day_and_month() {
         let uses = [tried, 0, 0, succeeded, 0, 0, 0, 0, 0];
         AccountFigure { country: "DE".into(), service: service.into(), uses }
     };
-    let days = |since| of_accounts(&db, &HashSet::from([alice]), Span::Days(since, TODAY)).unwrap();
+    let days = |since| of_accounts(&db, &Numbers::from_iter([alice]), Span::Days(since, TODAY)).unwrap();
     assert_eq!(days(TODAY), [row("imap", 3, 0), row("smtp", 0, 2)]);
     assert_eq!(days(TODAY - 13)[1], row("smtp", 0, 3));
     assert_eq!(days(TODAY - 14)[1], row("smtp", 0, 4));
     let november = figures::month_of(TODAY);
     assert_eq!(november, 2023 * 12 + 10);
-    let months = |since| of_accounts(&db, &HashSet::from([alice]), Span::Months(since, november)).unwrap();
+    let months =
+        |since| of_accounts(&db, &Numbers::from_iter([alice]), Span::Months(since, november)).unwrap();
     assert_eq!(months(november)[1], row("smtp", 0, 3));
     assert_eq!(months(november - 1)[1], row("smtp", 0, 4));
 }
@@ -121,19 +122,53 @@ fn figures_of_the_accounts_that_may_be_seen_are_those_of_all_where_all_may_be_se
     fold_one(&mut db, "fold-1", &(proven("alice@example.test") + &proven("web").repeat(2)), CAPS);
     fold_one(&mut db, "fold-2", &(of("alice@example.test") + &of("web").repeat(2)), CAPS);
     let (all, month) = (by_country(&db, TODAY, TODAY).unwrap(), figures::month_of(TODAY));
-    let ids = |name: &str| names::number_of(&db, name).unwrap();
-    let these = |names: &[&str]| -> HashSet<i64> { names.iter().filter_map(|name| ids(name)).collect() };
-    let both = these(&["web", "alice@example.test"]);
-    // Numbers that nobody has: so many that all rows are gone through.
-    let many: HashSet<i64> = both.iter().copied().chain(1_000_000..1_020_000).collect();
+    let of = |db: &Connection, names: &[&str], span: Span| {
+        let holds = |key: &str| names.contains(&key);
+        let keys = || Some(names.iter().map(|name| names::domain_of(name).to_string()).collect());
+        let few = by_country_of(db, &Owned { keys: keys(), holds: &|k| holds(k) }, span).unwrap();
+        // The same by a walk through all domains.
+        let walk = |key: &str| names.iter().any(|name| names::domain_of(name) == key);
+        assert_eq!(by_country_of(db, &Owned { keys: None, holds: &walk }, span).unwrap(), few);
+        few
+    };
+    let both = ["web", "alice@example.test"];
     for span in [Span::Days(TODAY, TODAY), Span::Days(TODAY - 34, TODAY), Span::Months(month, month)] {
-        assert_eq!(by_country_of(&db, &both, span).unwrap(), all);
-        assert_eq!(by_country_of(&db, &many, span).unwrap(), all);
-        let of_web = by_country_of(&db, &these(&["web"]), span).unwrap();
+        assert_eq!(of(&db, &both, span), all);
+        let of_web = of(&db, &["web"], span);
         assert_eq!(of_web, all.iter().map(|f| Figure { n: f.n / 3 * 2, ..f.clone() }).collect::<Vec<_>>());
-        assert_eq!(by_country_of(&db, &these(&["nobody"]), span).unwrap(), []);
+        assert_eq!(of(&db, &["nobody"], span), []);
+        // By account it is the same, however many there are.
+        let ids = |name: &&str| names::number_of(&db, name).unwrap();
+        let accounts: Numbers = both.iter().filter_map(ids).collect();
+        let many: Numbers = accounts.iter().chain(1_000_000..1_020_000).collect();
+        let sum = of_accounts(&db, &accounts, span).unwrap();
+        assert_eq!(sum, of_accounts(&db, &many, span).unwrap());
+        assert_eq!(
+            sum.iter().map(|f| f.uses.iter().sum::<i64>()).sum::<i64>(),
+            all.iter().map(|f| f.n).sum::<i64>()
+        );
     }
-    assert_eq!(by_country_of(&db, &both, Span::Days(TODAY - 2, TODAY - 1)).unwrap(), []);
+    assert_eq!(of(&db, &both, Span::Days(TODAY - 2, TODAY - 1)), []);
+}
+
+#[test]
+fn each_rule_that_would_have_refused_counts_and_the_login_counts_once() {
+    let mut db = in_memory();
+    let rest =
+        "try dovecot-gate imap US - would_refuse country_not_allowed,network_hosting,network_hosting alice";
+    fold_one(&mut db, "fold-1", &line(NOON, rest).repeat(2), CAPS);
+    let reasons = "SELECT group_concat(reason || ' ' || n, ', ' ORDER BY reason) FROM login_day";
+    let told: String = db.query_row(reasons, [], |row| row.get(0)).unwrap();
+    assert_eq!(told, "country_not_allowed 2, network_hosting 2");
+    assert_eq!(number(&db, "SELECT would_refuse FROM account_day"), 2);
+    // Mail users can write any line: a word that no rule has makes no row, nor do more reasons than there are rules.
+    let forged = "try dovecot-gate imap US - would_refuse country_not_allowed,X alice";
+    let many = format!(
+        "try dovecot-gate imap US - would_refuse {} bob",
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].join(",")
+    );
+    fold_one(&mut db, "fold-2", &(line(NOON, forged) + &line(NOON, &many)), CAPS);
+    assert_eq!(number(&db, "SELECT count(*) FROM login_day"), 2 + 8);
 }
 
 #[test]
@@ -251,7 +286,8 @@ fn success(account: &str) -> String {
 #[test]
 fn a_flood_of_names_is_counted_under_everybody_else_and_keeps_no_mailbox_from_its_figures() {
     let mut db = in_memory();
-    let caps = Caps { names: 20, unproven: 10, day: ROOM, month: ROOM, ..CAPS };
+    let most = names::Most { all: 20, unproven: 10 };
+    let caps = Caps { names: most, domains: most, day: ROOM, month: ROOM, ..CAPS };
     let names = |from: i64, to: i64| (from..to).map(|n| login(&format!("user{n}"))).collect::<String>();
     fold_one(&mut db, "fold-1", &names(0, 300), caps);
     fold_one(&mut db, "fold-2", &names(300, 600), caps);
@@ -268,13 +304,17 @@ fn a_flood_of_names_is_counted_under_everybody_else_and_keeps_no_mailbox_from_it
     fold_one(&mut db, "fold-4", &good, caps);
     assert_eq!(number(&db, "SELECT count(*) FROM account WHERE proven > 0"), 10);
     assert_eq!(counted(&db, "account_day", "succeeded")[..2], [(String::new(), 20), ("mailbox00".into(), 1)]);
+    // Local users count as domains of their own.
+    assert_eq!(number(&db, "SELECT count(*) FROM domain"), 20);
+    assert_eq!(number(&db, "SELECT count(*) FROM domain_days"), 20);
+    assert_eq!(number(&db, "SELECT count(*) FROM domain_months"), 10);
 }
 
 #[test]
 fn a_flood_of_rows_is_counted_under_everybody_else_and_leaves_room_for_good_logins() {
     let mut db = in_memory();
     let room = Room { all: 50, idle: 25 };
-    let caps = Caps { day: room, month: room, reasons: 10, ..CAPS };
+    let caps = Caps { day: room, month: room, rows_by_domain: room, reasons: 10, ..CAPS };
     for file in 0..4 {
         let refused = |n| {
             let rest = format!("try exim-auth smtp US - refuse country_not_allowed user{file}x{n}");
@@ -284,6 +324,7 @@ fn a_flood_of_rows_is_counted_under_everybody_else_and_leaves_room_for_good_logi
         fold_one(&mut db, &format!("fold-{file}"), &text, caps);
     }
     assert!(number(&db, "SELECT count(*) FROM account_day") <= 27);
+    assert_eq!(number(&db, "SELECT count(*) FROM domain_days"), 25);
     assert_eq!(number(&db, "SELECT sum(tried) FROM account_day"), 800);
     assert_eq!(number(&db, "SELECT sum(tried) FROM account_month"), 800);
     assert_eq!(number(&db, "SELECT sum(refused) FROM account_day"), 400);
@@ -295,6 +336,7 @@ fn a_flood_of_rows_is_counted_under_everybody_else_and_leaves_room_for_good_logi
     }
     let good = "SELECT count(*) FROM account_day WHERE succeeded > 0 AND account > 0";
     assert_eq!(number(&db, good), 25);
+    assert_eq!(number(&db, "SELECT count(*) FROM domain_days WHERE idle = 0"), 25);
     assert!(number(&db, "SELECT count(*) FROM account_month") <= 52);
     assert_eq!(number(&db, "SELECT sum(succeeded) FROM account_month"), 80);
 }
@@ -329,7 +371,17 @@ fn what_is_older_than_it_is_kept_for_is_forgotten_with_the_names_that_only_it_kn
     assert_eq!(number(&t, "SELECT count(*) FROM traffic_day"), 1);
     assert_eq!(number(&t, "SELECT count(*) FROM folded"), 0);
     prune(&t, later(1000), &kept()).unwrap();
-    for table in ["account", "account_day", "account_month", "traffic_hour", "traffic_day", "traffic_month"] {
+    for table in [
+        "account",
+        "account_day",
+        "account_month",
+        "domain",
+        "domain_days",
+        "domain_months",
+        "traffic_hour",
+        "traffic_day",
+        "traffic_month",
+    ] {
         assert_eq!(number(&t, &format!("SELECT count(*) FROM {table}")), 0, "{table}");
     }
 }

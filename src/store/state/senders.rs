@@ -3,7 +3,9 @@
 use super::Unit;
 use crate::account::Account;
 use crate::clock::Seconds;
-use crate::decide::send::SenderState;
+use crate::decide::limits::Counted;
+use crate::decide::meters::Meters;
+use crate::decide::send::{SenderState, Stopped};
 use crate::decide::window::Window;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
@@ -30,6 +32,10 @@ pub struct Stop {
     pub refused: i64,
     /// When the last of them came.
     pub last: Seconds,
+    /// Name of the limit that made it.
+    pub by_limit: String,
+    /// Messages an hour that leave all the same; none: none.
+    pub quota: Option<i64>,
 }
 
 impl Stop {
@@ -43,33 +49,52 @@ impl Stop {
             reference: row.get("reference")?,
             refused: row.get("refused")?,
             last: row.get("last")?,
+            by_limit: row.get("by_limit")?,
+            quota: row.get("quota")?,
         })
     }
 }
 
-/// What is known of the sender; with the stop, where one is in force.
-pub fn gather(db: &Connection, account: &Account) -> Result<(SenderState, Option<Stop>)> {
+/// What is known of the sender; with the stop that ends last, its own or one of these keys'. Under the keys (a domain's,
+/// the server's) stands what is counted for many together.
+pub fn gather(db: &Connection, account: &Account, keys: &[&str]) -> Result<(SenderState, Option<Stop>)> {
     let name = account.name();
     let sender = db
-        .prepare_cached("SELECT window, told_until FROM sender WHERE account = ?1")?
-        .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))
+        .prepare_cached("SELECT window, told_until, meters FROM sender WHERE account = ?1")?
+        .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)))
         .optional()?;
-    let (window, told_until) = sender.unwrap_or_default();
-    let stop = stop_of(db, account)?;
+    let (window, told_until, own) = sender.unwrap_or_default();
+    let mut counted = Counted { own: Meters::read(&own), shared: Vec::new() };
+    let mut stop = stop_of(db, name)?;
+    for key in keys {
+        counted.shared.push(((*key).to_owned(), meters_of(db, key)?));
+        stop = stop.into_iter().chain(stop_of(db, key)?).max_by_key(|stop| stop.until);
+    }
     let held = match &stop {
         Some(_) => db
             .prepare_cached("SELECT count(*) FROM held WHERE account = ?1")?
             .query_row([name], |row| row.get(0))?,
         None => 0,
     };
-    let stopped_until = stop.as_ref().map(|s| s.until);
-    Ok((SenderState { stopped_until, window: Window::read(&window), told_until, held }, stop))
+    let stopped = stop.as_ref().map(|stop| Stopped {
+        until: stop.until,
+        limit: stop.by_limit.clone(),
+        quota: stop.quota,
+        key: (stop.account != name).then(|| stop.account.clone()),
+    });
+    Ok((SenderState { stopped, window: Window::read(&window), counted, told_until, held }, stop))
 }
 
-/// The stop of this account, in force or over.
-pub fn stop_of(db: &Connection, account: &Account) -> Result<Option<Stop>> {
+fn meters_of(db: &Connection, key: &str) -> Result<Meters> {
+    let mut statement = db.prepare_cached("SELECT meters FROM sender WHERE account = ?1")?;
+    let bytes: Option<Vec<u8>> = statement.query_row([key], |row| row.get(0)).optional()?;
+    Ok(Meters::read(&bytes.unwrap_or_default()))
+}
+
+/// The stop of this account, or of who stands under this key, in force or over.
+pub fn stop_of(db: &Connection, key: &str) -> Result<Option<Stop>> {
     let mut statement = db.prepare_cached("SELECT * FROM stop WHERE account = ?1")?;
-    statement.query_row([account.name()], Stop::read).optional()
+    statement.query_row([key], Stop::read).optional()
 }
 
 /// Every stop that is still in force.
@@ -94,6 +119,16 @@ pub fn keep_window(t: &Unit, account: &Account, window: &Window, now: Seconds) -
     Ok(())
 }
 
+/// Keeps what further limits have counted, under the account's name or a key.
+pub fn keep_meters(t: &Unit, key: &str, meters: &Meters, now: Seconds) -> Result<()> {
+    t.prepare_cached(
+        "INSERT INTO sender(account, meters, last) VALUES (?1, ?2, ?3)
+         ON CONFLICT(account) DO UPDATE SET meters = excluded.meters, last = excluded.last",
+    )?
+    .execute(params![key, meters.stored(), now])?;
+    Ok(())
+}
+
 /// Remembers that the administrator was told about this sender.
 pub fn keep_told(t: &Unit, account: &Account, told_until: Seconds) -> Result<()> {
     t.execute("UPDATE sender SET told_until = ?2 WHERE account = ?1", params![account.name(), told_until])?;
@@ -103,8 +138,8 @@ pub fn keep_told(t: &Unit, account: &Account, told_until: Seconds) -> Result<()>
 /// Stops the account.
 pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
     t.execute(
-        "INSERT OR REPLACE INTO stop(account, since, until, reason, detail, reference, refused, last)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO stop(account, since, until, reason, detail, reference, refused, last, by_limit, quota)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             stop.account,
             stop.since,
@@ -113,7 +148,9 @@ pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
             stop.detail,
             stop.reference,
             stop.refused,
-            stop.last
+            stop.last,
+            stop.by_limit,
+            stop.quota
         ],
     )?;
     Ok(())
@@ -121,19 +158,20 @@ pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
 
 /// Counts one more message of a stopped account. Its end never moves away; it comes nearer where the clock
 /// was set back.
-pub fn count_refused(t: &Unit, account: &Account, until: Seconds, now: Seconds) -> Result<()> {
+pub fn count_refused(t: &Unit, key: &str, until: Seconds, now: Seconds) -> Result<()> {
     t.prepare_cached(
         "UPDATE stop SET refused = refused + 1, last = ?2, until = min(until, ?3) WHERE account = ?1",
     )?
-    .execute(params![account.name(), now, until])?;
+    .execute(params![key, now, until])?;
     Ok(())
 }
 
 /// Lifts the stop and forgets what was sent, so that the account can send its whole limit again at once.
 /// Tells whether there was a stop.
-pub fn release(t: &Unit, account: &Account) -> Result<bool> {
-    t.execute("UPDATE sender SET window = x'', told_until = NULL WHERE account = ?1", [account.name()])?;
-    Ok(t.execute("DELETE FROM stop WHERE account = ?1", [account.name()])? > 0)
+pub fn release(t: &Unit, key: &str) -> Result<bool> {
+    let forget = "UPDATE sender SET window = x'', meters = x'', told_until = NULL WHERE account = ?1";
+    t.execute(forget, [key])?;
+    Ok(t.execute("DELETE FROM stop WHERE account = ?1", [key])? > 0)
 }
 
 /// Lifts the stops of every account that matches; gives how many.
@@ -143,26 +181,23 @@ pub fn release_matching(
 ) -> crate::error::Result<usize> {
     state.write(|t| {
         let stops = stops(t, 0)?;
-        let accounts =
-            stops.iter().filter(|s| matches(&s.account)).filter_map(|s| Account::from_server(&s.account));
         let mut n = 0;
-        for account in accounts {
-            n += usize::from(release(t, &account)?);
+        for stop in stops.iter().filter(|stop| matches(&stop.account)) {
+            n += usize::from(release(t, &stop.account)?);
         }
         Ok(n)
     })
 }
 
-/// Forgets senders that were quiet for two days, stops that ended a month ago, and what is over the cap.
-pub fn prune(t: &Unit, now: Seconds) -> Result<()> {
-    prune_to(t, now, MOST_SENDERS)
+/// Forgets senders that were quiet for two days, and for longer than the longest window; stops that ended a month ago;
+/// and what is over the cap.
+pub fn prune(t: &Unit, now: Seconds, longest_window: i64) -> Result<()> {
+    prune_to(t, now, longest_window, MOST_SENDERS)
 }
 
-fn prune_to(t: &Unit, now: Seconds, most: i64) -> Result<()> {
-    t.execute(
-        "DELETE FROM sender WHERE last < ?1 AND coalesce(told_until, 0) < ?2",
-        [now - 2 * 86_400, now],
-    )?;
+fn prune_to(t: &Unit, now: Seconds, longest_window: i64, most: i64) -> Result<()> {
+    let quiet_since = now - longest_window.max(2 * 86_400);
+    t.execute("DELETE FROM sender WHERE last < ?1 AND coalesce(told_until, 0) < ?2", [quiet_since, now])?;
     t.execute("DELETE FROM stop WHERE until < ?1", [now - 30 * 86_400])?;
     let over: i64 = t.query_row("SELECT count(*) - ?1 FROM sender", [most], |row| row.get(0))?;
     if over > 0 {
@@ -181,8 +216,10 @@ mod tests {
 
     const NOON: Seconds = 1_700_000_000;
 
+    const ALICE: &str = "alice@example.test";
+
     fn alice() -> Account {
-        "alice@example.test".parse().unwrap()
+        ALICE.parse().unwrap()
     }
 
     fn stop(account: &str, until: Seconds) -> Stop {
@@ -195,6 +232,8 @@ mod tests {
             reference: "7K3M-92QX".into(),
             refused: 1,
             last: NOON,
+            by_limit: "outbound".into(),
+            quota: None,
         }
     }
 
@@ -206,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_sender_of_whom_nothing_is_known_has_sent_nothing() {
-        let (sender, stop) = gather(&in_memory(), &alice()).unwrap();
+        let (sender, stop) = gather(&in_memory(), &alice(), &[]).unwrap();
         assert_eq!(
-            (sender.stopped_until, sender.window.count(), sender.told_until, sender.held),
+            (sender.stopped, sender.window.count(), sender.told_until, sender.held),
             (None, 0, None, 0)
         );
         assert!(stop.is_none());
@@ -231,11 +270,11 @@ mod tests {
             )
             .unwrap();
         }
-        let (sender, found) = gather(&t, &alice()).unwrap();
-        assert_eq!(sender.stopped_until, Some(NOON + 600));
+        let (sender, found) = gather(&t, &alice(), &[]).unwrap();
+        assert_eq!(sender.stopped.unwrap().until, NOON + 600);
         assert_eq!((sender.window.count(), sender.told_until, sender.held), (4, Some(NOON + 60), 2));
         assert_eq!(found.unwrap().reference, "7K3M-92QX");
-        let (bob, none) = gather(&t, &"bob@example.test".parse().unwrap()).unwrap();
+        let (bob, none) = gather(&t, &"bob@example.test".parse().unwrap(), &[]).unwrap();
         assert!(none.is_none() && bob.window.count() == 0);
     }
 
@@ -244,10 +283,10 @@ mod tests {
         let db = in_memory();
         let t = Unit::begin(&db).unwrap();
         keep_stop(&t, &stop("alice@example.test", NOON + 600)).unwrap();
-        let end = || stop_of(&t, &alice()).unwrap().map(|s| (s.until, s.refused, s.last)).unwrap();
-        count_refused(&t, &alice(), NOON + 9999, NOON + 1).unwrap();
+        let end = || stop_of(&t, ALICE).unwrap().map(|s| (s.until, s.refused, s.last)).unwrap();
+        count_refused(&t, ALICE, NOON + 9999, NOON + 1).unwrap();
         assert_eq!(end(), (NOON + 600, 2, NOON + 1));
-        count_refused(&t, &alice(), NOON + 300, NOON + 2).unwrap();
+        count_refused(&t, ALICE, NOON + 300, NOON + 2).unwrap();
         assert_eq!(end(), (NOON + 300, 3, NOON + 2));
     }
 
@@ -261,11 +300,11 @@ mod tests {
             keep_told(&t, &account, NOON + 600).unwrap();
             keep_stop(&t, &stop(account.name(), NOON + 600)).unwrap();
         }
-        assert!(release(&t, &alice()).unwrap());
-        assert!(!release(&t, &alice()).unwrap());
-        let (sender, none) = gather(&t, &alice()).unwrap();
+        assert!(release(&t, ALICE).unwrap());
+        assert!(!release(&t, ALICE).unwrap());
+        let (sender, none) = gather(&t, &alice(), &[]).unwrap();
         assert!(none.is_none());
-        assert_eq!((sender.stopped_until, sender.window.count(), sender.told_until), (None, 0, None));
+        assert_eq!((sender.stopped, sender.window.count(), sender.told_until), (None, 0, None));
         let stopped: Vec<_> = stops(&t, NOON).unwrap().into_iter().map(|s| s.account).collect();
         assert_eq!(stopped, ["bob@example.test"]);
     }
@@ -293,7 +332,7 @@ mod tests {
         keep_told(&t, &"told".parse().unwrap(), NOON + two_days + 2).unwrap();
         keep_stop(&t, &stop("ended", NOON - 30 * 86_400)).unwrap();
         keep_stop(&t, &stop("runs", NOON + two_days + 9)).unwrap();
-        prune(&t, NOON + two_days + 1).unwrap();
+        prune(&t, NOON + two_days + 1, 3600).unwrap();
         let names = |sql: &str| -> Vec<String> {
             let mut statement = t.prepare(sql).unwrap();
             statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
@@ -310,7 +349,7 @@ mod tests {
             let account: Account = format!("user{n}").parse().unwrap();
             keep_window(&t, &account, &window_of(1), NOON + n).unwrap();
         }
-        prune_to(&t, NOON + 500, 40).unwrap();
+        prune_to(&t, NOON + 500, 3600, 40).unwrap();
         let (left, oldest): (i64, i64) = t
             .query_row("SELECT count(*), min(last) FROM sender", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap();
@@ -321,18 +360,18 @@ mod tests {
     fn a_forged_row_is_an_error_or_a_value_and_never_a_panic() {
         let db = in_memory();
         for forged in [
-            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 'text', 'never', x'00')",
-            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', zeroblob(99999), 0, NULL)",
-            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 17, 1e300, 9223372036854775807)",
-            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', 'x', 'y', 1, 2, 3, 'z', x'')",
-            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0)",
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 'text', 'never', x'00', 'text')",
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', zeroblob(99999), 0, NULL, zeroblob(9999))",
+            "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 17, 1e300, 9223372036854775807, x'ffffffff')",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', 'x', 'y', 1, 2, 3, 'z', x'', 1, 'x')",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0, '', -1)",
         ] {
             db.execute(forged, []).unwrap();
             let t = Unit::begin(&db).unwrap();
-            let _ = gather(&t, &alice());
-            let _ = count_refused(&t, &alice(), NOON, NOON);
+            let _ = gather(&t, &alice(), &["@example.test"]);
+            let _ = count_refused(&t, ALICE, NOON, NOON);
             let _ = stops(&t, NOON);
-            let _ = prune(&t, NOON);
+            let _ = prune(&t, NOON, 86_400);
         }
     }
 }

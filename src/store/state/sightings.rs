@@ -441,15 +441,28 @@ pub fn gather(
         || learned.burst_until.is_some()
         || learned.guarded_until.is_some();
     if is_asked {
-        let here = Network::around(address);
-        if let Some(account) = account {
-            learned.known_here = known_networks::knows(db, account, Some(&here), now)?
-                && sources.first().is_none_or(|own| may_be_owner(db, account, own, now).unwrap_or(true));
-            learned.knows_networks = known_networks::knows(db, account, None, now)?;
-        }
-        learned.good_here = is_good(db, &here, now)?;
+        add_known(db, account, address, now, &mut learned)?;
     }
     Ok(learned)
+}
+
+/// Adds who is known from there: what keeps owners from being refused for others.
+pub fn add_known(
+    db: &Connection,
+    account: Option<&Account>,
+    address: Address,
+    now: Seconds,
+    learned: &mut Learned,
+) -> Result<()> {
+    let here = Network::around(address);
+    if let Some(account) = account {
+        let own = attack::own_source(address);
+        learned.known_here = known_networks::knows(db, account, Some(&here), now)?
+            && may_be_owner(db, account, &own, now).unwrap_or(true);
+        learned.knows_networks = known_networks::knows(db, account, None, now)?;
+    }
+    learned.good_here = is_good(db, &here, now)?;
+    Ok(())
 }
 
 /// Whether the mailbox was not guessed at from this source.
@@ -457,6 +470,12 @@ fn may_be_owner(db: &Connection, account: &Account, source: &Network, now: Secon
     let Some(hash) = Hash::kept(db)? else { return Ok(true) };
     let failures = failures_of(db, FAILURES, &source.to_string())?.0;
     Ok(is_owners_own(&failures, hash.short(account.name().as_bytes()), now))
+}
+
+/// Distinct failures of this address (an IPv6 one's /64) within an hour.
+pub fn failures_lately(db: &Connection, address: Address, now: Seconds) -> Result<i64> {
+    let (failures, _) = failures_of(db, FAILURES, &attack::own_source(address).to_string())?;
+    Ok(failures.within(3600, now))
 }
 
 fn failures_of(db: &Connection, sql: &str, key: &str) -> Result<(Failures, Seconds)> {

@@ -23,6 +23,10 @@ pub(crate) enum Pair {
     TrixiePostfix,
     /// As the first one, with programs to measure Postern beside.
     BookwormPeers,
+    /// As the first one, with fail2ban.
+    BookwormFail2ban,
+    /// As the second one, with fail2ban.
+    TrixieFail2ban,
 }
 
 /// The server of a pair that takes and sends mail.
@@ -43,14 +47,18 @@ impl Pair {
 
     pub(crate) fn mail_server(self) -> MailServer {
         match self {
-            Pair::Bookworm | Pair::Trixie | Pair::BookwormPeers => MailServer::Exim,
+            Pair::Bookworm
+            | Pair::Trixie
+            | Pair::BookwormPeers
+            | Pair::BookwormFail2ban
+            | Pair::TrixieFail2ban => MailServer::Exim,
             Pair::BookwormPostfix | Pair::TrixiePostfix => MailServer::Postfix,
         }
     }
 
     /// Is its Dovecot 2.4, which has no checkpassword stage?
     pub(crate) fn has_dovecot_2_4(self) -> bool {
-        matches!(self, Pair::Trixie | Pair::TrixiePostfix)
+        matches!(self, Pair::Trixie | Pair::TrixiePostfix | Pair::TrixieFail2ban)
     }
 
     /// The users that its servers ask Postern as.
@@ -68,6 +76,8 @@ impl Pair {
             Pair::BookwormPostfix => "bookworm-postfix",
             Pair::TrixiePostfix => "trixie-postfix",
             Pair::BookwormPeers => "bookworm-peers",
+            Pair::BookwormFail2ban => "bookworm-fail2ban",
+            Pair::TrixieFail2ban => "trixie-fail2ban",
         })
     }
 }
