@@ -44,6 +44,7 @@ pub mod admin;
 pub mod authority;
 pub mod folders;
 pub mod keeper;
+pub mod logs;
 pub mod neighbours;
 pub mod notify;
 pub mod on_state;

@@ -55,13 +55,13 @@ pub fn as_postern<T: Serialize + DeserializeOwned>(
     paths: &Paths,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    as_postern_holding(paths, None, work)
+    as_postern_holding(paths, &[], work)
 }
 
-/// The same, with a lock that the child holds on to although its parent may be ended.
+/// The same, with open files that the child needs, or holds on to although its parent may be ended.
 pub fn as_postern_holding<T: Serialize + DeserializeOwned>(
     paths: &Paths,
-    lock: Option<BorrowedFd>,
+    files: &[BorrowedFd],
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     if !geteuid().is_root() {
@@ -69,7 +69,7 @@ pub fn as_postern_holding<T: Serialize + DeserializeOwned>(
     }
     let (user, group) = stored_user(paths)?;
     belongs_to(paths, user)?;
-    fork_and_hear(lock, Some(LONGEST), || become_user(user, group).and_then(|()| work()))
+    fork_and_hear(files, Some(LONGEST), || become_user(user, group).and_then(|()| work()))
 }
 
 /// Work that needs the state neither whole nor at all, in a child that has become user `postern` for good and is ended
@@ -83,13 +83,13 @@ pub fn as_postern_within<T: Serialize + DeserializeOwned>(
         return work();
     }
     let (user, group) = stored_user(paths)?;
-    fork_and_hear(None, Some(seconds), || become_user(user, group).and_then(|()| work()))
+    fork_and_hear(&[], Some(seconds), || become_user(user, group).and_then(|()| work()))
 }
 
 /// Does work that gives up root's rights in a child, so that the caller keeps them; directly where the
 /// caller is not root anyway.
 pub fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if geteuid().is_root() { fork_and_hear(None, None, work) } else { work() }
+    if geteuid().is_root() { fork_and_hear(&[], None, work) } else { work() }
 }
 
 /// User `postern` and its group, from the settings; where those are gone, from the policy that was published.
@@ -143,7 +143,7 @@ pub fn end_after(seconds: u32) {
 
 /// `longest`: after so many seconds the child is ended.
 fn fork_and_hear<T: Serialize + DeserializeOwned>(
-    lock: Option<BorrowedFd>,
+    files: &[BorrowedFd],
     longest: Option<u32>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
@@ -154,7 +154,7 @@ fn fork_and_hear<T: Serialize + DeserializeOwned>(
     match unsafe { fork() }.map_err(failed("start a child"))? {
         ForkResult::Child => {
             drop(read);
-            let kept: Vec<_> = lock.iter().map(AsRawFd::as_raw_fd).chain([write.as_raw_fd()]).collect();
+            let kept: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).chain([write.as_raw_fd()]).collect();
             close_descriptors_but(&kept);
             longest.map(end_after).unwrap_or_default();
             tell(write, work());

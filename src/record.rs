@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::gather;
 use crate::log;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Send, Service};
-use crate::settings::Settings;
+use crate::settings::{LoginsFrom, Settings};
 use crate::sources::{self, Told};
 use crate::store::state::{self, Unit, activity, held, notices, senders, sightings};
 use crate::tally::{self, Kind};
@@ -51,7 +51,9 @@ pub fn login(
         return Some(reference);
     }
     let counts = is_of_record(login, facts, Told::Tried);
-    for reason in decision.would_refuse.iter().filter(|_| counts) {
+    // Logs do not know what would have been refused, so whichever door finds it says so.
+    let tells = counts || is_told_by_logs(login, facts);
+    for reason in decision.would_refuse.iter().filter(|_| tells) {
         let reference = keep_event(call, &about, "would_refuse", reason);
         about.log(call, "would_refuse", reason, Some(&reference));
     }
@@ -77,6 +79,12 @@ pub fn login(
 /// Whether this door's word counts for a login that is not refused.
 fn is_of_record(login: &Login, facts: &LoginFacts, told: Told) -> bool {
     login.address.is_some() && sources::is_of_record(&settings_of(facts), login.service, login.door, told)
+}
+
+fn is_told_by_logs(login: &Login, facts: &LoginFacts) -> bool {
+    login.address.is_some()
+        && sources::setting(&settings_of(facts), login.service) == Some(LoginsFrom::Log)
+        && login.door != Door::Explain
 }
 
 fn settings_of(facts: &LoginFacts) -> Cow<'_, Settings> {

@@ -63,10 +63,15 @@ pub enum LoginsFrom {
     Exim,
     /// Postfix's own doors: for servers whose SMTP logins do not reach Dovecot.
     Postfix,
+    /// The servers' logs that are followed: for services whose logins no door sees to their end.
+    Log,
 }
 
 /// For how many days Activity can be kept at most.
 pub const MOST_ACTIVITY_DAYS: i64 = 3660;
+
+/// How many logs can be followed.
+const MOST_FILES: usize = 8;
 
 /// What a setting accepts, for checking and for telling.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +92,8 @@ pub enum Accepts {
     Networks,
     /// An absolute path of plain names, or nothing.
     FolderOrNothing,
+    /// Absolute paths of files, separated by commas.
+    Files,
 }
 
 impl Accepts {
@@ -103,6 +110,7 @@ impl Accepts {
                 "an absolute path of plain names as /var/spool/postfix/postern, or nothing".into()
             }
             Accepts::Networks => "addresses and networks, separated by commas".into(),
+            Accepts::Files => format!("at most {MOST_FILES} absolute paths of files, separated by commas"),
         }
     }
 }
@@ -197,15 +205,18 @@ settings! {
     own_addresses: String = String::new(), Accepts::Networks,
         "Own addresses and trusted proxies",
         "Addresses that count as the server itself, besides loopback: rules by address and country skip them.";
-    smtp_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "exim", "postfix"]),
+    smtp_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "exim", "postfix", "log"]),
         "SMTP logins counted by",
-        "Whose word counts for SMTP logins: Dovecot's gate or policy server, else Exim's or Postfix's own doors.";
-    imap_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "Whose word counts for SMTP logins: Dovecot's gate or policy server, else Exim's or Postfix's own doors, or the logs that are followed.";
+    imap_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin", "log"]),
         "IMAP logins counted by",
-        "Whose word counts for IMAP logins, and for ManageSieve: Dovecot's gate, policy server or post-login script.";
-    pop3_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin"]),
+        "Whose word counts for IMAP logins, and for ManageSieve: Dovecot's gate, policy server or post-login script, or the logs that are followed.";
+    pop3_logins_from: LoginsFrom = LoginsFrom::Gate, Accepts::Words(&["gate", "policy", "postlogin", "log"]),
         "POP3 logins counted by",
-        "Whose word counts for POP3 logins: Dovecot's gate, policy server or post-login script.";
+        "Whose word counts for POP3 logins: Dovecot's gate, policy server or post-login script, or the logs that are followed.";
+    follow_logs: String = String::new(), Accepts::Files,
+        "Logs that are followed",
+        "Logs of Exim, Dovecot and Postfix that are read each minute: for messages that come in, and for logins where the source is log.";
     mailbox_guard: Mode = Mode::Monitor, Accepts::Words(&["off", "monitor", "enforce"]),
         "Mailbox guard",
         "While a mailbox is under attack from many networks, logins only from networks that it was used well from before: off, monitor or enforce. A mailbox of which no such network is known is let be.";
@@ -339,7 +350,7 @@ word_value! {
     OverLimit { "hold" => Hold, "refuse" => Refuse }
     UnknownCountry { "allow" => Allow, "refuse" => Refuse }
     LoginsFrom {
-        "gate" => Gate, "policy" => Policy, "postlogin" => Postlogin, "exim" => Exim, "postfix" => Postfix
+        "gate" => Gate, "policy" => Policy, "postlogin" => Postlogin, "exim" => Exim, "postfix" => Postfix, "log" => Log
     }
 }
 
@@ -377,6 +388,7 @@ impl Value for String {
             Accepts::MailAddress => mail_address(text),
             Accepts::FolderOrNothing if text.is_empty() => Some(String::new()),
             Accepts::FolderOrNothing => is_plain_path(text).then(|| text.to_string()),
+            Accepts::Files => files(text),
             Accepts::UserNames => list(text, |name| is_user_name(name).then(|| name.to_string())),
             Accepts::Networks => {
                 list(text, |net| net.parse::<crate::address::Network>().ok().map(|n| n.to_string()))
@@ -393,6 +405,18 @@ fn list(text: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let items: Option<Vec<String>> =
         text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(read).collect();
     items.map(|items| items.join(","))
+}
+
+/// Root opens them, and follows no link in the last part of a path.
+fn files(text: &str) -> Option<String> {
+    let one = |path: &str| {
+        let is_plain =
+            |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control);
+        let good =
+            path.len() <= 255 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain));
+        good.then(|| path.to_string())
+    };
+    list(text, one).filter(|files| files.split(',').count() <= MOST_FILES)
 }
 
 /// Root makes the last folder of it, so nothing in it may lead elsewhere; a socket's address is short.
@@ -482,6 +506,9 @@ mod tests {
             ("own_addresses", "192.0.2.1,mail"),
             ("postfix_folder", "/var/spool/../etc"),
             ("postfix_folder", "/etc"),
+            ("follow_logs", "mail.log"),
+            ("follow_logs", "/var/log/../../etc/shadow"),
+            ("follow_logs", "/1,/2,/3,/4,/5,/6,/7,/8,/9"),
             ("postfix_folder", "var/spool/postfix"),
         ] {
             let mut settings = Settings::default();

@@ -11,6 +11,7 @@
 //! | `postlogin` | post-login script | the same | nobody knows |
 //! | `exim` | AUTH, MAIL | the login's use, or its outcome where it is not used | outcome |
 //! | `postfix` | the login's use | the same | nobody knows |
+//! | `log` | what succeeded or failed | the logs that are followed | the same |
 
 use crate::request::{Door, Service};
 use crate::settings::{LoginsFrom, Settings};
@@ -65,6 +66,11 @@ pub fn is_behind_source(settings: &Settings, service: Service, door: Door) -> bo
             matches!(door, Door::DovecotGate | Door::DovecotChain | Door::DovecotPostlogin)
         }
         Some(LoginsFrom::Gate) => door == Door::DovecotPostlogin,
+        // Dovecot logs a refusal of these doors as a login that failed, and one of the script as one that succeeded.
+        Some(LoginsFrom::Log) => matches!(
+            door,
+            Door::DovecotPolicy | Door::DovecotGate | Door::DovecotChain | Door::DovecotPostlogin
+        ),
         Some(LoginsFrom::Postlogin | LoginsFrom::Postfix) | None => false,
     }
 }
@@ -78,7 +84,7 @@ pub fn doors(from: LoginsFrom, service: Service, told: Told) -> &'static [Door] 
         (LoginsFrom::Gate, Told::Failed) => &[Door::DovecotFailed],
         (LoginsFrom::Policy, _) => &[Door::DovecotPolicy],
         (LoginsFrom::Postlogin, Told::Tried | Told::Succeeded) => &[Door::DovecotPostlogin],
-        (LoginsFrom::Postlogin | LoginsFrom::Postfix, Told::Failed) => &[],
+        (LoginsFrom::Postlogin | LoginsFrom::Postfix, Told::Failed) | (LoginsFrom::Log, _) => &[],
         (LoginsFrom::Exim, Told::Tried) => &[Door::EximAuth, Door::EximMail],
         (LoginsFrom::Exim, Told::Succeeded) => &[Door::EximMail, Door::EximOutcome],
         (LoginsFrom::Exim, Told::Failed) => &[Door::EximOutcome],
@@ -100,6 +106,19 @@ mod tests {
                 assert!(!doors(from, Service::Smtp, told).is_empty(), "{from:?} {told:?}");
             }
         }
+    }
+
+    #[test]
+    fn where_logs_tell_no_door_does() {
+        let log = LoginsFrom::Log;
+        let settings = Settings { smtp_logins_from: log, imap_logins_from: log, ..Settings::default() };
+        for door in Door::ALL {
+            for (service, told) in [(Service::Smtp, Told::Tried), (Service::Imap, Told::Failed)] {
+                assert!(!is_of_record(&settings, service, door, told), "{door:?}");
+            }
+        }
+        assert!(is_behind_source(&settings, Service::Imap, Door::DovecotGate), "the log has it as failed");
+        assert!(!is_behind_source(&settings, Service::Smtp, Door::EximAuth), "Exim has it as rejected");
     }
 
     #[test]

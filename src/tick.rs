@@ -16,7 +16,9 @@ use crate::error::Result;
 use crate::folders;
 use crate::gather;
 use crate::guess;
+use crate::kept::Kept;
 use crate::log::{Line, Severity};
+use crate::logs::follow::{self, Followed};
 use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
@@ -30,6 +32,7 @@ use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Trouble that nobody met for a week is forgotten.
@@ -87,8 +90,11 @@ fn only_this(call: &Call) -> Result<Done> {
     if geteuid().is_root() {
         done.add(as_root(call));
     }
+    let followed = followed(call, &mut done);
     let of_root = done.failed.clone();
-    match as_postern_holding(&call.paths, Some(lock.as_fd()), || Ok(work(call, of_root))) {
+    let files: Vec<_> =
+        std::iter::once(lock.as_fd()).chain(followed.iter().flat_map(Followed::descriptors)).collect();
+    match as_postern_holding(&call.paths, &files, || Ok(work(call, of_root, &followed))) {
         Ok(of_child) => done.add(Ok(of_child)),
         Err(error) => {
             trouble::mark(call, Trouble::Tick, &error.to_string());
@@ -98,6 +104,35 @@ fn only_this(call: &Call) -> Result<Done> {
     drop(lock);
     done.add(feeds::fetch_due(call));
     tell(call, &done);
+    Ok(done)
+}
+
+/// Opens the logs that are followed, which root may be alone to read.
+fn followed(call: &Call, done: &mut Done) -> Vec<Followed> {
+    let Fact::Known(settings) = gather::settings(call) else { return Vec::new() };
+    let mut open = Vec::new();
+    for log in follow::open(call, &settings) {
+        match log {
+            Ok(log) => open.push(log),
+            Err(error) => done.failed.push(error.to_string()),
+        }
+    }
+    open
+}
+
+/// Reads what was added to them.
+fn read_followed(call: &Call, followed: &[Followed]) -> Result<Done> {
+    let Fact::Known(settings) = gather::settings(call) else { return Ok(Done::default()) };
+    let mut done = Done::default();
+    for read in follow::read(call, &settings, followed) {
+        done.add(read.map(|summary| {
+            let told = format!(
+                "{}: {} lines were read; {} logins and messages are counted.",
+                summary.file, summary.lines, summary.counted
+            );
+            Done::telling(Some(told).filter(|_| summary.counted > 0))
+        }));
+    }
     Ok(done)
 }
 
@@ -178,12 +213,16 @@ pub fn publish_where_needed(call: &Call) -> Result<Done> {
 }
 
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
-fn work(call: &Call, of_root: Vec<String>) -> Done {
+fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
     end_after(LONGEST);
-    let done = parts(
+    let mut done = parts(
         call,
         &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, fill_domains, tidy],
     );
+    if !logs.is_empty() {
+        let kept = Kept::new(Arc::default());
+        done.add(read_followed(&Call { kept: Some(&kept), ..call.clone() }, logs));
+    }
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
     if !all.is_empty() {
         trouble::mark(call, Trouble::Tick, &all.join(" "));

@@ -50,6 +50,8 @@ pub enum Kind {
     Note,
     /// The path of a file.
     File,
+    /// Paths of files, separated by commas; on the command line by blanks.
+    Files,
     /// Entries of a list: lines, CSV, or in JSON a list of texts and objects.
     Entries,
     /// Any text that the function itself makes sense of.
@@ -94,6 +96,7 @@ impl Kind {
             | Kind::Note
             | Kind::Entries
             | Kind::File
+            | Kind::Files
             | Kind::Text => Ok(()),
         }
     }
@@ -110,7 +113,7 @@ impl Kind {
 
     /// Whether several values can stand in it, in JSON as a list.
     pub fn takes_several(self) -> bool {
-        matches!(self, Kind::Countries | Kind::Entries | Kind::Text)
+        matches!(self, Kind::Countries | Kind::Entries | Kind::Files | Kind::Text)
     }
 
     /// What JSON values it takes, in words.
@@ -118,7 +121,7 @@ impl Kind {
         match self {
             Kind::Number(..) => "a number or a text",
             Kind::Switch => "true, false or a text",
-            Kind::Countries => "a text or a list of texts",
+            Kind::Countries | Kind::Files => "a text or a list of texts",
             Kind::Entries => "a text, or a list of texts and objects",
             Kind::Text => "a text, a number, a switch or a list of them",
             _ => "a text",
@@ -129,7 +132,7 @@ impl Kind {
     pub fn longest(self) -> usize {
         match self {
             Kind::Note => LONGEST_NOTE,
-            Kind::Entries | Kind::Text => MOST_INPUT,
+            Kind::Entries | Kind::Text | Kind::Files => MOST_INPUT,
             Kind::File => 4096,
             _ => 1024,
         }
@@ -390,6 +393,16 @@ impl Arguments {
     pub fn until(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
         self.given(name).map(|text| until(name, text, now)).transpose()
     }
+
+    /// The value as a time that lies behind us: a date, whose day counts whole, or a span back from now.
+    pub fn since(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
+        let Some(text) = self.given(name) else { return Ok(None) };
+        let day = || Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400));
+        let accepted =
+            "a date as 2026-11-01 or 2026-11-01 18:00 (UTC), or a span as 6h, 30d, which is not ahead";
+        let at = seconds_in(text).map(|s| now.saturating_sub(s)).or_else(day).filter(|at| *at <= now);
+        at.map(Some).ok_or_else(|| Error::bad_value(format!("The argument {name}"), text, accepted))
+    }
 }
 
 /// What can stand in a list; a comma within would make two of it.
@@ -451,6 +464,21 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: Seconds = 1_764_000_000; // 2025-11-24 16:00 UTC
+
+    #[test]
+    fn a_time_behind_us_is_a_date_from_its_begin_or_a_span() {
+        let since = |text: &str| {
+            let given = Arguments::from_words([format!("since={text}").as_str()]).unwrap();
+            given.since("since", NOW).map_err(|e| e.to_string())
+        };
+        assert_eq!(since(""), Ok(None));
+        assert_eq!(since("2025-11-24"), Ok(Some(NOW - 16 * 3600)));
+        assert_eq!(since("2025-11-24 15:00"), Ok(Some(NOW - 3600)));
+        assert_eq!(since("2d"), Ok(Some(NOW - 2 * 86_400)));
+        for bad in ["2025-11-25", "yesterday"] {
+            assert!(since(bad).unwrap_err().contains("not ahead"), "{bad}");
+        }
+    }
 
     #[test]
     fn ends_are_read_as_people_write_them() {

@@ -85,7 +85,7 @@ pub fn backup(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let generation = store.copy_to(&place.0.join(SETTINGS))?;
     if !given.is_on("settings_only")? {
         let copy = place.file(STATE)?;
-        as_postern_holding(paths, Some(copy.as_fd()), || state::copy_out(paths, &copy))
+        as_postern_holding(paths, &[copy.as_fd()], || state::copy_out(paths, &copy))
             .map_err(without_state)?;
         files.push(copy);
     }
@@ -131,7 +131,7 @@ pub fn restore(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let checked = restore::check(&place.0.join(SETTINGS))?;
     let state = given.is_on("state")?.then(|| state_of(&manifest, &place)).transpose()?;
     if let Some(file) = &state {
-        as_postern_holding(paths, Some(file.as_fd()), || state::verify(paths, file))?;
+        as_postern_holding(paths, &[file.as_fd()], || state::verify(paths, file))?;
     }
     let from = format!("backup of {}, generation {}", readable(manifest.made), manifest.generation);
     if !given.is_on("confirm")? {
@@ -145,7 +145,7 @@ pub fn restore(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let expected = given.number("generation")?;
     let state_aside = store.change(&admin.who, admin.call.now, expected, |change| {
         let put_back = |file: &File| {
-            as_postern_holding(paths, Some(file.as_fd()), || state::put_back(paths, file, admin.call.now))
+            as_postern_holding(paths, &[file.as_fd()], || state::put_back(paths, file, admin.call.now))
         };
         // First what may still be refused: who works on the state may not let go of it.
         let state_aside = state.as_ref().map(put_back).transpose()?;

@@ -1,6 +1,6 @@
 //! `postern`'s command line: a face of the table of functions.
 
-use super::arguments::{Arguments, steers};
+use super::arguments::{Arguments, Kind, steers};
 use super::envelope::envelope;
 use super::identity::{self, Identity, Theirs};
 use super::render::{self, Look};
@@ -118,6 +118,14 @@ fn function_argument(argument: &'static Argument) -> Arg {
         return arg.long(argument.name.replace('_', "-")).action(ArgAction::SetTrue);
     }
     let arg = arg.value_name(argument.name.to_uppercase());
+    if argument.positional && argument.kind == Kind::Files {
+        // Joined with commas, as repeated options are.
+        let one = |text: &str| match text.contains(',') {
+            true => Err("the name of a file with a comma cannot be given here"),
+            false => Ok(text.to_string()),
+        };
+        return arg.num_args(1..).action(ArgAction::Append).value_parser(one);
+    }
     if argument.positional {
         return arg;
     }

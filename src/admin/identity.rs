@@ -165,7 +165,7 @@ impl Theirs {
                 (Kind::SystemOrNetwork, Some(_)) => {
                     return self.refused("systems and networks are the administrator's");
                 }
-                (Kind::File, Some(_)) => return self.refused("files are the administrator's"),
+                (Kind::File | Kind::Files, Some(_)) => return self.refused("files are the administrator's"),
                 // What each of these speaks of, the function itself looks after; of entries, each one.
                 (
                     Kind::Address

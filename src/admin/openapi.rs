@@ -93,7 +93,7 @@ fn schema(kind: Kind) -> Value {
         }
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
-        Kind::Countries => json!({ "type": ["string", "array"], "items": item }),
+        Kind::Countries | Kind::Files => json!({ "type": ["string", "array"], "items": item }),
         Kind::Entries => json!({ "type": ["string", "array"], "items": { "type": ["string", "object"] } }),
         Kind::Text => json!({ "type": ["string", "number", "boolean", "array"], "items": item }),
         Kind::Note => json!({ "type": "string", "maxLength": kind.longest(), "pattern": "^[^<>]*$" }),

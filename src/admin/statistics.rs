@@ -10,6 +10,7 @@ use super::spreadsheet::rows_or_csv;
 use super::{Admin, Outcome};
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::logs::batch::INBOUND;
 use crate::on_state::on_state;
 use crate::server_country;
 use crate::store::settings::entries::codes;
@@ -129,6 +130,7 @@ pub fn country_statistics(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         "since": second(span.map_or(first, Span::since)),
         "logins": total(&figures, "login", "succeeded"),
         "messages": total(&figures, "outbound", "sent"),
+        "inbound": total(&figures, INBOUND.0, INBOUND.1),
         "rows": by_country(&figures, direction),
         "says": says(direction, says_span(span)),
     });
@@ -153,28 +155,36 @@ const MESSAGES: [(&str, &str, &str); 4] = [
 
 fn by_country(figures: &[&Figure], direction: &str) -> Vec<Value> {
     let (logins, messages) = (total(figures, "login", "succeeded"), total(figures, "outbound", "sent"));
+    let inbound = total(figures, INBOUND.0, INBOUND.1);
     let mut countries: BTreeMap<&str, BTreeMap<(&str, &str), i64>> = BTreeMap::new();
     for figure in figures {
         let row = countries.entry(&figure.country).or_default();
         let n = row.entry((&figure.direction, &figure.verdict)).or_default();
         *n = n.saturating_add(figure.n);
     }
-    let mut rows: Vec<([i64; 3], Value)> = Vec::new();
+    let mut rows: Vec<([i64; 4], Value)> = Vec::new();
     for (code, counts) in countries {
         let n = |direction: &str, verdict: &str| counts.get(&(direction, verdict)).copied().unwrap_or(0);
         let mut row = Map::new();
         row.insert("code".into(), json!(code));
         row.insert("name".into(), json!(name_of(code)));
-        if direction != "outbound" {
+        if direction != "outbound" && direction != "inbound" {
             row.insert("share".into(), json!(share(n("login", "succeeded"), logins)));
             row.extend(LOGINS.map(|verdict| (verdict.to_string(), json!(n("login", verdict)))));
         }
-        if direction != "logins" {
+        if direction == "inbound" {
+            row.insert("inbound_share".into(), json!(share(n(INBOUND.0, INBOUND.1), inbound)));
+        }
+        if direction != "logins" && direction != "outbound" {
+            row.insert("inbound".into(), json!(n(INBOUND.0, INBOUND.1)));
+        }
+        if direction != "logins" && direction != "inbound" {
             let sent = share(n("outbound", "sent"), messages);
             row.insert("messages_share".into(), json!(sent));
             row.extend(MESSAGES.map(|(verdict, _, name)| (name.to_string(), json!(n("outbound", verdict)))));
         }
-        let weight = [n("login", "succeeded"), n("outbound", "sent"), n("login", "tried")];
+        let weight =
+            [("login", "succeeded"), ("outbound", "sent"), INBOUND, ("login", "tried")].map(|(d, v)| n(d, v));
         rows.push((weight, row.into()));
     }
     rows.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
@@ -185,11 +195,11 @@ fn says(direction: &str, days: &str) -> String {
     let logins =
         "Shares are of the logins that succeeded; whose word counts for logins is shown by `postern status`.";
     let messages = "Shares of messages are of those sent; their country is that of the address from which the sender was logged in, and messages of local programs have none.";
-    let inbound = "Inbound messages are not counted: Postern has no hook in their path; they are to be counted from the mail server's log by a later version.";
+    let inbound = "Inbound messages are those that came from outside without a login, by the country of the machine that handed them in; they are counted in the logs that `follow_logs` names and those that `postern learn` was given, and for nobody in particular.";
     match direction {
         "logins" => format!("{logins} {days}"),
         "outbound" => format!("{messages} {days}"),
-        "inbound" => inbound.into(),
+        "inbound" => format!("{inbound} {days}"),
         _ => format!("{logins} {messages} {inbound} {days}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::monitoring::{self, Figures};
-use super::{Admin, Outcome, data, feeds};
+use super::{Admin, Outcome, data, feeds, followed};
 use crate::admin::envelope::envelope;
 use crate::clock::{Seconds, readable};
 use crate::door::{line, policy};
@@ -135,6 +135,9 @@ fn report(admin: &Admin) -> Result<Report> {
             let level = if waiting == 0 { Level::Good } else { Level::Warning };
             report.add("notices", level, format!("{waiting} wait to be sent; `postern tick` sends them."));
             covered(admin, &settings, &doors, &mut report);
+            if let Err(error) = followed::report(admin, &settings, &doors, &mut report) {
+                report.add("logs", Level::Trouble, error.to_string());
+            }
         }
         Err(error) => report.add("state", Level::Trouble, error.to_string()),
     }
@@ -315,7 +318,9 @@ fn of_record(
     service: Service,
     report: &mut Report,
 ) {
-    let Some(from) = sources::setting(settings, service) else { return };
+    let Some(from) = sources::setting(settings, service).filter(|from| *from != LoginsFrom::Log) else {
+        return;
+    };
     let last = |door: &Door| {
         doors.iter().find(|(n, s, _)| n == door.name() && s == service.name()).map(|(_, _, last)| *last)
     };

@@ -3,7 +3,7 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
-    explain, feeds, held, init, limits, lists, settings, statistics, status, story, undo,
+    explain, feeds, held, init, learn, limits, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -303,7 +303,7 @@ pub const FUNCTIONS: &[Function] = &[
     reads(
         "country_statistics",
         &["statistics"],
-        "Country Statistics: logins tried, refused, succeeded, failed, and messages sent, by country",
+        "Country Statistics: logins tried, refused, succeeded, failed, and messages sent and received, by country",
         &[
             DAYS,
             option(
@@ -1033,6 +1033,17 @@ pub const FUNCTIONS: &[Function] = &[
         let generation = a.publish()?;
         Ok(Outcome::said(format!("The policy was published (generation {generation}).")))
     }),
+    changes(
+        "learn_logs",
+        &["learn"],
+        "Learn from logs of Exim, Dovecot and Postfix: known networks, figures of the past, messages that came in",
+        &[
+            needed("files", Kind::Files, "the logs, old ones and those compressed by gzip too"),
+            option("since", Kind::Text, "nothing before this: 2026-11-01, or 30d for the last 30 days"),
+            DRY_RUN,
+        ],
+        learn::learn_logs,
+    ),
     changes(
         "tick",
         &["tick"],

@@ -59,10 +59,11 @@ impl Home {
         format!("--root={}", self.root().display())
     }
 
-    /// A command that must succeed.
-    pub(crate) fn postern(&self, words: &[&str]) {
+    /// A command that must succeed; what it said.
+    pub(crate) fn postern(&self, words: &[&str]) -> String {
         let output = Command::new(built("static/postern")).arg(self.seam()).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Lays this many accounts into the state, each with a few messages within the window.

@@ -21,6 +21,7 @@ mod home;
 mod inside_exim;
 mod load;
 mod logins;
+mod logs;
 mod machine;
 mod messages;
 mod peers;
@@ -50,7 +51,7 @@ impl Effort {
 /// What a part measures, and how.
 type Part = (&'static str, fn(&Effort, &mut Report, &mut Machine));
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("decisions", decisions::measure),
     ("exim", inside_exim::measure),
     ("processes", processes::measure),
@@ -58,6 +59,7 @@ const PARTS: [Part; 7] = [
     ("admin", admin::measure),
     ("logins", logins::measure),
     ("messages", messages::measure),
+    ("logs", logs::measure),
 ];
 
 fn main() {

@@ -64,13 +64,14 @@ fn value(argument: &Argument) -> BoxedStrategy<String> {
         Kind::Address => one_of(&["192.0.2.7", "2001:db8::7"]),
         Kind::Countries => one_of(&CODES),
         Kind::Until => one_of(&ENDS),
+        Kind::Span => one_of(&["5m", "1h", "1d"]),
         Kind::Number(low, high) => (low..=high.min(low + 6)).prop_map(|n| n.to_string()).boxed(),
         Kind::Switch => one_of(&["on", "off"]),
         Kind::Word(words) => one_of(words),
         Kind::Reference => one_of(&["7K3M-92QX"]),
         Kind::Note => one_of(&["n", "a, \"b\"", "=1+1", ""]),
         Kind::Entries => entries(),
-        Kind::File => one_of(&["/nonexistent/file"]),
+        Kind::File | Kind::Files => one_of(&["/nonexistent/file"]),
         Kind::Text => text(argument.name),
     }
 }

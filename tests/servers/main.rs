@@ -20,6 +20,7 @@ mod faults_state;
 mod keeper;
 mod local;
 mod logins;
+mod logs;
 mod marks;
 mod neighbours;
 mod notices;

@@ -28,13 +28,13 @@ pub fn first_day(month: i64) -> i64 {
 /// Figures of one country.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figure {
-    /// `login` or `outbound`.
+    /// `login`, `outbound` or `inbound`.
     pub direction: String,
     /// The service.
     pub service: String,
     /// The country's code; empty where unknown.
     pub country: String,
-    /// `tried`, `refused`, `would_refuse`, `succeeded`, `failed`; `sent`, `held`.
+    /// `tried`, `refused`, `would_refuse`, `succeeded`, `failed`; `sent`, `held`; `received`.
     pub verdict: String,
     /// How many.
     pub n: i64,

@@ -32,16 +32,40 @@ pub struct KnownNetwork {
     pub n: i64,
 }
 
-/// Adds so many logins of this day. The account is its number in the roll-ups.
-pub(super) fn add(t: &Unit, account: i64, network: &Network, day: i64, n: i64) -> Result<()> {
-    sightings::note_good(t, network, day)?;
-    let values = params![account, network.to_string(), day, n];
-    let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?3), n = n + ?4
+/// Logins from a network within some days.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uses {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) n: i64,
+}
+
+impl Uses {
+    /// So many on one day.
+    pub(super) fn on(day: i64, n: i64) -> Uses {
+        Uses { first: day, last: day, n }
+    }
+
+    /// Both together.
+    pub(super) fn and(self, other: Uses) -> Uses {
+        Uses {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            n: self.n.saturating_add(other.n),
+        }
+    }
+}
+
+/// Adds so many logins. The account is its number in the roll-ups.
+pub(super) fn add(t: &Unit, account: i64, network: &Network, uses: Uses) -> Result<()> {
+    sightings::note_good(t, network, (uses.first, uses.last))?;
+    let values = params![account, network.to_string(), uses.first, uses.last, uses.n];
+    let update = "UPDATE known_network SET first = min(first, ?3), last = max(last, ?4), n = n + ?5
          WHERE account = ?1 AND network = ?2";
     if t.prepare_cached(update)?.execute(values)? > 0 {
         return Ok(());
     }
-    t.prepare_cached("INSERT INTO known_network VALUES (?1, ?2, ?3, ?3, ?4)")?.execute(values)?;
+    t.prepare_cached("INSERT INTO known_network VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(values)?;
     t.prepare_cached(
         "DELETE FROM known_network WHERE account = ?1 AND network IN
          (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",
@@ -112,10 +136,10 @@ mod tests {
         db.execute("INSERT INTO account(id, name) VALUES (7, 'alice@example.test')", []).unwrap();
         let t = Unit::begin(&db).unwrap();
         for (day, n) in [(20_000, 2), (19_990, 1), (20_001, 1)] {
-            add(&t, 7, &network(1), day, n).unwrap();
+            add(&t, 7, &network(1), Uses::on(day, n)).unwrap();
         }
-        add(&t, 7, &network(2), 20_002, 1).unwrap();
-        add(&t, 8, &network(3), 20_002, 1).unwrap();
+        add(&t, 7, &network(2), Uses::on(20_002, 1)).unwrap();
+        add(&t, 8, &network(3), Uses::on(20_002, 1)).unwrap();
         let known = of(&t, &"alice@example.test".parse().unwrap()).unwrap();
         let row = |net: i64, first: i64, last: i64, n| KnownNetwork {
             network: network(net).to_string(),
@@ -131,7 +155,7 @@ mod tests {
         let db = in_memory();
         let t = Unit::begin(&db).unwrap();
         for n in 0..2 * MOST_OF_ONE {
-            add(&t, 7, &network(n), 20_000 + n, 1).unwrap();
+            add(&t, 7, &network(n), Uses::on(20_000 + n, 1)).unwrap();
         }
         let (left, oldest): (i64, i64) = t
             .query_row("SELECT count(*), min(last) FROM known_network", [], |row| {
@@ -146,7 +170,7 @@ mod tests {
         let db = in_memory();
         let t = Unit::begin(&db).unwrap();
         for n in 0..100 {
-            add(&t, n, &network(n), 20_000 + n, 1).unwrap();
+            add(&t, n, &network(n), Uses::on(20_000 + n, 1)).unwrap();
         }
         prune_to(&t, (20_000 + DAYS + 10) * 86_400, 1000, 1000).unwrap();
         assert_eq!(count(&t), 90);

@@ -18,6 +18,7 @@ pub mod domains;
 pub mod figures;
 pub mod held;
 pub mod known_networks;
+pub mod logs;
 pub mod names;
 pub mod notices;
 mod numbers;
@@ -71,6 +72,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
 ];
 
 /// The open state, with the right to work on it.

@@ -92,12 +92,12 @@ fn since_in(last: i64, blob: &[u8], day: i64) -> u64 {
     blob.chunks_exact(4).take(days.min(MOST_DAYS)).map(|b| u64::from(word(b))).sum()
 }
 
-/// Adds so many good logins of this day.
+/// Adds so many good logins of these days.
 pub(super) fn add(
     t: &Unit,
     table: Table,
     (country, who): (&str, &dyn ToSql),
-    (day, n): (i64, i64),
+    of_days: &[(i64, i64)],
     (today, kept): (i64, i64),
 ) -> Result<()> {
     let (name, column) = table.names();
@@ -108,7 +108,9 @@ pub(super) fn add(
         })
         .optional()?;
     let mut days = stored.unwrap_or_default();
-    days.add(day, n, today, kept);
+    for (day, n) in of_days {
+        days.add(*day, *n, today, kept);
+    }
     t.prepare_cached(&format!(
         "INSERT INTO {name} VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days"

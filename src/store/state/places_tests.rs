@@ -79,7 +79,7 @@ fn scene(names: &[&str], logins: &[(i64, &str, i64, i64)]) -> Connection {
     }
     let t = Unit::begin(&db).unwrap();
     for (account, country, ago, n) in logins {
-        add(&t, Table::Accounts, (country, account), (TODAY - ago, *n), (TODAY, 35)).unwrap();
+        add(&t, Table::Accounts, (country, account), &[(TODAY - ago, *n)], (TODAY, 35)).unwrap();
     }
     t.commit().unwrap();
     db
@@ -249,7 +249,7 @@ fn a_flood_of_networks_pushes_out_the_oldest_and_never_stays_over_the_cap() {
     let t = Unit::begin(&db).unwrap();
     for n in 0..100i64 {
         let network = format!("10.0.{n}.0/24");
-        add(&t, Table::Networks, ("DE", &network), (TODAY - 100 + n, 1), (TODAY, 35)).unwrap();
+        add(&t, Table::Networks, ("DE", &network), &[(TODAY - 100 + n, 1)], (TODAY, 35)).unwrap();
     }
     let left = |t: &Unit| -> (i64, i64) {
         let sql = "SELECT count(*), min(last) FROM login_network";

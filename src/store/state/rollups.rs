@@ -37,7 +37,7 @@
 use super::domains::{self, News, Put};
 use super::names::{self, Known, Names};
 use super::places::{self, Table};
-use super::{Unit, activity, figures, held, known_networks, sightings};
+use super::{Unit, activity, figures, held, known_networks, logs, sightings};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -151,8 +151,10 @@ pub const HEADS: [(&str, &str); COLUMNS.len()] = [
 /// How often, in the order of [`COLUMNS`].
 pub type Uses = [i64; COLUMNS.len()];
 
-/// Place of `succeeded` and of `sent` in [`COLUMNS`].
+/// Places of these in [`COLUMNS`].
+const TRIED: usize = 0;
 pub(super) const SUCCEEDED: usize = 3;
+const FAILED: usize = 4;
 pub(super) const SENT: usize = 5;
 
 /// Columns for which a reason is kept.
@@ -207,6 +209,71 @@ fn fold_within(
     held::keep_late(t, &late)?;
     if let Some(last) = succeeded {
         sightings::note_success(t, last)?;
+    }
+    let names = Names::load(t, caps.names, caps.domains)?;
+    Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
+}
+
+/// Logins of one account from one place on one day, as logs tell of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromLogs<'a> {
+    /// Who, as names are written in the tally; empty where nobody is named.
+    pub account: &'a str,
+    /// The day.
+    pub day: i64,
+    /// The service's name.
+    pub service: &'static str,
+    /// The country's code, empty where unknown.
+    pub country: &'a str,
+    /// The network that becomes known by a success.
+    pub network: Option<Network>,
+    /// Successes that count in figures.
+    pub succeeded: i64,
+    /// Failures that count in figures.
+    pub failed: i64,
+    /// Successes that make the network known.
+    pub known: i64,
+}
+
+/// Events of one hour from one country: hour, direction and what happened, service, country, how many.
+pub type HourFromLogs<'a> = (i64, (&'static str, &'static str), &'static str, &'a str, i64);
+
+/// Adds what was gathered from logs. Figures by account of days for which none are kept any more are left out.
+pub fn add_from_logs(
+    t: &Unit,
+    logins: &[FromLogs],
+    hours: &[HourFromLogs],
+    now: Seconds,
+    retention: &Retention,
+) -> Result<()> {
+    add_within(t, logins, hours, now, retention, CAPS)
+}
+
+fn add_within(
+    t: &Unit,
+    logins: &[FromLogs],
+    hours: &[HourFromLogs],
+    now: Seconds,
+    retention: &Retention,
+    caps: Caps,
+) -> Result<()> {
+    let (mut counts, today) = (Counts::default(), now / 86_400);
+    for login in logins {
+        let (account, country) = (login.account.to_string(), login.country.to_string());
+        if login.succeeded + login.failed > 0 && login.day > today - retention.login_days {
+            let key = (login.day, account.clone(), country.clone(), login.service.to_string());
+            let uses = counts.days.entry(key).or_default();
+            uses[TRIED] += login.succeeded + login.failed;
+            uses[SUCCEEDED] += login.succeeded;
+            uses[FAILED] += login.failed;
+        }
+        if let Some(network) = login.network.filter(|_| login.known > 0 && !account.is_empty()) {
+            *counts.known.entry((account, country, network, login.day)).or_default() += login.known;
+        }
+    }
+    for (hour, (direction, what), service, country, n) in hours {
+        let key = (*hour, *direction, service.to_string(), country.to_string(), *what);
+        *counts.hours.entry(key).or_default() += n;
     }
     let names = Names::load(t, caps.names, caps.domains)?;
     Writer { t, names, caps, now, retention, rows: HashMap::new() }.write(counts)
@@ -325,21 +392,33 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whatever concerns one row is written once, however many days it comes from.
     fn accounts(&mut self, days: &BTreeMap<UseKey, Uses>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
+        let mut months: BTreeMap<(i64, i64, &str, &str), Uses> = BTreeMap::new();
+        let mut places: BTreeMap<(&str, i64), Vec<(i64, i64)>> = BTreeMap::new();
         let (mut of_days, mut of_months) = (News::new(), News::new());
         for ((day, name, country, service), uses) in days {
             let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
             let (account, domain) = self.names.number(self.t, name, *day, proves)?;
-            let (row, month) = ((country.as_str(), service.as_str()), figures::month_of(*day));
-            self.add(&DAY, *day, account.id, row, uses)?;
-            self.add(&MONTH, month, if account.is_proven() { account.id } else { 0 }, row, uses)?;
+            let (country, service) = (country.as_str(), service.as_str());
+            let month = figures::month_of(*day);
+            self.add(&DAY, *day, account.id, (country, service), uses)?;
+            let monthly = if account.is_proven() { account.id } else { 0 };
+            let sums = months.entry((month, monthly, country, service)).or_default();
+            sums.iter_mut().zip(uses).for_each(|(sum, n)| *sum += n);
             if uses[SUCCEEDED] > 0 {
-                let who = (country.as_str(), &account.id as &dyn ToSql);
-                places::add(self.t, Table::Accounts, who, (*day, uses[SUCCEEDED]), kept)?;
+                places.entry((country, account.id)).or_default().push((*day, uses[SUCCEEDED]));
             }
-            add_news(&mut of_days, domain.id, row, *day, uses);
-            add_news(&mut of_months, if domain.is_proven() { domain.id } else { 0 }, row, month, uses);
+            add_news(&mut of_days, domain.id, (country, service), *day, uses);
+            let monthly = if domain.is_proven() { domain.id } else { 0 };
+            add_news(&mut of_months, monthly, (country, service), month, uses);
+        }
+        for ((month, account, country, service), uses) in months {
+            self.add(&MONTH, month, account, (country, service), &uses)?;
+        }
+        for ((country, account), days) in places {
+            places::add(self.t, Table::Accounts, (country, &account as &dyn ToSql), &days, kept)?;
         }
         self.domains(domains::Table::Days, &of_days)?;
         self.domains(domains::Table::Months, &of_months)
@@ -440,16 +519,27 @@ impl Writer<'_> {
 
     fn known(&mut self, known: BTreeMap<(String, String, Network, i64), i64>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
-        let mut networks: BTreeMap<(String, String, i64), i64> = BTreeMap::new();
+        let mut of_accounts: BTreeMap<(i64, Network), known_networks::Uses> = BTreeMap::new();
+        let mut networks: BTreeMap<(String, Network), BTreeMap<i64, i64>> = BTreeMap::new();
         for ((name, country, network, day), n) in known {
             let (Known { id: account, .. }, _) = self.names.number(self.t, &name, day, true)?;
             if account != 0 {
-                known_networks::add(self.t, account, &network, day, n)?;
+                let uses = known_networks::Uses::on(day, n);
+                let sum =
+                    of_accounts.entry((account, network)).or_insert(known_networks::Uses { n: 0, ..uses });
+                *sum = sum.and(uses);
             }
-            *networks.entry((country, network.to_string(), day)).or_default() += n;
+            // What is learned of long ago makes a network known, and no figures.
+            if day > kept.0 - kept.1 {
+                *networks.entry((country, network)).or_default().entry(day).or_default() += n;
+            }
         }
-        for ((country, network, day), n) in networks {
-            places::add(self.t, Table::Networks, (&country, &network), (day, n), kept)?;
+        for ((account, network), uses) in of_accounts {
+            known_networks::add(self.t, account, &network, uses)?;
+        }
+        for ((country, network), days) in networks {
+            let days: Vec<(i64, i64)> = days.into_iter().collect();
+            places::add(self.t, Table::Networks, (&country, &network.to_string()), &days, kept)?;
         }
         Ok(())
     }
@@ -534,6 +624,7 @@ fn prune_piece(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Res
     known_networks::prune(t, now, piece)?;
     names::prune(t, now, retention, piece)?;
     activity::prune(t, now - retention.activity_days * 86_400, piece)?;
+    logs::prune(t, now, piece)?;
     t.execute("DELETE FROM folded WHERE at < ?1", [now - 86_400])?;
     let oldest = today - retention.login_days;
     t.execute(

@@ -429,3 +429,54 @@ fn a_number_is_not_given_away_while_rows_speak_of_it() {
     }
     assert_eq!(number(&t, "SELECT count(*) FROM account"), 0);
 }
+
+fn from_logs<'a>(account: &'a str, day: i64, succeeded: i64, failed: i64) -> FromLogs<'a> {
+    let network = Some("192.0.2.0/24".parse().unwrap());
+    FromLogs { account, day, service: "imap", country: "DE", network, succeeded, failed, known: succeeded }
+}
+
+fn add_logs(db: &mut Connection, logins: &[FromLogs], hours: &[HourFromLogs], caps: Caps) {
+    let t = Unit::begin(db).unwrap();
+    add_within(&t, logins, hours, NOON, &kept(), caps).unwrap();
+    t.commit().unwrap();
+}
+
+#[test]
+fn what_logs_tell_of_several_days_is_the_sum_of_them() {
+    let mut db = in_memory();
+    let all: Vec<FromLogs> = (0..3).map(|ago| from_logs("alice", TODAY - ago, 2, 1)).collect();
+    let hours = [(NOON / 3600, ("inbound", "received"), "smtp", "FR", 7)];
+    add_logs(&mut db, &all, &hours, CAPS);
+    add_logs(&mut db, &[from_logs("alice", TODAY - 100, 5, 5)], &[], CAPS);
+    assert_eq!(figures(&db), [figure("inbound", "smtp", "FR", "received", 7)]);
+    assert_eq!(counted(&db, "account_day", "tried"), [("alice".into(), 9)]);
+    assert_eq!(counted(&db, "account_month", "failed"), [("alice".into(), 3)]);
+    let known = "SELECT n * 1000000 + (last - first) FROM known_network";
+    assert_eq!(number(&db, known), 11 * 1_000_000 + 100, "the older day makes the network known for longer");
+    let places = places::countries_of(&db, number_of(&db, "alice"), TODAY - 40).unwrap();
+    assert_eq!((places[0].n, places[0].last), (6, TODAY));
+    assert_eq!(number(&db, "SELECT count(*) FROM good_network"), 1);
+}
+
+fn number_of(db: &Connection, name: &str) -> i64 {
+    names::number_of(db, name).unwrap().unwrap()
+}
+
+#[test]
+fn a_flood_of_names_in_a_log_stays_within_the_caps_and_keeps_nobody_out() {
+    let mut db = in_memory();
+    let most = names::Most { all: 20, unproven: 10 };
+    let caps = Caps { names: most, day: Room { all: 50, idle: 25 }, month: ROOM, ..CAPS };
+    let invented: Vec<String> = (0..500).map(|n| format!("user{n}@invented.test")).collect();
+    let flood: Vec<FromLogs> = invented.iter().map(|name| from_logs(name, TODAY, 0, 1)).collect();
+    flood.chunks(100).for_each(|piece| add_logs(&mut db, piece, &[], caps));
+    assert_eq!(number(&db, "SELECT count(*) FROM account"), 10);
+    assert_eq!(number(&db, "SELECT sum(failed) FROM account_day"), 500);
+    assert_eq!(number(&db, "SELECT count(*) FROM account_day"), 11);
+    assert_eq!(number(&db, "SELECT count(*) FROM known_network"), 0);
+    add_logs(&mut db, &[from_logs("alice", TODAY, 1, 0)], &[], caps);
+    assert_eq!(
+        number(&db, "SELECT succeeded FROM account_day JOIN account ON id = account WHERE name = 'alice'"),
+        1
+    );
+}

@@ -324,7 +324,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> Result<Option<T>> {
+pub(super) fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> Result<Option<T>> {
     let sql = "SELECT value FROM meta WHERE key = ?1";
     // Another type there is a forged one: as good as none.
     db.prepare_cached(sql)?.query_row([key], |row| Ok(row.get(0).ok())).optional().map(Option::flatten)
@@ -375,16 +375,16 @@ fn is_good(db: &Connection, network: &Network, now: Seconds) -> Result<bool> {
     db.prepare_cached(sql)?.exists(params![network.to_string(), today, today - known_networks::DAYS])
 }
 
-/// A mailbox was used well from this network on this day.
-pub(super) fn note_good(t: &Unit, network: &Network, day: i64) -> Result<()> {
+/// A mailbox was used well from this network on these days, the first and the last.
+pub(super) fn note_good(t: &Unit, network: &Network, (first_day, last_day): (i64, i64)) -> Result<()> {
     let first = match network.net() {
         ipnet::IpNet::V4(net) => Address::new(net.network().into()),
         ipnet::IpNet::V6(net) => Address::new(net.network().into()),
     };
-    let sql = "INSERT INTO good_network VALUES (?1, ?2, ?2)
+    let sql = "INSERT INTO good_network VALUES (?1, ?2, ?3)
                ON CONFLICT DO UPDATE SET first = min(first, excluded.first), last = max(last, excluded.last)";
     for network in attack::around(first) {
-        t.prepare_cached(sql)?.execute(params![network.to_string(), day])?;
+        t.prepare_cached(sql)?.execute(params![network.to_string(), first_day, last_day])?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ impl Server {
         t.execute("INSERT OR IGNORE INTO account(name) VALUES (?1)", [account]).unwrap();
         let id = t.query_row("SELECT id FROM account WHERE name = ?1", [account], |row| row.get(0)).unwrap();
         let network = Network::around(address.parse().unwrap());
-        known_networks::add(&t, id, &network, TODAY - 3, 1).unwrap();
+        known_networks::add(&t, id, &network, known_networks::Uses::on(TODAY - 3, 1)).unwrap();
         t.commit().unwrap();
         self
     }
@@ -267,7 +267,8 @@ fn a_network_that_was_used_well_today_for_the_first_time_is_not_known_yet() {
     let mut server = Server::new();
     let t = Unit::begin(&server.db).unwrap();
     t.execute("INSERT INTO account(id, name) VALUES (1, ?1)", [ALICE]).unwrap();
-    known_networks::add(&t, 1, &"198.51.100.0/24".parse().unwrap(), TODAY, 1).unwrap();
+    known_networks::add(&t, 1, &"198.51.100.0/24".parse().unwrap(), known_networks::Uses::on(TODAY, 1))
+        .unwrap();
     t.commit().unwrap();
     (0..30).for_each(|guess| drop(server.fails_at(NOON, ALICE, "198.51.100.9", Some(guess))));
     let learned = server.learned(Some(ALICE), "198.51.100.9");
