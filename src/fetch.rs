@@ -142,6 +142,9 @@ pub(crate) fn ask(authorities: &RootCerts, question: &Question) -> std::result::
             return Ok(Answer::Unchanged);
         }
         StatusCode::OK => {}
+        other if other.is_redirection() && question.key.is_some() => {
+            return Err("it leads elsewhere, which would tell others the key".into());
+        }
         other => return Err(format!("the server answered {other}")),
     }
     let (etag, last_modified) = (kept(&response, header::ETAG), kept(&response, header::LAST_MODIFIED));
@@ -165,12 +168,13 @@ fn why(error: &ureq::Error, question: &Question) -> String {
         ureq::Error::HostNotFound => "the name of its server is not found".into(),
         ureq::Error::RequireHttpsOnly(_) => "it leads to an address that is not https".into(),
         ureq::Error::BadUri(_) => "its address, or one that it leads to, is none".into(),
-        ureq::Error::TooManyRedirects if question.key.is_some() => {
-            "it leads elsewhere, which would tell others the key".into()
-        }
         ureq::Error::TooManyRedirects => format!("it leads elsewhere more than {REDIRECTS} times"),
-        ureq::Error::Io(e) => format!("the connection failed ({e})"),
         ureq::Error::Rustls(e) => format!("its server cannot be believed ({e})"),
+        // A certificate that is none comes as the failure of the connection that it is.
+        ureq::Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(e) => format!("its server cannot be believed ({e})"),
+            None => format!("the connection failed ({e})"),
+        },
         other => format!("asking failed ({other})"),
     }
 }

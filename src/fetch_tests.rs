@@ -79,7 +79,9 @@ fn an_answer_that_is_no_list_is_none() {
 
 #[test]
 fn a_server_that_cannot_be_known_is_not_heard() {
-    for (certificate, why) in [(Of::Ended, "Expired"), (Of::OfAnother, "NotValidForName"), (Of::Own, "")] {
+    for (certificate, why) in
+        [(Of::Ended, "expired"), (Of::OfAnother, "not valid for name"), (Of::Own, "certificate")]
+    {
         let publisher = Publisher::with(certificate);
         publisher.answers("/list", Reply::list("192.0.2.7\n"));
         fails(&publisher, "/list", "cannot be believed");

@@ -4,9 +4,10 @@
 use crate::sandbox::{AMERICAN, EXIM, GERMAN, POSTERN, Sandbox, THIEF, as_user, ask, eventually, run};
 use nix::sys::signal::Signal;
 use postern::door::line::question;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -123,16 +124,18 @@ fn a_panic_costs_its_request_and_no_refusal() {
 #[test]
 fn who_replaces_the_state_gets_it_and_counting_goes_on_in_the_new_one() {
     let sandbox = Sandbox::new();
-    let keeper = sandbox.keeper(&[]);
+    // It never tidies up: that would write the whole state back over the damage.
+    let keeper = sandbox.keeper(&["--fault", "tidying"]);
     for _ in 0..3 {
         assert_eq!(keeper.ask(EXIM, "send", &message(ALICE)).unwrap(), "allow\n");
     }
-    // Damage in the middle of the file, as a failing disk leaves it.
-    let mut bytes = std::fs::read(sandbox.state()).unwrap();
-    bytes[..100].fill(b'x');
-    std::fs::write(sandbox.state(), bytes).unwrap();
-    // Whoever found the damage already has let the file go, and its log with it.
-    let _ = std::fs::remove_file(sandbox.path("var/lib/postern/state/state.db-wal"));
+    // Damage as a failing disk leaves it, all of it before anybody looks.
+    keeper.signal(Signal::SIGSTOP);
+    File::options().write(true).open(sandbox.state()).unwrap().write_all_at(&[b'x'; 100], 0).unwrap();
+    for side in ["state.db-wal", "state.db-shm"] {
+        std::fs::remove_file(sandbox.path("var/lib/postern/state").join(side)).unwrap();
+    }
+    keeper.signal(Signal::SIGCONT);
     sandbox.postern(&["tick"]).succeeded();
     for _ in 0..2 {
         assert_eq!(keeper.ask(EXIM, "send", &message(BOB)).unwrap(), "allow\n");

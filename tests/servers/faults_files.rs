@@ -11,16 +11,16 @@ const POLICY: &str = "/var/lib/postern/policy.db";
 const NETWORKS: &str = "/var/lib/postern/data/networks.mmdb";
 const SETTINGS: &str = "/var/lib/postern/settings.db";
 
-fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::ALL {
-        let doors = if pair == Pair::Bookworm { Doors::BOTH } else { Doors::EXIM };
-        let scene = Scene::on(pair).doors(doors).start();
+fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::ALL, |pair| {
+        let doors = if *pair == Pair::Bookworm { Doors::BOTH } else { Doors::EXIM };
+        let scene = Scene::on(*pair).doors(doors).start();
         allow_germany_alone(&scene);
         scene.api(&["add_block", "value=carol@example.test"]);
         limit(&scene, 2);
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
-    }
+    });
 }
 
 /// What can be wrong with a file, as lines of shell.

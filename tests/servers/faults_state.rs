@@ -79,12 +79,12 @@ fn is_new(scene: &Scene) {
     }
 }
 
-fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::ALL {
-        let scene = scene(pair);
+fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::ALL, |pair| {
+        let scene = scene(*pair);
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
-    }
+    });
 }
 
 fn files(scene: &Scene) -> Vec<PathBuf> {

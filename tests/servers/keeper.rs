@@ -16,12 +16,12 @@ fn scene(pair: Pair) -> Scene {
     Scene::on(pair).doors(Doors::EXIM.and_keeper()).start()
 }
 
-fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::ALL {
-        let scene = scene(pair);
+fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::ALL, |pair| {
+        let scene = scene(*pair);
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
-    }
+    });
 }
 
 /// How often Exim noted that nobody decided.
@@ -44,7 +44,8 @@ fn trouble(scene: &Scene, code: &str) -> bool {
 
 #[test]
 fn forty_sessions_at_once_send_exactly_150_of_400() {
-    on_each_pair(|scene| {
+    Pair::ALL.into_iter().for_each(|pair| {
+        let scene = &scene(pair);
         let sent = at_once(&[10u32; 40], |messages| {
             let mut smtp = logged_in(scene, &ALICE);
             (0..*messages).map(|_| smtp.send(ALICE.name, &[OUTSIDE], "x")).collect::<Vec<_>>()
@@ -52,7 +53,18 @@ fn forty_sessions_at_once_send_exactly_150_of_400() {
         let replies = sent.concat();
         let passed = replies.iter().filter(|reply| reply.yes).count();
         let stopped = replies.iter().filter(|reply| reply.says("451")).count();
-        assert_eq!((passed, stopped), (150, 250), "{:?}: {:?}", scene.pair(), told::troubles(scene));
+        let troubles = told::troubles(scene);
+        assert_eq!(passed + stopped, 400, "{pair:?}: {troubles:?}");
+        // However busy the machine is, exactly as many are counted as may pass. One whose answer came too late passes,
+        // counted or not, and Exim notes it; one that could not be counted in time passes, and that is told.
+        assert_eq!(counted(scene, &ALICE), 150, "{pair:?}: {troubles:?}");
+        let late = scene.exim_log().matches("postern: no decision on a message").count();
+        assert!(passed >= 150, "{pair:?}: {passed} passed");
+        assert!(
+            passed <= 150 + late || told::was_too_busy(scene),
+            "{pair:?}: {passed} passed, Exim noted {late}: {troubles:?}"
+        );
+        assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
     });
 }
 

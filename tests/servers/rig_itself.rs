@@ -7,13 +7,13 @@ use crate::rig::{ADMIN, ALICE, BOB, DAVE, MailServer, Pair, Scene, at_once, even
 const GERMAN: &str = "79.192.0.1";
 const GERMAN_V6: &str = "2003::1";
 
-fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::EVERY {
-        let scene = Scene::on(pair).start();
+fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::EVERY, |pair| {
+        let scene = Scene::on(*pair).start();
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
         assert_eq!(scene.postfix_faults(), "", "{pair:?}");
-    }
+    });
 }
 
 #[test]

@@ -2,18 +2,18 @@
 //! explicit word acts, and whatever else happens, mail goes on.
 
 use crate::clients::{Reply, Way};
-use crate::rig::{ALICE, BOB, Doors, OnSocket, Pair, Ran, Scene, eventually};
+use crate::rig::{ALICE, BOB, Doors, OnSocket, Pair, Ran, Scene, at_once, eventually};
 
 const GERMAN: &str = "79.192.0.1";
 const OUTSIDE: &str = "friend@remote.test";
 const MESSAGE: &str = "To: friend@remote.test\nSubject: x\n\nhello\n";
 
-fn on_each_pair(test: impl Fn(&Scene)) {
-    for pair in Pair::ALL {
-        let scene = Scene::on(pair).doors(Doors::EXIM).with_told_answers().start();
+fn on_each_pair(test: impl Fn(&Scene) + Sync) {
+    at_once(&Pair::ALL, |pair| {
+        let scene = Scene::on(*pair).doors(Doors::EXIM).with_told_answers().start();
         test(&scene);
         assert_eq!(scene.exim_panic_log(), "", "{pair:?}");
-    }
+    });
 }
 
 /// One message of a login that was allowed, with this answer at its end.

@@ -80,6 +80,12 @@ pub(crate) fn status_of(scene: &Scene, part: &str) -> String {
     row.unwrap_or_else(|| panic!("no {part} in {status}"))["says"].as_str().unwrap().to_owned()
 }
 
+/// Whether a message passed uncounted because the machine was too busy, which has to be told.
+pub(crate) fn was_too_busy(scene: &Scene) -> bool {
+    let troubles = troubles(scene);
+    ["keeper-busy", "state-locked", "deadline"].iter().any(|code| troubles.contains_key(*code))
+}
+
 /// The parts of `postern status` that are in trouble, with what is said of them.
 pub(crate) fn troubles(scene: &Scene) -> BTreeMap<String, String> {
     let status = scene.api(&["status"]);

@@ -5,8 +5,8 @@
 //! let answer = scene.login(Way::Imap, "200.160.2.3", &ALICE);
 //! ```
 //!
-//! A scene has the folder for itself (a file lock; other scenes and other test runs wait), begins with empty
-//! mailboxes, queue and logs and no memory of Postern, and ends its servers when it is dropped. Clients
+//! A scene has a folder for itself (a file lock; while all folders of its pair are taken it waits), begins with
+//! empty mailboxes, queue and logs and no memory of Postern, and ends its servers when it is dropped. Clients
 //! arrive from any address by the PROXY protocol, in the clear or by TLS; nothing leaves loopback.
 
 // The tests and the story of scripts/try share this module and each uses its own part of it.
@@ -423,10 +423,8 @@ impl Scene {
     /// Asks the process that keeps this scene to end it, and waits until it has.
     pub(crate) fn release(self) {
         std::fs::remove_file(self.root.kept()).unwrap();
-        let pair = self.pair();
-        drop(self);
         // Taken when the other process is gone; swept in case it had died.
-        Root::take(pair).sweep();
+        self.root.take_over().sweep();
     }
 
     /// Exim's main log so far.

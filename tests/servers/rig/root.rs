@@ -5,10 +5,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::iter;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
+
+/// Is in a folder that is whole.
+const WHOLE: &str = ".postern-rig";
 
 /// A pair of mail servers, called by the Debian release that brings them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +73,9 @@ impl Pair {
         }
     }
 
-    fn folder(self) -> PathBuf {
-        project().join("target/servers").join(match self {
+    /// Its folder, and the second like it where that was built: as many scenes can run at the same time.
+    fn folders(self) -> impl Iterator<Item = PathBuf> {
+        let folder = project().join("target/servers").join(match self {
             Pair::Bookworm => "bookworm",
             Pair::Trixie => "trixie",
             Pair::BookwormPostfix => "bookworm-postfix",
@@ -78,13 +83,17 @@ impl Pair {
             Pair::BookwormPeers => "bookworm-peers",
             Pair::BookwormFail2ban => "bookworm-fail2ban",
             Pair::TrixieFail2ban => "trixie-fail2ban",
-        })
+        });
+        let mut second = folder.clone().into_os_string();
+        second.push("-second");
+        let second = PathBuf::from(second);
+        iter::once(found(&folder)).chain(second.join(WHOLE).exists().then(|| found(&second)))
     }
 }
 
 fn found(folder: &Path) -> PathBuf {
     assert!(
-        folder.join(".postern-rig").exists(),
+        folder.join(WHOLE).exists(),
         "the mail servers' folder {} is missing: run tests/servers/build-roots",
         folder.display()
     );
@@ -105,25 +114,47 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Takes the folder; waits while another scene has it.
+    /// Takes one of the pair's folders; waits while other scenes have them all.
     pub(super) fn take(pair: Pair) -> Root {
         assert!(nix::unistd::geteuid().is_root(), "the mail servers need root: run scripts/test as root");
-        let root = Root { pair, folder: found(&pair.folder()), _lock: None };
-        let lock = File::create(root.folder.with_extension("lock")).unwrap();
-        if lock.try_lock_exclusive().is_err() {
-            assert!(
-                !root.kept().exists(),
-                "a sandbox of scripts/try runs here: end it with scripts/try --stop"
-            );
-            lock.lock_exclusive().unwrap();
+        loop {
+            for root in Root::all(pair) {
+                match root.try_lock() {
+                    Ok(root) => return root,
+                    Err(root) => assert!(
+                        !root.kept().exists(),
+                        "a sandbox of scripts/try runs here: end it with scripts/try --stop"
+                    ),
+                }
+            }
+            // Nobody can wait for several locks at a time.
+            sleep(Duration::from_millis(20));
         }
-        Root { _lock: Some(lock), ..root }
+    }
+
+    /// Takes this very folder, once whoever has it lets it go.
+    pub(super) fn take_over(&self) -> Root {
+        let lock = self.lock_file();
+        lock.lock_exclusive().unwrap();
+        Root { pair: self.pair, folder: self.folder.clone(), _lock: Some(lock) }
     }
 
     /// The folder of a sandbox that another process keeps running; none if there is no such sandbox.
     pub(super) fn visit(pair: Pair) -> Option<Root> {
-        let root = Root { pair, folder: found(&pair.folder()), _lock: None };
-        root.kept().exists().then_some(root)
+        Root::all(pair).find(|root| root.kept().exists())
+    }
+
+    fn all(pair: Pair) -> impl Iterator<Item = Root> {
+        pair.folders().map(move |folder| Root { pair, folder, _lock: None })
+    }
+
+    fn try_lock(self) -> Result<Root, Root> {
+        let lock = self.lock_file();
+        if lock.try_lock_exclusive().is_ok() { Ok(Root { _lock: Some(lock), ..self }) } else { Err(self) }
+    }
+
+    fn lock_file(&self) -> File {
+        File::create(self.folder.with_extension("lock")).unwrap()
     }
 
     /// Is there while a sandbox is kept running; holds the number of the process that keeps it.
