@@ -2,6 +2,7 @@
 
 use crate::clock::Seconds;
 use crate::error::Result;
+use crate::feeds::Feeds;
 use crate::kept::Kept;
 use crate::networks::Networks;
 use crate::paths::Paths;
@@ -43,6 +44,14 @@ impl<'a> Call<'a> {
         match self.kept {
             Some(kept) => kept.with_networks(&self.paths, read),
             None => read(&Networks::open(&self.paths.networks())?),
+        }
+    }
+
+    /// Looks up in the feeds; there are none where none is in use.
+    pub fn with_feeds<T>(&self, read: impl FnOnce(Option<&Feeds>) -> Result<T>) -> Result<T> {
+        match self.kept {
+            Some(kept) => kept.with_feeds(&self.paths, read),
+            None => read(Feeds::open(&self.paths.feeds())?.as_ref()),
         }
     }
 

@@ -59,3 +59,23 @@ pub fn readable(at: Seconds) -> String {
     chrono::DateTime::from_timestamp(at, 0)
         .map_or_else(|| format!("second {at}"), |t| t.format("%Y-%m-%d %H:%M UTC").to_string())
 }
+
+/// Reads a span as `90m`, `6h`, `7d`, in seconds.
+pub fn seconds_in(text: &str) -> Option<Seconds> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: Seconds = digits.parse().ok().filter(|n| (1..=100_000).contains(n))?;
+    UNITS.iter().find(|(word, _)| *word == unit).map(|(_, seconds)| number * seconds)
+}
+
+/// Writes a span in the largest unit that fits without a rest, as [`seconds_in`] reads it.
+pub fn short_span(span: Seconds) -> String {
+    let fits = |(_, seconds): &&(&str, Seconds)| span % seconds == 0;
+    UNITS
+        .iter()
+        .find(fits)
+        .map_or_else(|| format!("{span}s"), |(unit, seconds)| format!("{}{unit}", span / seconds))
+}
+
+/// The units of a span, the largest first.
+const UNITS: [(&str, Seconds); 5] = [("w", 604_800), ("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];

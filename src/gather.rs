@@ -14,6 +14,7 @@ use crate::decide::limits::{self, Applied, Weight};
 use crate::decide::login::{Learned, LoginFacts, LoginPolicy, Mark, Source, asks_what_was_learned};
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
+use crate::feeds::Feeds;
 use crate::limit::{Limit, OUTBOUND, Of, Override, WINDOW};
 use crate::networks::{NetworkInfo, Tag};
 use crate::policy::{Entry, Head, Questions, kind};
@@ -32,12 +33,29 @@ pub fn login(call: &Call, login: &Login) -> LoginFacts {
     let policy = ask(call, |questions| login_policy(questions, call, login, known, asn_of(&network)));
     let cloud_mail_client =
         matches!(&network, Fact::Known(Some(info)) if info.tags.contains(Tag::CloudMailClient));
-    let learned = learned(call, login, &policy);
-    LoginFacts { policy, country, cloud_mail_client, source: source_of(network), learned }
+    let feeds = feeds(call, login.address, &policy);
+    let learned = learned(call, login, &policy, matches!(&feeds, Fact::Known(on) if !on.is_empty()));
+    LoginFacts { policy, country, cloud_mail_client, source: source_of(network), learned, feeds }
+}
+
+/// The feeds that name the address, where a rule asks for it.
+fn feeds(call: &Call, address: Option<Address>, policy: &Fact<LoginPolicy>) -> Fact<Vec<String>> {
+    let asks = matches!(policy, Fact::Known(p) if p.settings.attack_networks != Mode::Off && !p.own_address);
+    let Some(address) = address.filter(|a| asks && a.class() == AddressClass::Public) else {
+        return Fact::Known(Vec::new());
+    };
+    let listed = |feeds: Option<&Feeds>| feeds.map_or_else(Vec::new, |f| f.look_up(address, call.now));
+    match call.with_feeds(|feeds| Ok(listed(feeds))) {
+        Ok(listed) => Fact::Known(listed.into_iter().map(|listed| listed.feed).collect()),
+        Err(error) => {
+            trouble::mark(call, Trouble::Feeds, &error.to_string());
+            Fact::Missing(Missing::Feeds)
+        }
+    }
 }
 
 /// What failed logins have taught, where a rule asks for it.
-fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>) -> Fact<Learned> {
+fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>, on_feed: bool) -> Fact<Learned> {
     let (Fact::Known(policy), Some(address)) = (policy, login.address) else {
         return Fact::Known(Learned::default());
     };
@@ -48,7 +66,8 @@ fn learned(call: &Call, login: &Login, policy: &Fact<LoginPolicy>) -> Fact<Learn
     let account = login.account.as_ref();
     let read = call.with_state(|state| {
         state.read(|db| {
-            let mut learned = sightings::gather(db, account, address, &policy.settings, call.now)?;
+            let settings = &policy.settings;
+            let mut learned = sightings::gather(db, account, address, on_feed, settings, call.now)?;
             if policy.attack_mark.is_some() {
                 sightings::add_known(db, account, address, call.now, &mut learned)?;
             }

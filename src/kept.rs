@@ -7,6 +7,7 @@
 //! for all threads, since there is one writer at a time anyway.
 
 use crate::error::{Error, Result};
+use crate::feeds::Feeds;
 use crate::networks::Networks;
 use crate::paths::Paths;
 use crate::policy::Policy;
@@ -48,6 +49,7 @@ struct OpenState {
 pub struct Kept {
     policy: RefCell<Option<Open<Policy>>>,
     networks: RefCell<Option<Open<Networks>>>,
+    feeds: RefCell<Option<Open<Option<Feeds>>>>,
     tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
     shared: Shared,
@@ -79,8 +81,8 @@ impl fmt::Debug for Kept {
 impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
-        let (policy, networks, tally) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Kept { policy, networks, tally, state, shared: Shared::default() }
+        let (policy, networks, feeds) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Kept { policy, networks, feeds, tally: RefCell::default(), state, shared: Shared::default() }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
@@ -100,6 +102,16 @@ impl Kept {
         let path = paths.networks();
         let mut slot = self.networks.try_borrow_mut().map_err(|_| asked_within("network data"))?;
         read(up_to_date(&mut slot, &path, LOOK, Networks::open)?.0)
+    }
+
+    pub(crate) fn with_feeds<T>(
+        &self,
+        paths: &Paths,
+        read: impl FnOnce(Option<&Feeds>) -> Result<T>,
+    ) -> Result<T> {
+        let path = paths.feeds();
+        let mut slot = self.feeds.try_borrow_mut().map_err(|_| asked_within("feeds"))?;
+        read(up_to_date(&mut slot, &path, LOOK, Feeds::open)?.0.as_ref())
     }
 
     /// Writes to the file of this name, which is given another name when it is to be read: then a later line
@@ -177,7 +189,8 @@ fn up_to_date<'a, T>(
     }
     let now = identity(path);
     let looked = Instant::now();
-    let still = slot.take().filter(|open| Some(open.identity) == now);
+    // What is not there has no identity, and may be open as that.
+    let still = slot.take().filter(|open| open.identity == now.unwrap_or_default());
     let open = match still {
         Some(open) => Open { looked, ..open },
         None => Open { what: open(path)?, identity: now.unwrap_or_default(), looked },

@@ -24,6 +24,7 @@ pub mod limit;
 pub mod request;
 
 // The page that runs it, and what it looks up.
+pub mod feeds;
 pub mod flow;
 pub mod gather;
 pub mod guess;
@@ -59,8 +60,10 @@ pub mod call;
 pub mod child;
 pub mod clock;
 pub mod error;
+mod fetch;
 pub mod idn;
 pub mod kept;
+mod kept_file;
 pub mod local_user;
 pub mod log;
 pub mod paths;

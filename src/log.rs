@@ -17,6 +17,7 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("burst", "service [address] [account] until"),
     ("mailbox_guarded", "service [address] [account] until"),
     ("change", "who [action] [subject] [more] generation"),
+    ("feed", "name did says"),
     ("backup", "who file generation"),
     ("restore", "who file generation"),
     ("tick", "did"),

@@ -69,16 +69,27 @@ pub fn as_postern_holding<T: Serialize + DeserializeOwned>(
     }
     let (user, group) = stored_user(paths)?;
     belongs_to(paths, user)?;
-    fork_and_hear(files, || {
-        end_after(LONGEST);
-        become_user(user, group).and_then(|()| work())
-    })
+    fork_and_hear(files, Some(LONGEST), || become_user(user, group).and_then(|()| work()))
+}
+
+/// Work that needs the state neither whole nor at all, in a child that has become user `postern` for good and is ended
+/// after so many seconds; directly where the caller is not root anyway.
+pub fn as_postern_within<T: Serialize + DeserializeOwned>(
+    paths: &Paths,
+    seconds: u32,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if !geteuid().is_root() {
+        return work();
+    }
+    let (user, group) = stored_user(paths)?;
+    fork_and_hear(&[], Some(seconds), || become_user(user, group).and_then(|()| work()))
 }
 
 /// Does work that gives up root's rights in a child, so that the caller keeps them; directly where the
 /// caller is not root anyway.
 pub fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if geteuid().is_root() { fork_and_hear(&[], work) } else { work() }
+    if geteuid().is_root() { fork_and_hear(&[], None, work) } else { work() }
 }
 
 /// User `postern` and its group, from the settings; where those are gone, from the policy that was published.
@@ -130,8 +141,10 @@ pub fn end_after(seconds: u32) {
     }
 }
 
+/// `longest`: after so many seconds the child is ended.
 fn fork_and_hear<T: Serialize + DeserializeOwned>(
     files: &[BorrowedFd],
+    longest: Option<u32>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let failed = |doing: &'static str| move |e: nix::Error| Error::system(doing)(e.into());
@@ -143,6 +156,7 @@ fn fork_and_hear<T: Serialize + DeserializeOwned>(
             drop(read);
             let kept: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).chain([write.as_raw_fd()]).collect();
             close_descriptors_but(&kept);
+            longest.map(end_after).unwrap_or_default();
             tell(write, work());
         }
         ForkResult::Parent { child } => {
@@ -150,7 +164,8 @@ fn fork_and_hear<T: Serialize + DeserializeOwned>(
             let heard = hear(read);
             match waitpid(child, None) {
                 Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _)) => Err(Error::State(format!(
-                    "The work on the state took longer than {LONGEST} seconds and was ended."
+                    "The work as user postern took longer than {} seconds and was ended.",
+                    longest.unwrap_or_default()
                 ))),
                 _ => understand(&heard?),
             }

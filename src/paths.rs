@@ -86,6 +86,21 @@ impl Paths {
         self.data().join("networks.mmdb")
     }
 
+    /// The compiled feeds.
+    pub fn feeds(&self) -> PathBuf {
+        self.data().join("feeds.bin")
+    }
+
+    /// Folder of what is kept of each feed; user `postern`'s alone.
+    pub fn feeds_dir(&self) -> PathBuf {
+        self.data().join("feeds")
+    }
+
+    /// The key that a feed's publisher wants; root's, and readable for user `postern`.
+    pub fn feed_key(&self, name: &str) -> PathBuf {
+        self.etc().join("feed-keys").join(name)
+    }
+
     /// Folder that all hooks share; user `postern`'s, writable for the mail servers' users.
     pub fn state_dir(&self) -> PathBuf {
         self.lib().join("state")

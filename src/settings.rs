@@ -228,7 +228,7 @@ settings! {
         "How long a mailbox is guarded after the last failure that fired, in seconds.";
     attack_networks: Mode = Mode::Monitor, Accepts::Words(&["off", "monitor", "enforce"]),
         "Networks previously detected performing authentication attacks",
-        "Refuses logins from networks that were seen attacking: off, monitor or enforce. A mailbox's own known networks pass.";
+        "Refuses logins from networks that were seen attacking, here or by the publisher of a feed that is switched on: off, monitor or enforce. A mailbox's own known networks pass.";
     attack_failures: i64 = 30, Accepts::Number(10, 60),
         "Failures that make an attack",
         "A network is marked when one of its addresses, or all of them together, fail with so many different passwords or mailboxes within a day. Where somebody is known to log in well from the network, the address alone is marked.";

@@ -5,6 +5,7 @@
 //! is done by a child that has become user `postern`. Two ticks at once would send a notice twice, so there
 //! is never more than one.
 
+mod feeds;
 mod fold;
 mod only_one;
 
@@ -100,6 +101,8 @@ fn only_this(call: &Call) -> Result<Done> {
             done.failed.push(error.to_string());
         }
     }
+    drop(lock);
+    done.add(feeds::fetch_due(call));
     tell(call, &done);
     Ok(done)
 }

@@ -35,6 +35,8 @@ pub enum Trouble {
     Policy,
     /// The network data are missing or unreadable.
     Networks,
+    /// The compiled feeds are damaged.
+    Feeds,
     /// The state file is not there.
     StateMissing,
     /// The state file is damaged.
@@ -86,6 +88,11 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         Trouble::Networks,
         "networks",
         "The network data are missing or damaged: the country rule is not asked. `postern data build` makes them.",
+    ),
+    (
+        Trouble::Feeds,
+        "feeds",
+        "The file of feeds is damaged, so feeds refuse nobody. `postern feeds update` makes it anew.",
     ),
     (
         Trouble::StateMissing,

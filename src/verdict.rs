@@ -123,6 +123,8 @@ pub enum Missing {
     Networks,
     /// The shared state.
     State,
+    /// The feeds.
+    Feeds,
 }
 
 impl Missing {
@@ -132,6 +134,7 @@ impl Missing {
             Missing::Policy => "the published policy",
             Missing::Networks => "the network data",
             Missing::State => "the shared state",
+            Missing::Feeds => "the file of feeds",
         }
     }
 }
@@ -183,6 +186,8 @@ pub enum Reason {
     MailboxGuarded(Seconds),
     /// The network was seen attacking; why, and until when it stays marked.
     AttackNetwork(Network, String, Seconds),
+    /// The address is on lists of attacking networks that others publish: the feeds' names.
+    OnFeed(String),
     /// The administrator pinned the network as attacking; until.
     AttackNetworkPinned(Network, Option<Seconds>),
     /// The administrator never wants the network marked as attacking.
@@ -227,6 +232,9 @@ pub enum Reason {
     Ended,
 }
 
+/// The key of a refusal because of a feed.
+pub const ON_FEED: &str = "attack_feed";
+
 /// The key of a block of an address or network.
 pub const ADDRESS_BLOCKED: &str = "address_blocked";
 
@@ -243,6 +251,7 @@ impl Reason {
             Reason::FactMissing(Missing::Policy) => "policy_missing",
             Reason::FactMissing(Missing::Networks) => "networks_missing",
             Reason::FactMissing(Missing::State) => "state_missing",
+            Reason::FactMissing(Missing::Feeds) => "feeds_missing",
             Reason::LocalAddress => "local_address",
             Reason::CloudMailClient => "cloud_mail_client",
             Reason::AddressExempt(_) => "ip_exempt",
@@ -264,6 +273,7 @@ impl Reason {
             Reason::KnownNetwork => "known_network",
             Reason::MailboxGuarded(_) => "mailbox_guarded",
             Reason::AttackNetwork(..) => "attack_network",
+            Reason::OnFeed(_) => ON_FEED,
             Reason::AttackNetworkPinned(..) => "attack_network_pinned",
             Reason::NeverMarked(_) => "never_marked",
             Reason::Burst(_) => "burst",
@@ -344,6 +354,9 @@ impl Reason {
             Reason::AttackNetwork(network, why, until) => {
                 format!("{network} was seen attacking ({why}); it stays marked until {}.", readable(*until))
             }
+            Reason::OnFeed(feeds) => {
+                format!("The address is on a list of attacking networks that others publish: {feeds}.")
+            }
             Reason::AttackNetworkPinned(network, until) => {
                 format!("The administrator pinned {network} as attacking{}.", until_words(*until))
             }
@@ -406,7 +419,7 @@ impl Reason {
                 "This account can be used only from networks that it was used from before, for the time being."
                     .into()
             }
-            Reason::AttackNetwork(..) | Reason::AttackNetworkPinned(..) => {
+            Reason::AttackNetwork(..) | Reason::AttackNetworkPinned(..) | Reason::OnFeed(_) => {
                 "Logins from this network are not allowed here for the time being.".into()
             }
             Reason::Burst(_) => "Too many logins from this address failed; it is refused for a while.".into(),

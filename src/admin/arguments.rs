@@ -2,7 +2,7 @@
 
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
-use crate::clock::Seconds;
+use crate::clock::{Seconds, seconds_in};
 use crate::error::{Error, Result};
 use crate::verdict::Reference;
 use serde::Deserialize;
@@ -379,10 +379,12 @@ impl Arguments {
     /// The value as a number of seconds.
     pub fn span(&self, name: &str) -> Result<Option<i64>> {
         let read = |text: &str| {
-            span(text).or_else(|| text.parse().ok().filter(|n| (0..=1 << 40).contains(n))).ok_or_else(|| {
-                let accepted = "a span as 300s, 5m, 24h, 30d";
-                Error::bad_value(format!("The argument {name}"), text, accepted)
-            })
+            seconds_in(text).or_else(|| text.parse().ok().filter(|n| (0..=1 << 40).contains(n))).ok_or_else(
+                || {
+                    let accepted = "a span as 300s, 5m, 24h, 30d";
+                    Error::bad_value(format!("The argument {name}"), text, accepted)
+                },
+            )
         };
         self.given(name).map(read).transpose()
     }
@@ -398,7 +400,7 @@ impl Arguments {
         let day = || Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400));
         let accepted =
             "a date as 2026-11-01 or 2026-11-01 18:00 (UTC), or a span as 6h, 30d, which is not ahead";
-        let at = span(text).map(|s| now.saturating_sub(s)).or_else(day).filter(|at| *at <= now);
+        let at = seconds_in(text).map(|s| now.saturating_sub(s)).or_else(day).filter(|at| *at <= now);
         at.map(Some).ok_or_else(|| Error::bad_value(format!("The argument {name}"), text, accepted))
     }
 }
@@ -433,7 +435,7 @@ pub(super) fn plain(value: &Value) -> Option<String> {
 /// Reads an end: `2026-12-01`, `2026-12-01 18:00` (UTC), or a span from now as `90m`, `6h`, `7d`.
 fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
     let bad = |accepted: &str| Error::bad_value(format!("The argument {name}"), text, accepted);
-    let at = span(text).map(|s| now.saturating_add(s)).or_else(|| date(text));
+    let at = seconds_in(text).map(|s| now.saturating_add(s)).or_else(|| date(text));
     match at {
         Some(at) if at > now => Ok(at),
         Some(_) => Err(bad("a time in the future")),
@@ -445,21 +447,6 @@ fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
 pub(super) fn moment(text: &str) -> Result<Seconds> {
     let accepted = "a time as 2026-12-01 or 2026-12-01 18:00 (UTC)";
     date(text).ok_or_else(|| Error::bad_value("The time", text, accepted))
-}
-
-fn span(text: &str) -> Option<i64> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: i64 = digits.parse().ok().filter(|n| (1..=100_000).contains(n))?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    Some(number * seconds)
 }
 
 fn date(text: &str) -> Option<Seconds> {

@@ -8,7 +8,7 @@ mod limits;
 
 use self::limits::{LimitFor, LimitRow};
 use super::arguments::{self, Arguments};
-use super::{Admin, Outcome, attacks, blocks, clouds, import, lists, settings};
+use super::{Admin, Outcome, attacks, blocks, clouds, feeds, import, lists, settings};
 use crate::account::Subject;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -52,6 +52,8 @@ struct Document {
     cloud_mail_clients: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attack_pins: Option<Vec<Entry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feeds: Option<Vec<Entry>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<Allowance>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +122,7 @@ pub fn export_config(admin: &Admin, _: &Arguments) -> Result<Outcome> {
         blocks: entries(&[ListName::AccountBlock, ListName::AddressBlock])?,
         cloud_networks: entries(&clouds::NETWORKS)?,
         cloud_mail_clients: entries(&clouds::CLIENTS)?,
+        feeds: entries(&feeds::LISTS)?,
         attack_pins: entries(&attacks::PINS)?,
         allowances: Some(
             running
@@ -285,6 +288,7 @@ fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Pla
         (&document.blocks, &[ListName::AccountBlock, ListName::AddressBlock], &blocks::list_for),
         (&document.cloud_networks, &clouds::NETWORKS, &|value| clouds::list_for(&clouds::NETWORKS, value)),
         (&document.cloud_mail_clients, &clouds::CLIENTS, &|value| clouds::list_for(&clouds::CLIENTS, value)),
+        (&document.feeds, &feeds::LISTS, &feeds::list_for),
         (&document.attack_pins, &attacks::PINS, &|value| clouds::list_for(&attacks::PINS, value)),
     ] {
         if let Some(wanted) = wanted {

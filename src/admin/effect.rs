@@ -14,6 +14,7 @@ use crate::store::settings::entries::{self, ListName};
 use crate::store::state::figures::{self, Figure};
 use crate::store::state::names::Seen;
 use crate::store::state::places::{self, Logins, Proposal, Refusal, Refused, Sum};
+use crate::verdict::ON_FEED;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -162,7 +163,11 @@ const RULES: [RuleFigures; 6] = [
         &["network_hosting", "network_vpn", "network_tor", "network_relay"],
     ),
     of_logins("mailbox_guard", |s| s.mailbox_guard, &["mailbox_guarded"]),
-    of_logins("attack_networks", |s| s.attack_networks, &["attack_network", "attack_network_pinned"]),
+    of_logins(
+        "attack_networks",
+        |s| s.attack_networks,
+        &["attack_network", "attack_network_pinned", ON_FEED],
+    ),
     of_logins("burst_rule", |s| s.burst_rule, &["burst"]),
     RuleFigures {
         key: "rate_limiter",

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::decide::login::Source;
 use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
+use crate::feeds::Feeds;
 use crate::flow;
 use crate::on_state::as_postern;
 use crate::request::{Door, Login, Service};
@@ -61,12 +62,21 @@ fn explained(admin: &Admin, account: &Account, address: Address, login: &Login) 
         "country_name": country.and_then(|c| c.name()),
         "asn": source.asn,
         "network_name": source.name,
+        "feeds": feeds(admin, address),
         "verdict": decision.verdict.name(),
         "reason": decision.reason.key(),
         "why": admin.told(&decision.reason),
         "would_refuse": decision.would_refuse.iter().map(|r| admin.told(r)).collect::<Vec<_>>(),
         "steps": steps.iter().map(|step| step_row(admin, step)).collect::<Vec<_>>(),
     })
+}
+
+/// The feeds that name the address, whether the rule that asks them is on or off.
+fn feeds(admin: &Admin, address: Address) -> Vec<String> {
+    let on = |feeds: Option<&Feeds>| feeds.map_or_else(Vec::new, |f| f.look_up(address, admin.call.now));
+    // Damage is told by the rule itself.
+    let listed = admin.call.with_feeds(|feeds| Ok(on(feeds))).unwrap_or_default();
+    listed.into_iter().map(|listed| listed.feed).collect()
 }
 
 pub(super) fn step_row(admin: &Admin, step: &Step) -> Value {

@@ -19,6 +19,7 @@ pub mod data;
 pub mod effect;
 pub mod envelope;
 pub mod explain;
+pub mod feeds;
 mod followed;
 pub mod held;
 pub mod identity;

@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::monitoring::{self, Figures};
-use super::{Admin, Outcome, data, followed};
+use super::{Admin, Outcome, data, feeds, followed};
 use crate::admin::envelope::envelope;
 use crate::clock::{Seconds, readable};
 use crate::door::{line, policy};
@@ -41,7 +41,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Level::Note => "note",
             Level::Good => "good",
@@ -115,6 +115,12 @@ fn report(admin: &Admin) -> Result<Report> {
     let mut report = Report::default();
     let settings = settings_and_policy(admin, &mut report);
     networks(admin, &mut report)?;
+    if !report.is_blind {
+        match feeds::report(admin) {
+            Ok(rows) => rows.into_iter().for_each(|(part, level, says)| report.add(&part, level, says)),
+            Err(error) => report.add("feeds", Level::Warning, error.to_string()),
+        }
+    }
     let found: Result<FromState> = on_state(&admin.call.paths, |state| {
         state.read(|db| {
             Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()))

@@ -3,10 +3,11 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
-    explain, held, init, learn, limits, lists, settings, statistics, status, story, undo,
+    explain, feeds, held, init, learn, limits, lists, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
+use crate::feeds::Format;
 use crate::settings::MOST_ACTIVITY_DAYS;
 use crate::store::settings::entries::ListName;
 use crate::store::state::rollups::COUNTRY_DAYS;
@@ -147,6 +148,10 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("config", "All that was chosen as one document: export, diff, apply"),
     ("bans", "Bans of an address by other products on this server (fail2ban, CSF, cPHulk): find, lift"),
     ("attack-networks", "Networks that were seen attacking: list, remove; pin, never mark"),
+    (
+        "feeds",
+        "Feeds, lists of attacking networks that others publish: list, switch on and off, define, fetch",
+    ),
     ("held", "Messages of local programs that are held: list, release, remove"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
@@ -242,6 +247,8 @@ const PRODUCTS: Argument = option(
     "fail2ban, csf, cphulk, separated by commas; all that are installed if not given",
 );
 const BROUGHT: Argument = switch("all", "what Postern brings as well");
+
+const FEED: Argument = needed("feed", Kind::Text, "the feed's name as `postern feeds list` shows it");
 
 /// The functions, in the order in which help lists them.
 pub const FUNCTIONS: &[Function] = &[
@@ -498,6 +505,66 @@ pub const FUNCTIONS: &[Function] = &[
         "Pinned networks and those that are never marked as CSV",
         &[],
         |a, _| lists::export(a, &attacks::PINS),
+    ),
+    reads(
+        "list_feeds",
+        &["feeds", "list"],
+        "Every feed that is offered or defined: whether it is on, how it stands, under which terms it may be used",
+        &[],
+        feeds::list_feeds,
+    ),
+    changes(
+        "enable_feed",
+        &["feeds", "enable"],
+        "Switch a feed on, and fetch it",
+        &[FEED, NOTE],
+        feeds::enable,
+    ),
+    changes(
+        "disable_feed",
+        &["feeds", "disable"],
+        "Switch a feed off: it refuses nobody from the next login on",
+        &[FEED],
+        feeds::disable,
+    ),
+    changes(
+        "add_feed",
+        &["feeds", "add"],
+        "Define a feed of your own, or define it anew",
+        &[
+            needed("feed", Kind::Text, "its name: small letters, digits and -"),
+            Argument {
+                required: true,
+                ..option("url", Kind::Text, "its address: https://…; {key} stands for the key")
+            },
+            option(
+                "format",
+                Kind::Word(Format::WORDS),
+                "plain (an address or network a line; if not given), drop-json (Spamhaus DROP) or counted (address, count)",
+            ),
+            option("every", Kind::Text, "how often it is fetched: 12h; 6h if not given"),
+            option("minimum", Kind::Text, "how often it may be asked for at most: 2h; 1h if not given"),
+            option("age", Kind::Text, "at which age it refuses nobody any more: 2d; 7d if not given"),
+            option(
+                "least",
+                Kind::Number(1, 1_000_000),
+                "with the format counted: the least count that counts",
+            ),
+            option("key_header", Kind::Text, "the header in which its publisher wants a key"),
+            NOTE,
+        ],
+        feeds::add_feed,
+    ),
+    changes("remove_feed", &["feeds", "remove"], "Forget a feed of your own", &[FEED], feeds::remove_feed),
+    changes(
+        "update_feeds",
+        &["feeds", "update"],
+        "Fetch feeds now: one, or all that are on",
+        &[
+            Argument { required: false, ..FEED },
+            switch("accept_growth", "take a list although it has grown more than threefold"),
+        ],
+        feeds::update_feeds,
     ),
     changes(
         "release_held",

@@ -24,6 +24,8 @@ pub struct LoginFacts {
     pub source: Fact<Source>,
     /// What failed logins have taught of the address and the account.
     pub learned: Fact<Learned>,
+    /// The feeds that name the address, those that are too old left out.
+    pub feeds: Fact<Vec<String>>,
 }
 
 /// A network as the rules see it.
@@ -199,7 +201,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         number: 9,
-        name: "networks seen attacking",
+        name: "networks seen attacking, here or by others",
         looks_at: LooksAt::Address,
         mode: |s| s.attack_networks,
         ask: |case| by_learned(case, attack_network),
@@ -426,17 +428,31 @@ fn mailbox_guard(case: &Case, learned: &Learned) -> Finding {
     }
 }
 
+/// What was seen here goes before what others tell. Where it is not known who logs in from there, nobody is refused
+/// for what others tell: it may be an owner.
 fn attack_network(case: &Case, learned: &Learned) -> Finding {
     match (&case.policy.attack_mark, &learned.attack) {
         (Some((network, entry)), _) if entry.not => Finding::Pass(Reason::NeverMarked(*network)),
         (Some((network, entry)), _) => {
             unless_known(case, learned, Reason::AttackNetworkPinned(*network, entry.until))
         }
-        (None, None) => Finding::Pass(Reason::NotConcerned("the network was not seen attacking")),
+        (None, None) => feed(case, learned),
         (None, Some((network, why, until))) => {
             let until = (*until).min(case.now + case.policy.settings.attack_days * 86_400);
             unless_known(case, learned, Reason::AttackNetwork(*network, why.clone(), until))
         }
+    }
+}
+
+/// Others tell that attacks come from there. Their lists know nothing of mail services that log in for their users.
+fn feed(case: &Case, learned: &Learned) -> Finding {
+    match &case.facts.feeds {
+        Fact::Missing(what) => Finding::Pass(Reason::FactMissing(*what)),
+        Fact::Known(feeds) if feeds.is_empty() => {
+            Finding::Pass(Reason::NotConcerned("the network was not seen attacking, and is on no feed"))
+        }
+        Fact::Known(_) if case.facts.is_by_mail_service() => Finding::Pass(Reason::CloudMailClient),
+        Fact::Known(feeds) => unless_known(case, learned, Reason::OnFeed(feeds.join(", "))),
     }
 }
 

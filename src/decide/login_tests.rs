@@ -38,6 +38,7 @@ struct Scene {
     client_mark: Option<Mark>,
     attack_mark: Option<(Network, Entry)>,
     learned: Fact<Learned>,
+    feeds: Fact<Vec<String>>,
     settings: Settings,
     own: Vec<Network>,
     blocked_accounts: BTreeSet<String>,
@@ -63,6 +64,7 @@ impl Scene {
             client_mark: None,
             attack_mark: None,
             learned: Fact::Known(Learned::default()),
+            feeds: Fact::Known(Vec::new()),
             settings: Settings { country_rule: Mode::Enforce, ..Settings::default() },
             own: Vec::new(),
             blocked_accounts: BTreeSet::new(),
@@ -212,8 +214,8 @@ impl Scene {
                 classes: self.classes.clone(),
             }),
         };
-        let learned = self.learned.clone();
-        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client, source, learned }
+        let (learned, feeds) = (self.learned.clone(), self.feeds.clone());
+        LoginFacts { policy, country, cloud_mail_client: self.cloud_mail_client, source, learned, feeds }
     }
 
     fn policy(&self) -> LoginPolicy {
@@ -1020,6 +1022,7 @@ fn any_scene() -> impl Strategy<Value = Scene> {
                 client_mark: client_mark.filter(|_| address.is_some()),
                 attack_mark: None,
                 learned: Fact::Known(Learned::default()),
+                feeds: Fact::Known(Vec::new()),
                 settings,
                 own,
                 blocked_accounts,
@@ -1186,6 +1189,52 @@ fn an_end_is_never_later_than_it_could_be_set_now() {
     assert_eq!(decision.reason, Reason::Burst(NOW + 3600));
 }
 
+/// On two feeds, where this is known of the network.
+fn on_feeds(learned: Learned) -> Scene {
+    let mut scene = Scene::new().learned(learned).learning(Mode::Enforce);
+    scene.feeds = Fact::Known(vec!["one".into(), "two".into()]);
+    scene
+}
+
+fn nothing_seen() -> Learned {
+    Learned { attack: None, burst_until: None, guarded_until: None, ..everything_bad() }
+}
+
+#[test]
+fn a_feed_refuses_strangers_names_itself_and_comes_after_what_was_seen_here() {
+    let scene = on_feeds(nothing_seen());
+    assert_eq!(scene.decide().reason, Reason::OnFeed("one, two".into()));
+    scene.says(Verdict::Refuse, "attack_feed");
+    scene.clone().learning(Mode::Monitor).is_allowed();
+    assert_eq!(scene.clone().learning(Mode::Monitor).watched(), ["attack_feed"]);
+    assert_eq!(scene.clone().learning(Mode::Off).watched(), Vec::<&str>::new());
+    let seen = (TAUGHT[1].2)(everything_bad());
+    on_feeds(seen).says(Verdict::Refuse, "attack_network");
+    for before in [Scene::ip_exempt, Scene::user_exempt, Scene::own_address] {
+        before(scene.clone()).is_allowed();
+    }
+    scene.clone().address("127.0.0.1").is_allowed();
+    scene.by_cloud_mail_client().is_allowed();
+}
+
+#[test]
+fn a_feed_lets_owners_pass_and_refuses_nobody_where_it_is_not_known_who_that_is() {
+    let owner = Learned { known_here: true, good_here: true, ..nothing_seen() };
+    on_feeds(owner.clone()).is_allowed();
+    on_feeds(Learned { known_here: false, ..owner.clone() }).says(Verdict::Refuse, "attack_feed");
+    on_feeds(owner).nobody_known().says(Verdict::Undecided, "account_unknown");
+    on_feeds(nothing_seen()).nobody_known().says(Verdict::Refuse, "attack_feed");
+    let blind = Scene { learned: Fact::Missing(Missing::State), ..on_feeds(nothing_seen()) };
+    blind.is_allowed();
+    let without = Scene { feeds: Fact::Missing(Missing::Feeds), ..on_feeds(nothing_seen()) };
+    without.is_allowed();
+    let missing = Some(Finding::Pass(Reason::FactMissing(Missing::Feeds)));
+    assert_eq!(
+        without.steps().iter().filter(|s| s.finding == missing).map(|s| s.number).collect::<Vec<_>>(),
+        [9]
+    );
+}
+
 fn any_learned() -> impl Strategy<Value = Learned> {
     (any::<[bool; 3]>(), any::<[bool; 3]>()).prop_map(|(found, known)| {
         let all = everything_bad();
@@ -1205,11 +1254,12 @@ proptest! {
 
     #[test]
     fn what_is_learned_refuses_at_no_door_an_account_that_may_be_known(
-        scene in any_scene(), learned in any_learned(), pinned: Option<bool>,
+        scene in any_scene(), learned in any_learned(), pinned: Option<bool>, on_feed: bool,
         mode in proptest::sample::select(vec![Mode::Monitor, Mode::Enforce])
     ) {
         let attack_mark = pinned.and_then(pin);
-        let scene = Scene { attack_mark, ..scene }.learned(learned).learning(mode);
+        let mut scene = Scene { attack_mark, ..scene }.learned(learned).learning(mode);
+        scene.feeds = Fact::Known(Vec::from_iter(on_feed.then(|| "one".to_owned())));
         if scene.clone().nobody_known().decide().verdict == Verdict::Refuse {
             for account in ACCOUNTS {
                 prop_assert_eq!(scene.clone().account(account).decide().verdict, Verdict::Refuse);

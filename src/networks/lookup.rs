@@ -56,7 +56,7 @@ impl Networks {
     /// Fails with [`Error::File`] where the file cannot be opened, with [`Error::Data`] where it is not
     /// Postern's network data or is damaged so far that nothing can be looked up.
     pub fn open(path: &Path) -> Result<Networks> {
-        let map = map_file(path)?;
+        let map = map_file(path, NAMED)?;
         let reader = Reader::from_source(map).map_err(|e| unusable(path, &e.to_string()))?;
         let found = &reader.metadata().database_type;
         if found != DATABASE_TYPE || reader.metadata().ip_version != 6 {
@@ -147,25 +147,34 @@ fn lies_over_ipv4(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.to_bits() >> 32 == 0)
 }
 
+/// What the file is called in sentences.
+const NAMED: &str = "The network data";
+
 fn unusable(path: &Path, why: &str) -> Error {
-    Error::Data(format!("The network data {} cannot be used: {why}.", path.display()))
+    not_usable(NAMED, path, why)
+}
+
+fn not_usable(what: &str, path: &Path, why: &str) -> Error {
+    Error::Data(format!("{what} {} cannot be used: {why}.", path.display()))
 }
 
 /// Maps a regular file that is not empty. Without `O_NONBLOCK` a FIFO would block before it can be refused.
-fn map_file(path: &Path) -> Result<Mmap> {
+///
+/// For files in the data folder that are published by rename alone. `what` begins the sentence of an error.
+pub(crate) fn map_file(path: &Path, what: &str) -> Result<Mmap> {
     let nonblocking = nix::libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
     let file: File = file.map_err(Error::file("open", path))?;
     let about = file.metadata().map_err(Error::file("examine", path))?;
     if !about.is_file() {
-        return Err(unusable(path, "it is not a regular file"));
+        return Err(not_usable(what, path, "it is not a regular file"));
     }
     if about.len() == 0 {
-        return Err(unusable(path, "it is empty"));
+        return Err(not_usable(what, path, "it is empty"));
     }
     // SAFETY: the map stays valid as long as nobody cuts or overwrites the file in place. The folder belongs
-    // to user `postern` alone, and the only code that writes there (`compile`) makes a new file and renames
-    // it over the old one, whose contents live on until the last map of them is gone.
+    // to user `postern` alone, and the only code that writes there (`compile`, here and in `feeds`) makes a new
+    // file and renames it over the old one, whose contents live on until the last map of them is gone.
     unsafe { Mmap::map(&file) }.map_err(Error::file("map", path))
 }
 

@@ -8,7 +8,7 @@ mod compile;
 mod coverage;
 mod lookup;
 mod marked;
-mod ranges;
+pub(crate) mod ranges;
 mod record;
 mod report;
 mod sources;
@@ -20,6 +20,7 @@ mod tests;
 
 pub use compile::compile;
 pub use coverage::{Coverage, Provider, coverage};
+pub(crate) use lookup::map_file;
 pub use lookup::{NetworkInfo, Networks};
 pub use marked::{Listed, Place, cloud_mail_clients, hosting};
 pub use report::{AsnReport, CountryReport, Report};

@@ -2,6 +2,8 @@
 //! users that exist by number only. No mail server is needed; root is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "../publisher/mod.rs"]
+mod publisher;
 mod sandbox;
 
 mod any_calls;
@@ -12,6 +14,7 @@ mod bad_input;
 mod broken;
 mod chain;
 mod clouds;
+mod feeds;
 mod gate;
 mod gate_input;
 mod hostile;

@@ -2,9 +2,14 @@
 
 use crate::clients::Way;
 use crate::doing::{BRAZILIAN, GERMAN};
-use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, Mailbox, Pair, Scene};
+use crate::publisher::{Publisher, Reply};
+use crate::rig::{ALICE, BOB, CAROL, DAVE, Doors, ERIN, Mailbox, Pair, Scene};
 use crate::told;
+use std::fs;
 use std::time::Duration;
+
+/// An address near to [`GERMAN`], in another network.
+const OTHER_GERMAN: &str = "79.200.0.1";
 
 const GATE: Doors = Doors { failed: true, postlogin: true, ..Doors::DOVECOT };
 const KEEPER: Doors = Doors::POLICY.and_keeper();
@@ -124,5 +129,30 @@ fn a_telephone_with_an_old_password_keeps_nobody_out() {
             assert_eq!(attack(&scene, tries), 20, "{each:?}");
         }
         assert!(scene.login(Way::Imap, BRAZILIAN, &CAROL).yes);
+    }
+}
+
+#[test]
+fn whoever_is_on_a_feed_is_refused_from_the_first_try_on_and_owners_on_it_are_not() {
+    for kind in SCENES {
+        let (scene, publisher) = (scene(kind), Publisher::new());
+        let certificates = scene.path("/etc/ssl/certs/ca-certificates.crt");
+        fs::create_dir_all(certificates.parent().unwrap()).unwrap();
+        fs::write(&certificates, publisher.authority()).unwrap();
+        publisher.answers("/list", Reply::list(format!("{BRAZILIAN}\n{GERMAN}\n")));
+        scene.api(&["add_feed", "feed=attackers", &format!("url={}", publisher.url("/list"))]);
+        scene.api(&["enable_feed", "feed=attackers"]);
+        for way in [Way::Imap, Way::Pop3, Way::SmtpPlain] {
+            assert!(!scene.login(way, BRAZILIAN, &ALICE).yes, "{way:?}");
+            assert!(scene.login(way, OTHER_GERMAN, &ERIN).yes, "{way:?}");
+            assert!(!scene.login(way, GERMAN, &ERIN).yes, "{way:?}: nobody knows her there");
+        }
+        logs_in(&scene, &ALICE);
+        assert_eq!(wrong_passwords(&scene), 0);
+        let seen = told::activity(&scene);
+        assert_eq!(seen.keys().filter(|what| what.contains("attack_feed")).count(), seen.len(), "{seen:?}");
+        scene.api(&["disable_feed", "feed=attackers"]);
+        assert!(scene.login(Way::Imap, BRAZILIAN, &ALICE).yes);
+        fs::remove_file(&certificates).unwrap();
     }
 }

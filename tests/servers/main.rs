@@ -29,6 +29,8 @@ mod passwords;
 mod policy;
 mod postfix;
 mod postfix_local;
+#[path = "../publisher/mod.rs"]
+mod publisher;
 mod rig;
 mod rig_itself;
 mod sending;

@@ -6,6 +6,7 @@ use crate::asn::Asn;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
+use crate::feeds::Definition;
 use crate::policy::SERVER;
 use rusqlite::{Connection, OptionalExtension, Rows, params};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,10 @@ pub enum ListName {
     CloudMailClient,
     /// Networks that are no cloud mail clients, whatever our own list says.
     NoCloudMailClient,
+    /// Feeds that are switched on, by name.
+    Feed,
+    /// Feeds that the administrator defined.
+    FeedDefinition,
     /// Networks that the administrator pinned as attacking.
     AttackNetwork,
     /// Networks that are never marked as attacking, and from which nothing is learned.
@@ -43,7 +48,7 @@ pub const NOT: &str = "not:";
 
 impl ListName {
     /// Every list.
-    pub const ALL: [ListName; 11] = [
+    pub const ALL: [ListName; 13] = [
         ListName::IpExemption,
         ListName::UserExemption,
         ListName::Whitelist,
@@ -53,6 +58,8 @@ impl ListName {
         ListName::NoCloudNetwork,
         ListName::CloudMailClient,
         ListName::NoCloudMailClient,
+        ListName::Feed,
+        ListName::FeedDefinition,
         ListName::AttackNetwork,
         ListName::NoAttackNetwork,
     ];
@@ -69,6 +76,8 @@ impl ListName {
             ListName::NoCloudNetwork => "no_cloud_network",
             ListName::CloudMailClient => "cloud_mail_client",
             ListName::NoCloudMailClient => "no_cloud_mail_client",
+            ListName::Feed => "feed",
+            ListName::FeedDefinition => "feed_definition",
             ListName::AttackNetwork => "attack_network",
             ListName::NoAttackNetwork => "no_attack_network",
         }
@@ -83,6 +92,8 @@ impl ListName {
             ListName::AccountBlock | ListName::AddressBlock => "blocks",
             ListName::CloudNetwork | ListName::NoCloudNetwork => "cloud networks",
             ListName::CloudMailClient | ListName::NoCloudMailClient => "cloud mail clients",
+            ListName::Feed => "feeds",
+            ListName::FeedDefinition => "own feeds",
             ListName::AttackNetwork => "pinned attack networks",
             ListName::NoAttackNetwork => "networks that are never marked as attacking",
         }
@@ -113,7 +124,9 @@ impl ListName {
             | ListName::AddressBlock
             | ListName::CloudNetwork
             | ListName::CloudMailClient
-            | ListName::AttackNetwork => value.into(),
+            | ListName::AttackNetwork
+            | ListName::Feed
+            | ListName::FeedDefinition => value.into(),
             ListName::NoCloudNetwork | ListName::NoCloudMailClient | ListName::NoAttackNetwork => {
                 format!("{NOT}{value}")
             }
@@ -157,6 +170,11 @@ impl ListName {
                 }
                 value.parse::<Network>().map(|net| net.to_string())
             }
+            ListName::Feed if Definition::is_name(value.trim()) => Ok(value.trim().into()),
+            ListName::Feed => {
+                Err(Error::bad_value("The feed", value, "a name as `postern feeds list` shows them"))
+            }
+            ListName::FeedDefinition => value.parse::<Definition>().map(|feed| feed.to_string()),
             ListName::AttackNetwork => {
                 let network: Network = without_not(value).parse()?;
                 may_be_pinned(&network, value)?;

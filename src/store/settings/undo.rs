@@ -190,8 +190,7 @@ impl Audit {
         match self.action.as_str() {
             "set_countries" => self.subject != entries::scope(None),
             "add_allowance" | "remove_allowance" | "release" => true,
-            action => list_of(action)
-                .is_some_and(|list| !matches!(list, ListName::IpExemption | ListName::AddressBlock)),
+            action => list_of(action).is_some_and(|list| list.is_of_subjects()),
         }
     }
 }

@@ -408,11 +408,13 @@ fn sighting_of(db: &Connection, network: &str) -> Result<Option<Sighting>> {
     db.prepare_cached(sql)?.query_row([network], row).optional()
 }
 
-/// What was learned that concerns this login.
+/// What was learned that concerns this login. Who is known there is asked only where something was found: here, or by
+/// others (`on_feed`).
 pub fn gather(
     db: &Connection,
     account: Option<&Account>,
     address: Address,
+    on_feed: bool,
     settings: &Settings,
     now: Seconds,
 ) -> Result<Learned> {
@@ -434,8 +436,10 @@ pub fn gather(
         let sql = "SELECT until FROM guard WHERE account = ?1 AND until > ?2";
         learned.guarded_until = until(db, sql, account.name(), now)?;
     }
-    let is_asked =
-        learned.attack.is_some() || learned.burst_until.is_some() || learned.guarded_until.is_some();
+    let is_asked = on_feed
+        || learned.attack.is_some()
+        || learned.burst_until.is_some()
+        || learned.guarded_until.is_some();
     if is_asked {
         add_known(db, account, address, now, &mut learned)?;
     }

@@ -52,7 +52,8 @@ impl Server {
 
     fn learned(&self, account: Option<&str>, address: &str) -> Learned {
         let account: Option<Account> = account.map(|a| a.parse().unwrap());
-        gather(&self.db, account.as_ref(), address.parse().unwrap(), &self.settings, NOON + 60).unwrap()
+        gather(&self.db, account.as_ref(), address.parse().unwrap(), false, &self.settings, NOON + 60)
+            .unwrap()
     }
 
     fn marked(&self) -> Vec<String> {

@@ -1,0 +1,321 @@
+//! Fetches feeds that are due, takes the lists that may be taken, and compiles all lists in use. As user `postern`,
+//! never root; one at a time.
+//!
+//! Whatever goes wrong with a list leaves the one from before as it was; that one ends by itself when it is too old.
+
+use super::check::{Known, Size, refusal};
+use super::compile::{Heading, publish};
+use super::kept::{self, Kept, list};
+use super::lookup::Feeds;
+use super::{Definition, Key, formats};
+use crate::address::Network;
+use crate::call::{Call, random_bits};
+use crate::clock::{Seconds, readable, short_span};
+use crate::error::{Error, Result};
+use crate::fetch::{self, Answer, Question, ask, authorities};
+use crate::kept_file::{lock, own_folder, read_up_to, replace};
+use crate::log::{Line, Severity};
+use crate::paths::Paths;
+use serde::{Deserialize, Serialize};
+use std::cell::LazyCell;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use ureq::tls::RootCerts;
+
+/// Largest list, in bytes.
+const MOST: u64 = 32 << 20;
+
+/// What is left of the time has to be enough for a list, or it is left for the next time.
+const ENOUGH: Duration = Duration::from_secs(5);
+
+/// Which feeds are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Those that are due.
+    Due,
+    /// Those that an administrator names, as far as their publishers let one ask already.
+    These(Vec<String>),
+    /// None: what is there is compiled anew where that is needed.
+    None,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The feeds in use.
+    pub feeds: Vec<Definition>,
+    /// The server's own addresses.
+    pub own: Vec<Network>,
+    /// Which are asked.
+    pub asked: Asked,
+    /// Whether a list may be taken however much it has grown.
+    pub may_grow: bool,
+    /// How long one list may take, and all together.
+    pub limits: (Duration, Duration),
+}
+
+/// What became of a feed that was asked, or was not although an administrator wanted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Its name.
+    pub feed: String,
+    /// `taken`, `unchanged`, `refused`, `failed` or `waits`.
+    pub did: String,
+    /// What happened, as a sentence.
+    pub says: String,
+    /// Whether that was not so the last time.
+    pub is_news: bool,
+}
+
+impl Done {
+    /// Whether the feed has the publisher's current list now.
+    pub fn is_good(&self) -> bool {
+        matches!(self.did.as_str(), "taken" | "unchanged")
+    }
+}
+
+/// Logs what is news.
+pub fn tell(call: &Call, done: &[Done]) {
+    for done in done.iter().filter(|done| done.did == "taken" || done.is_news) {
+        let severity = if done.is_good() { Severity::Notice } else { Severity::Warning };
+        let line = Line::new(severity, "feed").field("name", &done.feed).field("did", &done.did);
+        line.field("says", &done.says).send(&call.paths, call.program);
+    }
+}
+
+/// Does it; tells what became of each feed that was asked. Does nothing where another is at it and nobody waits.
+pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
+    own_folder(&paths.feeds_dir())?;
+    // Whoever was asked by an administrator waits for another's end.
+    let Some(_locked) = lock(&paths.feeds_dir().join("lock"), job.asked == Asked::Due)? else {
+        return Ok(Vec::new());
+    };
+    kept::forget_others(paths, &job.feeds);
+    let begun = Instant::now();
+    let trusted = LazyCell::new(|| authorities(paths).map_err(|e| e.to_string()));
+    let mut all = Vec::new();
+    for feed in job.feeds.iter().filter(|feed| is_asked(paths, feed, &job.asked, now)) {
+        let left = job.limits.1.saturating_sub(begun.elapsed());
+        if left < ENOUGH {
+            break;
+        }
+        all.push(fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now)?);
+    }
+    let is_new = all.iter().any(|done| done.did == "taken");
+    compile_where_needed(paths, &job.feeds, is_new)?;
+    Ok(all)
+}
+
+fn is_asked(paths: &Paths, feed: &Definition, asked: &Asked, now: Seconds) -> bool {
+    match asked {
+        Asked::None => false,
+        Asked::These(names) => names.contains(&feed.name),
+        Asked::Due => {
+            let kept = Kept::of(paths, feed);
+            // The clock may have been set back.
+            kept.due <= now || kept.asked > now
+        }
+    }
+}
+
+fn fetch_one(
+    paths: &Paths,
+    trusted: &Trusted<impl FnOnce() -> Believed>,
+    feed: &Definition,
+    job: &Job,
+    limit: Duration,
+    now: Seconds,
+) -> Result<Done> {
+    let mut kept = Kept::of(paths, feed);
+    let again = kept.asked.saturating_add(feed.minimum);
+    if kept.asked <= now && now < again && job.asked != Asked::Due {
+        let says = format!(
+            "{} was asked {} and may be asked once in {}: again from {} on.",
+            feed.name,
+            readable(kept.asked),
+            short_span(feed.minimum),
+            readable(again)
+        );
+        return Ok(Done { feed: feed.name.clone(), did: "waits".into(), says, is_news: false });
+    }
+    // Kept before it is asked: a publisher is not asked again and again by somebody who ends each time.
+    (kept.asked, kept.due) = (now, now.saturating_add(feed.minimum));
+    kept.keep(paths, feed)?;
+    let answer = question(paths, feed, &kept, limit)
+        .and_then(|question| question.ask(trusted.as_ref().map_err(|why| without_stop(why))?));
+    let done = match answer {
+        Ok(answer) => take(paths, feed, &mut kept, job, answer, now)?,
+        Err(why) => failed(feed, &mut kept, why),
+    };
+    kept.keep(paths, feed)?;
+    Ok(done)
+}
+
+/// As a part of another sentence.
+fn without_stop(sentence: &str) -> String {
+    sentence.trim_end_matches('.').into()
+}
+
+/// The authorities that the system trusts, or why none is known.
+type Believed = std::result::Result<RootCerts, String>;
+
+/// Read when the first feed is asked.
+type Trusted<F> = LazyCell<Believed, F>;
+
+/// A question with the texts that it borrows.
+struct Owned<'a> {
+    url: String,
+    key: Option<(String, String)>,
+    kept: Option<&'a Kept>,
+    limit: Duration,
+}
+
+impl Owned<'_> {
+    fn ask(&self, trusted: &RootCerts) -> std::result::Result<Answer, String> {
+        ask(
+            trusted,
+            &Question {
+                url: &self.url,
+                key: self.key.as_ref().map(|(name, value)| (name.as_str(), value.as_str())),
+                etag: self.kept.and_then(|kept| kept.etag.as_deref()),
+                last_modified: self.kept.and_then(|kept| kept.last_modified.as_deref()),
+                most: MOST,
+                limit: self.limit,
+            },
+        )
+    }
+}
+
+fn question<'a>(
+    paths: &Paths,
+    feed: &Definition,
+    kept: &'a Kept,
+    limit: Duration,
+) -> std::result::Result<Owned<'a>, String> {
+    // Nothing is "unchanged" of which nothing is there.
+    let kept = Some(kept).filter(|kept| kept.confirmed > 0 && list(paths, &feed.name).exists());
+    let plain = Owned { url: feed.url.clone(), key: None, kept, limit };
+    let Some(place) = &feed.key else { return Ok(plain) };
+    let key = fetch::key(&paths.feed_key(&feed.name))?;
+    Ok(match place {
+        Key::Header(name) => Owned { key: Some((name.clone(), key)), ..plain },
+        Key::InUrl => Owned { url: feed.url.replace(fetch::KEY, &key), ..plain },
+    })
+}
+
+fn failed(feed: &Definition, kept: &mut Kept, why: String) -> Done {
+    let is_news = kept.failed.is_none();
+    let says = format!("{} could not be fetched: {why}. {}", feed.name, stays(feed, kept));
+    kept.failed = Some(why);
+    Done { feed: feed.name.clone(), did: "failed".into(), says, is_news }
+}
+
+/// What holds on where a new list did not come or was refused.
+fn stays(feed: &Definition, kept: &Kept) -> String {
+    match kept.ends(feed) {
+        None => "There is no list of it yet, so it refuses nobody.".into(),
+        Some(ends) => format!("The list from before stays until {}.", readable(ends)),
+    }
+}
+
+fn take(
+    paths: &Paths,
+    feed: &Definition,
+    kept: &mut Kept,
+    job: &Job,
+    answer: Answer,
+    now: Seconds,
+) -> Result<Done> {
+    kept.failed = None;
+    kept.due = now.saturating_add(feed.every).saturating_add(some_of(feed.every / 10));
+    let done = |did: &str, says: String, is_news| {
+        Ok(Done { feed: feed.name.clone(), did: did.into(), says, is_news })
+    };
+    let (body, etag, last_modified) = match answer {
+        Answer::Unchanged => {
+            (kept.confirmed, kept.refused) = (now, None);
+            return done("unchanged", format!("{} has not changed.", feed.name), false);
+        }
+        Answer::New { body, etag, last_modified } => (body, etag, last_modified),
+    };
+    let read = formats::read(feed.format, feed.least, &body);
+    let size = Size::of(&read.ranges());
+    let known = Known { before: kept.size, own: &job.own, may_grow: job.may_grow };
+    if let Some(why) = refusal(&read, feed.format, size, &known) {
+        let is_news = kept.refused.is_none();
+        let says = format!("A new list of {} was refused: {why}. {}", feed.name, stays(feed, kept));
+        kept.refused = Some(why);
+        return done("refused", says, is_news);
+    }
+    replace(&list(paths, &feed.name), 0o600, |file| file.write_all(&body))?;
+    let of_server = last_modified.as_deref().and_then(http_date);
+    *kept = Kept {
+        confirmed: now,
+        made: read.made.or(of_server),
+        etag,
+        last_modified,
+        entries: read.networks.len(),
+        size: Some(size),
+        broken: read.broken,
+        credit: read.credit,
+        refused: None,
+        ..kept.clone()
+    };
+    let mut says = format!("{} has a new list of {} entries.", feed.name, kept.entries);
+    if kept.broken.count > 0 {
+        says += &format!(" Left out of it: {}.", kept.broken.words());
+    }
+    if kept.is_expired(feed, now) {
+        says += &format!(" It is of {} and too old: it refuses nobody.", readable(kept.as_of().unwrap_or(0)));
+    }
+    done("taken", says, false)
+}
+
+/// Up to so many seconds, another number each time: servers are not to ask all at once.
+fn some_of(seconds: Seconds) -> Seconds {
+    (random_bits() >> 1).cast_signed() % seconds.max(1)
+}
+
+/// A time as servers write it (RFC 9110 §5.6.7).
+fn http_date(text: &str) -> Option<Seconds> {
+    chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.timestamp())
+}
+
+/// Compiles the lists, unless what is compiled is what is there.
+fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Result<()> {
+    let path = paths.feeds();
+    if feeds.is_empty() {
+        return match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &path)(e)),
+            _ => Ok(()),
+        };
+    }
+    let heading = |feed: &Definition| {
+        let kept = Kept::of(paths, feed);
+        Some(Heading { name: feed.name.clone(), as_of: kept.as_of()?, ends: kept.ends(feed)? })
+    };
+    let wanted: Vec<(Heading, &Definition)> =
+        feeds.iter().filter_map(|feed| Some((heading(feed)?, feed))).collect();
+    let compiled = Feeds::open(&path).ok().flatten().map(|feeds| feeds.headings());
+    let is_there = compiled.is_some_and(|there| there.iter().eq(wanted.iter().map(|(heading, _)| heading)));
+    if is_there && !is_new {
+        return Ok(());
+    }
+    let mut lists = Vec::new();
+    for (heading, feed) in wanted {
+        match read_up_to(&list(paths, &feed.name), MOST) {
+            Ok(body) => lists.push((heading, formats::read(feed.format, feed.least, &body).ranges())),
+            // Fetched again from the beginning, as soon as its publisher lets one ask.
+            Err(_) => {
+                let kept = Kept::of(paths, feed);
+                let due = kept.asked.saturating_add(feed.minimum);
+                Kept { due, confirmed: 0, size: None, ..kept }.keep(paths, feed)?;
+            }
+        }
+    }
+    publish(&path, lists)
+}
+
+#[cfg(test)]
+#[path = "update_tests.rs"]
+mod tests;
