@@ -7,7 +7,7 @@
 
 mod feeds;
 mod fold;
-mod only_one;
+pub(crate) mod only_one;
 
 use crate::account::Account;
 use crate::call::Call;
@@ -130,7 +130,12 @@ fn read_followed(call: &Call, followed: &[Followed]) -> Result<Done> {
                 "{}: {} lines were read; {} logins and messages are counted.",
                 summary.file, summary.lines, summary.counted
             );
-            Done::telling(Some(told).filter(|_| summary.counted > 0))
+            let changed = format!(
+                "{} begins like the log that was followed, and what was read last is not in it: it is followed from its end.",
+                summary.file
+            );
+            let told = Some(told).filter(|_| summary.counted > 0);
+            Done::telling(told.into_iter().chain(Some(changed).filter(|_| summary.is_changed)))
         }));
     }
     Ok(done)

@@ -4,11 +4,12 @@
 //! A log that was rotated away is read to its end under its next name (`FILE.1`), then the one in its place from its
 //! begin. One that was emptied and is written anew (logrotate's `copytruncate`) is known by its first line.
 
-use super::learn::{Reading, Summary, Why};
+use super::learn::{Reading, Summary, Why, earlier_name};
 use super::source::{self, Source};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::tick::only_one::reader_of_logs;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -54,8 +55,14 @@ pub fn open(call: &Call, settings: &Settings) -> Vec<Result<Followed>> {
     names(settings).map(open_one).collect()
 }
 
-/// Reads what was added to each. As user `postern`.
+/// Reads what was added to each; nothing where `postern learn` reads now, since the next minute comes. As user
+/// `postern`.
 pub fn read(call: &Call, settings: &Settings, logs: &[Followed]) -> Vec<Result<Summary>> {
+    let _alone = match reader_of_logs(&call.paths, Duration::ZERO) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![Err(error)],
+    };
     let until = Instant::now() + LONGEST;
     let mut all = Vec::new();
     for log in logs {
@@ -77,5 +84,6 @@ fn read_one(
 ) -> Result<Summary> {
     let file = file.try_clone().map_err(Error::file("read", log.name.as_ref()))?;
     let source = Source::new(log.name.clone(), file)?;
-    Reading::new(call, settings, Why::Follow { is_earlier }, until).read(&source, &log.name)
+    let name = if is_earlier { earlier_name(&log.name) } else { log.name.clone() };
+    Reading::new(call, settings, Why::Follow { is_earlier }, until).read(&source, &name)
 }

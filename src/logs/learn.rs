@@ -60,6 +60,11 @@ impl Why {
     }
 }
 
+/// The name under which what was rotated away is remembered: not that of a file, which `postern learn` may read.
+pub fn earlier_name(name: &str) -> String {
+    format!("{name} (earlier)")
+}
+
 /// What a log said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -93,6 +98,8 @@ pub struct Summary {
     pub last: Option<Seconds>,
     /// Whether lines of it were counted before.
     pub was_known: bool,
+    /// Whether it begins like the log that was followed and goes on otherwise, so that it is followed from its end.
+    pub is_changed: bool,
     /// Whether all of it is read.
     pub is_whole: bool,
 }
@@ -179,6 +186,8 @@ pub struct Reading<'a> {
     /// No more is read after this; what is left is told.
     until: Instant,
     state: Option<(State, Instant)>,
+    /// Parts of others that begin with the same line: the lines at their ends are not in this one.
+    others: Vec<(Purpose, Part)>,
 }
 
 impl std::fmt::Debug for Reading<'_> {
@@ -200,7 +209,15 @@ struct Stretch {
 impl<'a> Reading<'a> {
     /// Reads until then, for this. `call` keeps open what it needs.
     pub fn new(call: &'a Call<'a>, settings: &'a Settings, why: Why, until: Instant) -> Reading<'a> {
-        Reading { call, settings, retention: Retention::from(settings), why, until, state: None }
+        Reading {
+            call,
+            settings,
+            retention: Retention::from(settings),
+            why,
+            until,
+            state: None,
+            others: Vec::new(),
+        }
     }
 
     /// Reads what was not counted of this log, known under this name.
@@ -265,13 +282,21 @@ impl<'a> Reading<'a> {
             let parts = self.with_state(|state| state.read(|db| logs::parts(db, head, purpose)))?;
             let places: Vec<(u64, Mark)> = parts.iter().map(|p| (p.ends, p.tail)).collect();
             let known = source.are_known(&places)?;
-            let parts: Vec<Part> = parts.into_iter().zip(known).filter(|(_, k)| *k).map(|(p, _)| p).collect();
+            let (parts, others): (Vec<_>, Vec<_>) =
+                parts.into_iter().zip(known).partition(|(_, known)| *known);
+            let parts: Vec<Part> = parts.into_iter().map(|(part, _)| part).collect();
+            let is_changed = parts.is_empty() && !others.is_empty();
+            self.others.extend(others.into_iter().map(|(part, _)| (purpose, part)));
             summary.was_known |= !parts.is_empty();
             let from = match self.why {
                 Why::Learn { .. } => 0,
                 Why::Follow { is_earlier } => match parts.iter().map(|p| p.ends).max() {
                     Some(end) => end,
                     None if is_earlier => continue,
+                    None if is_changed => {
+                        summary.is_changed = true;
+                        self.end_of_now(source, head, name, purpose)?
+                    }
                     None => self.begin_of_following(source, head, name, purpose)?,
                 },
             };
@@ -305,10 +330,20 @@ impl<'a> Reading<'a> {
         purpose: Purpose,
     ) -> Result<u64> {
         let now = self.call.now;
-        let last = self.with_state(|state| state.read(|db| logs::last_under(db, name, purpose)))?;
+        let earlier = earlier_name(name);
+        let of_names = |db: &rusqlite::Connection| {
+            Ok([logs::last_under(db, name, purpose)?, logs::last_under(db, &earlier, purpose)?])
+        };
+        let last = self.with_state(|state| state.read(of_names))?.into_iter().flatten().max_by_key(|l| l.at);
         if last.is_some_and(|last| last.head != *head && now - last.at < LATELY) {
             return Ok(0);
         }
+        self.end_of_now(source, head, name, purpose)
+    }
+
+    /// The end, noted as the place from which the log is followed.
+    fn end_of_now(&mut self, source: &Source, head: &Mark, name: &str, purpose: Purpose) -> Result<u64> {
+        let now = self.call.now;
         let Some((end, tail)) = source.end()? else { return Ok(0) };
         let part = Part { begins: end, ends: end, tail };
         self.write(|t| logs::note(t, About { head, name, at: now, said: 0 }, purpose, &part))?;
@@ -326,6 +361,8 @@ impl<'a> Reading<'a> {
         let writing = self.with_state(|state| state.read(|db| logs::writing(db, work.head)))?;
         let mut again = writing.filter(|(from, ..)| *from == begins);
         let (mut said, mut succeeded) = (0, None);
+        // Who replaces the state waits for all who hold it: it is held while a batch is written, not while lines are read.
+        self.state = None;
         loop {
             let is_full = again.map_or(batch.is_full(), |(_, end, _)| ends >= end);
             let is_end = work.stretch.ends.is_some_and(|end| lines.offset >= end);
@@ -340,6 +377,7 @@ impl<'a> Reading<'a> {
                     let part = Part { begins, ends, tail: mark(&last) };
                     let done = again.take().map_or(0, |(.., pieces)| pieces);
                     self.keep(work, &batch, &part, done, (said, succeeded))?;
+                    self.state = None;
                     (batch, begins) = (Batch::default(), ends);
                 }
                 if is_full {
@@ -382,20 +420,40 @@ impl<'a> Reading<'a> {
         let pieces = batch.pieces();
         let (count, now, retention) = (pieces.count(), self.call.now, self.retention);
         let about = About { head: work.head, name: work.name, at: now, said };
+        let others = [Purpose::Logins, Purpose::Inbound].map(|wanted| -> Vec<Part> {
+            self.others
+                .iter()
+                .filter(|(purpose, _)| *purpose == wanted)
+                .map(|(_, part)| part.clone())
+                .collect()
+        });
         let purposes = [(Purpose::Logins, work.stretch.logins), (Purpose::Inbound, work.stretch.inbound)];
         for n in done.min(count - 1)..count {
             let begun = Instant::now();
-            self.write(|t| {
+            let is_alone = self.write(|t| {
+                for ((purpose, is_read), others) in purposes.into_iter().zip(&others) {
+                    if is_read && logs::is_counted(t, about.head, purpose, part, others)? {
+                        return Ok(false);
+                    }
+                }
                 pieces.write(t, n, now, &retention)?;
                 if n + 1 < count {
-                    return logs::note_writing(t, about.head, (part.begins, part.ends), n + 1);
+                    logs::note_writing(t, about.head, (part.begins, part.ends), n + 1)?;
+                    return Ok(true);
                 }
                 for (purpose, _) in purposes.into_iter().filter(|(_, is_read)| *is_read) {
                     logs::note(t, about, purpose, part)?;
                 }
                 succeeded.map_or(Ok(()), |at| logs::note_success(t, at))?;
-                logs::end_writing(t, about.head)
+                logs::end_writing(t, about.head)?;
+                Ok(true)
             })?;
+            if !is_alone {
+                return Err(Error::State(format!(
+                    "{} was read by another program meanwhile; what that counted is not counted again. Run it again.",
+                    work.name
+                )));
+            }
             std::thread::sleep(begun.elapsed() / PAUSE);
         }
         Ok(())

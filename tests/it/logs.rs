@@ -345,6 +345,51 @@ fn status_says_what_is_followed_and_warns_of_a_log_that_is_silent() {
 }
 
 #[test]
+fn a_followed_log_whose_end_was_changed_is_followed_from_its_end_and_counts_nothing_again() {
+    let sandbox = followed(&[]);
+    let path = sandbox.path("var/log/mainlog");
+    tick(&sandbox);
+    append(&path, &[arrived(0, GERMAN), arrived(0, GERMAN), arrived(0, AMERICAN)].concat());
+    tick(&sandbox);
+    let text = fs::read_to_string(&path).unwrap();
+    let cut = &text[..text.trim_end().rfind('\n').unwrap() + 1];
+    for text in [cut.to_string(), cut.replace(GERMAN, FRENCH)] {
+        fs::write(&path, text).unwrap();
+        let said = sandbox.wait(60).postern(&["tick", "--verbose"]).succeeded();
+        assert!(said.contains("followed from its end"), "{said}");
+        let said = sandbox.wait(60).postern(&["tick", "--verbose"]).succeeded();
+        assert!(!said.contains("followed from its end"), "{said}");
+        assert_eq!(["DE", "US", "FR"].map(|code| figures(&sandbox, code)[3]), [2, 1, 0]);
+    }
+    append(&path, &arrived(0, FRENCH));
+    tick(&sandbox);
+    append(&path, &arrived(0, FRENCH));
+    tick(&sandbox);
+    assert_eq!(["DE", "US", "FR"].map(|code| figures(&sandbox, code)[3]), [2, 1, 2]);
+}
+
+#[test]
+fn while_one_reads_logs_no_other_does() {
+    use fs2::FileExt;
+    let sandbox = followed(&[]);
+    tick(&sandbox);
+    let path = sandbox.path("var/log/mainlog");
+    append(&path, &arrived(0, GERMAN));
+    let lock = File::open(sandbox.path("var/lib/postern/data/logs.lock")).unwrap();
+    lock.lock_exclusive().unwrap();
+    tick(&sandbox);
+    let mut command = sandbox.program("postern", 0, &[]);
+    let mut learning = command.args(["learn", path.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(learning.try_wait().unwrap().is_none(), "it waits for the other");
+    assert_eq!(figures(&sandbox, "DE")[3], 0);
+    fs2::FileExt::unlock(&lock).unwrap();
+    assert!(learning.wait().unwrap().success());
+    tick(&sandbox);
+    assert_eq!((figures(&sandbox, "DE")[3], figures(&sandbox, "FR")[3]), (1, 1));
+}
+
+#[test]
 fn root_alone_can_read_the_log_and_user_postern_does() {
     let sandbox = Sandbox::new();
     let path = log(&sandbox, "log", &used(DAY, ALICE, GERMAN));
