@@ -146,6 +146,8 @@ struct Rules<'a> {
     why: Why,
     now: Seconds,
     retention: Retention,
+    /// Since when logs are the source of a service's logins.
+    since: Vec<(Service, Seconds)>,
     /// Until when the past counts that others count from then on.
     past: Vec<(Service, Seconds)>,
 }
@@ -160,7 +162,9 @@ impl Rules<'_> {
             let is_outside = event.address.class() != crate::address::AddressClass::Loopback;
             return Counts { by_country: by_country && is_outside, ..Counts::default() };
         }
-        let is_ours = sources::setting(self.settings, event.service) == Some(LoginsFrom::Log);
+        let since = self.since.iter().find(|(service, _)| *service == event.service);
+        let is_ours = sources::setting(self.settings, event.service) == Some(LoginsFrom::Log)
+            && since.is_none_or(|(_, since)| event.at >= *since);
         let past = self.past.iter().find(|(service, _)| *service == event.service);
         let is_past = self.why.is_learn() && past.is_some_and(|(_, until)| event.at < *until);
         let counts = is_ours || is_past;
@@ -177,6 +181,26 @@ impl Rules<'_> {
 /// Services whose logins logs tell of.
 const SERVICES: [Service; 4] = [Service::Smtp, Service::Imap, Service::Pop3, Service::Sieve];
 
+/// Since when logs are the source of each service's logins; keeps what is new of it. Each minute's work asks, so that
+/// a source that was changed and changed back is seen.
+pub fn sources_since(
+    state: &mut State,
+    settings: &Settings,
+    now: Seconds,
+    is_dry_run: bool,
+) -> Result<Vec<(Service, Seconds)>> {
+    let mut all = Vec::new();
+    for service in SERVICES {
+        let is_log = sources::setting(settings, service) == Some(LoginsFrom::Log);
+        let (since, new) = state.read(|db| logs::log_since(db, service.name(), is_log, now))?;
+        if let Some(new) = new.filter(|_| !is_dry_run) {
+            state.write(|t| logs::keep_since(t, service.name(), new))?;
+        }
+        all.push((service, since));
+    }
+    Ok(all)
+}
+
 /// The surroundings of reading.
 pub struct Reading<'a> {
     call: &'a Call<'a>,
@@ -188,6 +212,8 @@ pub struct Reading<'a> {
     state: Option<(State, Instant)>,
     /// Parts of others that begin with the same line: the lines at their ends are not in this one.
     others: Vec<(Purpose, Part)>,
+    /// Whether a batch was kept.
+    has_kept: bool,
 }
 
 impl std::fmt::Debug for Reading<'_> {
@@ -217,6 +243,7 @@ impl<'a> Reading<'a> {
             until,
             state: None,
             others: Vec::new(),
+            has_kept: false,
         }
     }
 
@@ -244,6 +271,8 @@ impl<'a> Reading<'a> {
 
     fn rules(&mut self) -> Result<Rules<'a>> {
         let (now, is_learn) = (self.call.now, self.why.is_learn());
+        let (settings, is_dry_run) = (self.settings, self.why.is_dry_run());
+        let since = self.with_state(|state| sources_since(state, settings, now, is_dry_run))?;
         let mut past = Vec::new();
         if is_learn {
             past = self.with_state(|state| {
@@ -256,7 +285,7 @@ impl<'a> Reading<'a> {
                 self.write(|t| past.iter().try_for_each(|(s, until)| logs::keep_past(t, s.name(), *until)))?;
             }
         }
-        Ok(Rules { settings: self.settings, why: self.why, now, retention: self.retention, past })
+        Ok(Rules { settings: self.settings, why: self.why, now, retention: self.retention, since, past })
     }
 
     /// Whether logins are read at all.
@@ -366,8 +395,12 @@ impl<'a> Reading<'a> {
         loop {
             let is_full = again.map_or(batch.is_full(), |(_, end, _)| ends >= end);
             let is_end = work.stretch.ends.is_some_and(|end| lines.offset >= end);
-            let is_late =
-                work.summary.lines.is_multiple_of(1024) && Instant::now() >= self.until && again.is_none();
+            // To find the place in a compressed file may take longer than a turn: each turn gets a batch further.
+            let may_end = self.has_kept || !source.is_compressed() || self.why.is_dry_run();
+            let is_late = may_end
+                && again.is_none()
+                && work.summary.lines.is_multiple_of(1024)
+                && Instant::now() >= self.until;
             let found = if is_full || is_end || is_late { None } else { lines.next().map_err(failed())? };
             let Some(line) = found else {
                 if !is_full {
@@ -377,7 +410,7 @@ impl<'a> Reading<'a> {
                     let part = Part { begins, ends, tail: mark(&last) };
                     let done = again.take().map_or(0, |(.., pieces)| pieces);
                     self.keep(work, &batch, &part, done, (said, succeeded))?;
-                    self.state = None;
+                    (self.state, self.has_kept) = (None, true);
                     (batch, begins) = (Batch::default(), ends);
                 }
                 if is_full {

@@ -320,9 +320,49 @@ fn a_service_that_is_counted_from_logs_from_now_on_does_not_count_the_morning_ag
     tick(&sandbox);
     let sandbox = sandbox.setting("smtp_logins_from", "log");
     tick(&sandbox);
-    append(&path, &used(0, BOB, GERMAN));
+    append(&path, &(used(0, BOB, AMERICAN) + &used(-190, BOB, GERMAN)));
     tick(&sandbox);
     assert_eq!((figures(&sandbox, "DE")[1], known(&sandbox, ALICE).len()), (1, 0));
+    assert_eq!(figures(&sandbox, "US")[1], 0, "a line from before is the doors'");
+}
+
+#[test]
+fn what_doors_counted_while_the_source_was_another_is_not_counted_from_the_log_later() {
+    let sandbox = followed(&[("smtp_logins_from", "log")]);
+    let path = sandbox.path("var/log/mainlog");
+    tick(&sandbox);
+    append(&path, &used(-50, ALICE, GERMAN));
+    tick(&sandbox);
+    let sandbox = sandbox.setting("smtp_logins_from", "exim");
+    tick(&sandbox);
+    append(&path, &used(-170, ALICE, AMERICAN));
+    tick(&sandbox);
+    let sandbox = sandbox.setting("smtp_logins_from", "log");
+    tick(&sandbox);
+    append(&path, &used(-310, ALICE, GERMAN));
+    tick(&sandbox);
+    assert_eq!(["DE", "US"].map(|code| figures(&sandbox, code)[1]), [2, 0]);
+    learn(&sandbox, &[&path]);
+    assert_eq!(["DE", "US"].map(|code| figures(&sandbox, code)[1]), [2, 0]);
+    // A change of the source is seen by `learn` too.
+    let other = log(&sandbox, "other", &dovecot(0, "Login", BOB, AMERICAN));
+    let sandbox = sandbox.setting("imap_logins_from", "log");
+    let said = learn(&sandbox, &[&other]);
+    assert_eq!(said["total"]["successes"], 1);
+    let since = "SELECT count(*) FROM meta WHERE key = 'log_since_imap' AND value > 0";
+    assert_eq!(sandbox.in_state::<i64>(since), 1);
+}
+
+#[test]
+fn a_name_with_signs_of_the_tally_is_one_account_through_both_ways() {
+    let sandbox = Sandbox::new().setting("smtp_logins_from", "exim");
+    let name = "a=b@example.test";
+    sandbox.mail(name, GERMAN);
+    sandbox.postern(&["tick"]).succeeded();
+    let path = log(&sandbox, "log", &used(2 * DAY, name, GERMAN));
+    assert_eq!(learn(&sandbox, &[&path])["total"]["counted"], 1);
+    let names = "SELECT group_concat(DISTINCT name) FROM account WHERE name LIKE 'a%b@%'";
+    assert_eq!(sandbox.in_state::<String>(names), name);
 }
 
 #[test]

@@ -188,6 +188,36 @@ pub fn keep_past(t: &Unit, service: &str, until: Seconds) -> Result<()> {
     t.execute(sql, params![past_key(service), until]).map(drop)
 }
 
+/// The source of a service's logins is another one than logs.
+const DOORS: Seconds = -1;
+
+/// Since when logs are the source of a service's logins, and what is to be kept of it where that is new
+/// ([`keep_since`]). What was before, others may have counted. 0 where no other source was ever seen.
+pub fn log_since(
+    db: &Connection,
+    service: &str,
+    is_log: bool,
+    now: Seconds,
+) -> Result<(Seconds, Option<Seconds>)> {
+    let kept: Option<Seconds> = super::sightings::meta(db, &since_key(service))?;
+    Ok(match (is_log, kept) {
+        (true, None) => (0, Some(0)),
+        (true, Some(DOORS)) => (now, Some(now)),
+        (true, Some(since)) => (since, None),
+        (false, Some(DOORS)) => (now, None),
+        (false, _) => (now, Some(DOORS)),
+    })
+}
+
+/// Keeps what [`log_since`] says is new.
+pub fn keep_since(t: &Unit, service: &str, kept: Seconds) -> Result<()> {
+    t.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![since_key(service), kept]).map(drop)
+}
+
+fn since_key(service: &str) -> String {
+    format!("log_since_{service}")
+}
+
 fn past_key(service: &str) -> String {
     format!("past_of_{service}")
 }
@@ -268,6 +298,22 @@ mod tests {
         prune(&t, 250 + DAYS * 86_400, 100).unwrap();
         assert_eq!(parts(&t, &[9; 16], Purpose::Inbound).unwrap(), []);
         assert_eq!(parts(&t, &HEAD, Purpose::Inbound).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn logs_are_the_source_since_it_was_seen_first_or_from_the_begin() {
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
+        let see = |is_log, now| {
+            let (since, kept) = log_since(&t, "imap", is_log, now).unwrap();
+            kept.map(|kept| keep_since(&t, "imap", kept).unwrap());
+            since
+        };
+        assert_eq!([see(true, 100), see(true, 200)], [0, 0], "no other was ever seen");
+        see(false, 300);
+        see(false, 400);
+        assert_eq!([see(true, 500), see(true, 600)], [500, 500]);
+        assert_eq!(log_since(&t, "pop3", false, 600).unwrap().1, Some(DOORS), "each has its own");
     }
 
     #[test]
