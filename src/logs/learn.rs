@@ -13,7 +13,7 @@ use crate::request::Service;
 use crate::settings::{LoginsFrom, Settings};
 use crate::sources;
 use crate::store::state::known_networks;
-use crate::store::state::logs::{self, About, Mark, Part, Purpose};
+use crate::store::state::logs::{self, About, Known, Mark, Part, Purpose};
 use crate::store::state::rollups::Retention;
 use crate::store::state::{State, Unit};
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,17 @@ impl Why {
 /// The name under which what was rotated away is remembered: not that of a file, which `postern learn` may read.
 pub fn earlier_name(name: &str) -> String {
     format!("{name} (earlier)")
+}
+
+/// The log that was last read under this name, or when it was rotated away.
+pub fn last_followed(
+    db: &rusqlite::Connection,
+    name: &str,
+    purpose: Purpose,
+) -> rusqlite::Result<Option<Known>> {
+    // At the same time the one in its place is the newer.
+    let both = [logs::last_under(db, &earlier_name(name), purpose)?, logs::last_under(db, name, purpose)?];
+    Ok(both.into_iter().flatten().max_by_key(|last| last.at))
 }
 
 /// What a log said.
@@ -359,11 +370,7 @@ impl<'a> Reading<'a> {
         purpose: Purpose,
     ) -> Result<u64> {
         let now = self.call.now;
-        let earlier = earlier_name(name);
-        let of_names = |db: &rusqlite::Connection| {
-            Ok([logs::last_under(db, name, purpose)?, logs::last_under(db, &earlier, purpose)?])
-        };
-        let last = self.with_state(|state| state.read(of_names))?.into_iter().flatten().max_by_key(|l| l.at);
+        let last = self.with_state(|state| state.read(|db| last_followed(db, name, purpose)))?;
         if last.is_some_and(|last| last.head != *head && now - last.at < LATELY) {
             return Ok(0);
         }

@@ -237,7 +237,7 @@ fn a_log_that_is_followed_counts_what_is_added_through_every_rotation() {
     // Renamed: the last lines are in the old file.
     append(&path, &arrived(0, AMERICAN));
     fs::rename(&path, path.with_file_name("mainlog.1")).unwrap();
-    tick_failing_without(&sandbox, "mainlog");
+    tick(&sandbox);
     log(&sandbox, "var/log/mainlog", &(arrived(-5, GERMAN) + &arrived(-6, GERMAN)));
     append(&path.with_file_name("mainlog.1"), &arrived(0, AMERICAN));
     tick(&sandbox);
@@ -257,11 +257,21 @@ fn a_log_that_is_followed_counts_what_is_added_through_every_rotation() {
     assert_eq!(figures(&sandbox, "FR")[3], 2);
 }
 
-#[track_caller]
-fn tick_failing_without(sandbox: &Sandbox, name: &str) {
+#[test]
+fn a_log_that_is_missing_is_trouble_where_it_was_not_rotated_away() {
+    let sandbox = followed(&[]);
+    tick(&sandbox);
+    let path = sandbox.path("var/log/mainlog");
+    let status = |sandbox: &Sandbox| sandbox.status_of("log /var/log/mainlog").unwrap();
+    append(&path, &arrived(0, GERMAN));
+    fs::rename(&path, path.with_file_name("mainlog.1")).unwrap();
+    tick(&sandbox);
+    assert_eq!(figures(&sandbox, "DE")[3], 1, "what was rotated away is read");
+    assert_eq!(status(&sandbox).0, "good", "{:?}", status(&sandbox));
+    fs::remove_file(path.with_file_name("mainlog.1")).unwrap();
     let said = sandbox.wait(60).postern(&["tick", "--verbose"]).failed();
-    assert!(said.contains(&format!("/var/log/{name} cannot be followed")), "{said}");
-    let (state, says) = sandbox.status_of(&format!("log /var/log/{name}")).unwrap();
+    assert!(said.contains("/var/log/mainlog cannot be followed"), "{said}");
+    let (state, says) = status(&sandbox);
     assert!(state == "TROUBLE" && says.contains("No such file"), "{state} {says}");
 }
 
