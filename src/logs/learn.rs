@@ -6,10 +6,12 @@
 use super::batch::{Batch, Counts};
 use super::source::{MARKED, Source, end_of, mark};
 use super::{Event, Line, Reader, SERVERS, What};
+use crate::account::Account;
+use crate::address::Address;
 use crate::call::Call;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
-use crate::request::Service;
+use crate::request::{Door, Service};
 use crate::settings::{LoginsFrom, Settings};
 use crate::sources;
 use crate::store::state::known_networks;
@@ -17,6 +19,7 @@ use crate::store::state::logs::{self, About, Known, Mark, Part, Purpose};
 use crate::store::state::rollups::Retention;
 use crate::store::state::{State, Unit};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The state is held for no longer at once, so that it can be replaced.
@@ -157,13 +160,28 @@ struct Rules<'a> {
     why: Why,
     now: Seconds,
     retention: Retention,
+    /// Whom the post-login script refused from where, and the times: the log has a success of it.
+    refused: HashMap<(String, Address), Vec<(Seconds, Seconds)>>,
     /// Since when logs are the source of a service's logins.
     since: Vec<(Service, Seconds)>,
     /// Until when the past counts that others count from then on.
     past: Vec<(Service, Seconds)>,
 }
 
+/// A success in the log that is so near to a refusal by the post-login script is the one that it refused, in seconds.
+const NEAR: Seconds = 15;
+
 impl Rules<'_> {
+    fn was_refused(&self, event: &Event) -> bool {
+        if self.refused.is_empty() {
+            return false;
+        }
+        let account = Account::from_server(&String::from_utf8_lossy(event.account));
+        let Some(account) = account else { return false };
+        let times = self.refused.get(&(account.name().to_string(), event.address));
+        times.is_some_and(|all| all.iter().any(|(a, b)| (a - NEAR..=b + NEAR).contains(&event.at)))
+    }
+
     /// For what the event counts, where it was not counted before.
     fn counts(&self, event: &Event) -> Counts {
         let day = event.at.div_euclid(DAY);
@@ -183,6 +201,7 @@ impl Rules<'_> {
             figures: counts && day > today - self.retention.login_days,
             by_country: counts && by_country,
             teaches: event.what == What::Success
+                && !self.was_refused(event)
                 && (is_ours || self.why.is_learn())
                 && day > today - known_networks::DAYS,
         }
@@ -284,6 +303,15 @@ impl<'a> Reading<'a> {
         let (now, is_learn) = (self.call.now, self.why.is_learn());
         let (settings, is_dry_run) = (self.settings, self.why.is_dry_run());
         let since = self.with_state(|state| sources_since(state, settings, now, is_dry_run))?;
+        let door = Door::DovecotPostlogin.name();
+        let mut refused: HashMap<_, Vec<_>> = HashMap::new();
+        for (account, address, first, last) in
+            self.with_state(|state| state.read(|db| logs::refused_by(db, door)))?
+        {
+            if let Ok(address) = address.parse::<Address>() {
+                refused.entry((account, address)).or_default().push((first, last));
+            }
+        }
         let mut past = Vec::new();
         if is_learn {
             past = self.with_state(|state| {
@@ -296,7 +324,15 @@ impl<'a> Reading<'a> {
                 self.write(|t| past.iter().try_for_each(|(s, until)| logs::keep_past(t, s.name(), *until)))?;
             }
         }
-        Ok(Rules { settings: self.settings, why: self.why, now, retention: self.retention, since, past })
+        Ok(Rules {
+            settings: self.settings,
+            why: self.why,
+            now,
+            retention: self.retention,
+            since,
+            past,
+            refused,
+        })
     }
 
     /// Whether logins are read at all.

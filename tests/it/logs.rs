@@ -364,6 +364,22 @@ fn what_doors_counted_while_the_source_was_another_is_not_counted_from_the_log_l
 }
 
 #[test]
+fn what_the_post_login_script_refused_makes_no_network_known() {
+    let sandbox = Sandbox::new().countries("DE");
+    let mut command = sandbox.program("postern-dovecot", 0, &[]);
+    command.args(["postlogin", "/bin/true"]).env("USER", BOB).env("IP", AMERICAN).env("PROTOCOL", "imap");
+    command.stdout(Stdio::null()).status().unwrap();
+    sandbox.postern(&["tick"]).succeeded();
+    let refused = "SELECT count(*) FROM activity WHERE door = 'dovecot-postlogin' AND verdict = 'refuse'";
+    assert_eq!(sandbox.in_state::<i64>(refused), 1);
+    let text = dovecot(5, "Login", BOB, AMERICAN) + &dovecot(5, "Login", BOB, GERMAN);
+    learn(&sandbox, &[&log(&sandbox, "log", &text)]);
+    assert_eq!(known(&sandbox, BOB), ["192.0.2.0/24"]);
+    learn(&sandbox, &[&log(&sandbox, "old", &dovecot(HOUR, "Login", BOB, AMERICAN))]);
+    assert_eq!(known(&sandbox, BOB).len(), 2);
+}
+
+#[test]
 fn a_name_with_signs_of_the_tally_is_one_account_through_both_ways() {
     let sandbox = Sandbox::new().setting("smtp_logins_from", "exim");
     let name = "a=b@example.test";

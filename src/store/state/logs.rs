@@ -222,6 +222,14 @@ fn past_key(service: &str) -> String {
     format!("past_of_{service}")
 }
 
+/// Who was refused by this door from where, the first and the last time of each hour.
+pub fn refused_by(db: &Connection, door: &str) -> Result<Vec<(String, String, Seconds, Seconds)>> {
+    let sql = "SELECT account, address, first, last FROM activity WHERE door = ?1 AND verdict = 'refuse'";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([door], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
+}
+
 /// Somebody logged in well at this time.
 pub fn note_success(t: &Unit, at: Seconds) -> Result<()> {
     super::sightings::note_success(t, at)
