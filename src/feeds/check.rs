@@ -1,9 +1,9 @@
 //! Whether a list may take the place of the one from before. A publisher's mistake, or somebody who has taken his
 //! place, must not lock a server's customers out, nor the server itself.
 
-use super::formats::{Format, Read};
+use super::formats::{Format, Read, range_of};
 use crate::address::Network;
-use crate::networks::ranges::{IPV6_BEGINS, Range};
+use crate::networks::ranges::{IPV6_BEGINS, Range, disjoint};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,10 @@ const MOST: Size = Size { networks: u64::MAX, v4: 1 << 28, v6: 1 << 41 };
 
 /// The shortest prefixes that are believed; what is wider is a whole registry's.
 const WIDEST: (u8, u8) = (8, 19);
+
+/// Entries as narrow as this may name the server itself: somebody on it has attacked others, or seemed to. They are
+/// left out. What is wider and holds the server is no list of attackers.
+const NARROW: (u8, u8) = (24, 48);
 
 /// Space in which no client of the internet sits, or that is everybody's at home: RFC 6890 and its successors, and
 /// multicast. Documentation networks are left out: nobody logs in from there, so they do no harm.
@@ -79,19 +83,53 @@ impl Size {
     }
 }
 
+/// The server's own addresses, ready to be found among many entries.
+pub(super) struct Own<'a> {
+    given: &'a [Network],
+    ranges: Vec<Range<()>>,
+}
+
+impl<'a> Own<'a> {
+    pub(super) fn new(given: &'a [Network]) -> Own<'a> {
+        Own { given, ranges: disjoint(given.iter().filter_map(range_of).collect()).0 }
+    }
+
+    /// One that lies in this network, or in which it lies.
+    fn on(&self, network: &Network) -> Option<&'a Network> {
+        let wanted = range_of(network)?;
+        let before = self.ranges.partition_point(|range| range.first <= wanted.last);
+        self.ranges[..before].last().filter(|range| range.last >= wanted.first)?;
+        self.given.iter().find(|own| own.overlaps(network))
+    }
+
+    /// Takes the narrow entries that hold one of these out of the list.
+    pub(super) fn leave_out(&self, read: &mut Read) {
+        let (own, rest) = std::mem::take(&mut read.networks)
+            .into_iter()
+            .partition(|network| is_narrow(network) && self.on(network).is_some());
+        (read.own, read.networks) = (own, rest);
+    }
+}
+
+fn is_narrow(network: &Network) -> bool {
+    let net = network.net();
+    net.prefix_len() >= if matches!(net, IpNet::V4(_)) { NARROW.0 } else { NARROW.1 }
+}
+
 /// What is known beside the list itself.
 pub(super) struct Known<'a> {
     /// How much the list in use holds.
     pub(super) before: Option<Size>,
     /// The server's own addresses.
-    pub(super) own: &'a [Network],
+    pub(super) own: &'a Own<'a>,
     /// Whether the administrator wants it however much it has grown.
     pub(super) may_grow: bool,
 }
 
-/// Why the list is refused, as the end of a sentence; none: it may be used.
+/// Why the list is refused, as the end of a sentence; none: it may be used. What holds the server itself and is narrow
+/// has been [left out](Own::leave_out).
 pub(super) fn refusal(read: &Read, format: Format, size: Size, known: &Known) -> Option<String> {
-    let entries = read.networks.len();
+    let entries = read.networks.len() + read.own.len();
     let broken = &read.broken;
     if broken.count > FEW.max(entries / 100) || (broken.count > 0 && broken.count >= entries) {
         let words = broken.words();
@@ -126,7 +164,7 @@ pub(super) fn refusal(read: &Read, format: Format, size: Size, known: &Known) ->
 }
 
 /// Why this network can stand in no list.
-fn unfit(network: &Network, own: &[Network]) -> Option<String> {
+fn unfit(network: &Network, own: &Own) -> Option<String> {
     let net = network.net();
     let (is_v4, length) = (matches!(net, IpNet::V4(_)), net.prefix_len());
     let widest = if is_v4 { WIDEST.0 } else { WIDEST.1 };
@@ -138,7 +176,7 @@ fn unfit(network: &Network, own: &[Network]) -> Option<String> {
     if (!is_v4 && !global) || reserved.into_iter().any(|reserved| reserved.overlaps(network)) {
         return Some(format!("it holds {network}, which is private or reserved"));
     }
-    let own = own.iter().find(|own| own.overlaps(network))?;
+    let own = own.on(network)?;
     Some(format!("it holds {network}, where this server's own address {own} lies"))
 }
 
@@ -147,10 +185,12 @@ mod tests {
     use super::super::formats::read;
     use super::*;
 
-    const NOTHING: Known = Known { before: None, own: &[], may_grow: false };
+    const NOBODY: Own = Own { given: &[], ranges: Vec::new() };
+    const NOTHING: Known = Known { before: None, own: &NOBODY, may_grow: false };
 
     fn said(text: &str, known: &Known) -> Option<String> {
-        let read = read(Format::Plain, 1, text.as_bytes());
+        let mut read = read(Format::Plain, 1, text.as_bytes());
+        known.own.leave_out(&mut read);
         refusal(&read, Format::Plain, Size::of(&read.ranges()), known)
     }
 
@@ -196,14 +236,21 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_an_own_address_is_refused_and_says_which() {
+    fn a_narrow_entry_with_an_own_address_is_left_out_and_a_wide_one_costs_the_list() {
         let own = ["203.0.113.5".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()];
-        let known = Known { own: &own, ..NOTHING };
-        for listed in ["203.0.113.5", "203.0.113.0/24", "2001:db8:1::9", "2001:db8::/32"] {
+        let known = Known { own: &Own::new(&own), ..NOTHING };
+        for listed in ["203.0.112.0/23", "203.0.0.0/16", "2001:db8::/47", "2001:db8::/32"] {
             let why = said(&format!("198.51.100.7\n{listed}"), &known).unwrap();
-            assert!(why.contains("own address") && why.contains(&listed.replace("/32", "")), "{why}");
+            assert!(why.contains(&format!("{listed}, where this server's own address")), "{why}");
         }
-        assert_eq!(said("203.0.113.6", &known), None);
+        for listed in ["203.0.113.5", "203.0.113.0/24", "2001:db8:1::9", "2001:db8:1::/48"] {
+            let text = format!("198.51.100.7\n{listed}\n203.0.113.6\n2001:db8:2::/48\n");
+            let mut read = read(Format::Plain, 1, text.as_bytes());
+            known.own.leave_out(&mut read);
+            assert_eq!((read.networks.len(), read.own.as_slice()), (3, &[listed.parse().unwrap()][..]));
+            assert_eq!(said(&text, &known), None);
+        }
+        assert_eq!(said("203.0.113.5\n", &known), None, "it has an entry");
     }
 
     #[test]

@@ -94,6 +94,8 @@ impl Broken {
 pub(super) struct Read {
     /// Its networks, as they stand there.
     pub(super) networks: Vec<Network>,
+    /// Those that were taken out of them, since they hold the server itself.
+    pub(super) own: Vec<Network>,
     /// What is no entry.
     pub(super) broken: Broken,
     /// When it was made, as it says itself.
@@ -112,7 +114,7 @@ impl Read {
 }
 
 /// A network that overlaps IPv4's place among the keys has none.
-fn range_of(network: &Network) -> Option<Range<()>> {
+pub(super) fn range_of(network: &Network) -> Option<Range<()>> {
     let net = network.net();
     Some(Range { first: key_of(net.network())?, last: key_of(net.broadcast())?, value: () })
 }

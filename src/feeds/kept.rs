@@ -42,6 +42,8 @@ pub struct Kept {
     pub(super) size: Option<Size>,
     /// Lines of it that are no entries.
     pub broken: Broken,
+    /// Entries that were left out of it, since they hold the server itself: in words. None: empty.
+    pub own: String,
     /// Whose it is, as it says itself.
     pub credit: Option<String>,
     /// Why a newer list was refused; gone with one that is taken.

@@ -3,7 +3,7 @@
 //!
 //! Whatever goes wrong with a list leaves the one from before as it was; that one ends by itself when it is too old.
 
-use super::check::{Known, Size, refusal};
+use super::check::{Known, Own, Size, refusal};
 use super::compile::{Heading, publish};
 use super::kept::{self, Kept, list};
 use super::lookup::Feeds;
@@ -24,6 +24,9 @@ use ureq::tls::RootCerts;
 
 /// Largest list, in bytes.
 const MOST: u64 = 32 << 20;
+
+/// Entries that are named.
+const NAMED: usize = 5;
 
 /// What is left of the time has to be enough for a list, or it is left for the next time.
 const ENOUGH: Duration = Duration::from_secs(5);
@@ -102,7 +105,7 @@ pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
         all.push(fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now)?);
     }
     let is_new = all.iter().any(|done| done.did == "taken");
-    compile_where_needed(paths, &job.feeds, is_new)?;
+    compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new)?;
     Ok(all)
 }
 
@@ -238,9 +241,11 @@ fn take(
         }
         Answer::New { body, etag, last_modified } => (body, etag, last_modified),
     };
-    let read = formats::read(feed.format, feed.least, &body);
+    let mut read = formats::read(feed.format, feed.least, &body);
+    let own = Own::new(&job.own);
+    own.leave_out(&mut read);
     let size = Size::of(&read.ranges());
-    let known = Known { before: kept.size, own: &job.own, may_grow: job.may_grow };
+    let known = Known { before: kept.size, own: &own, may_grow: job.may_grow };
     if let Some(why) = refusal(&read, feed.format, size, &known) {
         let is_news = kept.refused.is_none();
         let says = format!("A new list of {} was refused: {why}. {}", feed.name, stays(feed, kept));
@@ -257,6 +262,7 @@ fn take(
         entries: read.networks.len(),
         size: Some(size),
         broken: read.broken,
+        own: in_words(&read.own),
         credit: read.credit,
         refused: None,
         ..kept.clone()
@@ -265,10 +271,29 @@ fn take(
     if kept.broken.count > 0 {
         says += &format!(" Left out of it: {}.", kept.broken.words());
     }
+    if !kept.own.is_empty() {
+        says += &format!(" {}", without_own(&kept.own));
+    }
     if kept.is_expired(feed, now) {
         says += &format!(" It is of {} and too old: it refuses nobody.", readable(kept.as_of().unwrap_or(0)));
     }
     done("taken", says, false)
+}
+
+/// The first of these networks, and how many more there are.
+fn in_words(networks: &[Network]) -> String {
+    let named: Vec<String> = networks.iter().take(NAMED).map(Network::to_string).collect();
+    match networks.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// What the administrator is told of entries that hold the server itself.
+pub fn without_own(entries: &str) -> String {
+    format!(
+        "This server itself is on it, which is left out: {entries}. Has an account on it attacked others? Ask the publisher, too."
+    )
 }
 
 /// Up to so many seconds, another number each time: servers are not to ask all at once.
@@ -282,7 +307,7 @@ fn http_date(text: &str) -> Option<Seconds> {
 }
 
 /// Compiles the lists, unless what is compiled is what is there.
-fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Result<()> {
+fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: bool) -> Result<()> {
     let path = paths.feeds();
     if feeds.is_empty() {
         return match std::fs::remove_file(&path) {
@@ -304,7 +329,11 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Re
     let mut lists = Vec::new();
     for (heading, feed) in wanted {
         match read_up_to(&list(paths, &feed.name), MOST) {
-            Ok(body) => lists.push((heading, formats::read(feed.format, feed.least, &body).ranges())),
+            Ok(body) => {
+                let mut read = formats::read(feed.format, feed.least, &body);
+                own.leave_out(&mut read);
+                lists.push((heading, read.ranges()));
+            }
             // Fetched again from the beginning, as soon as its publisher lets one ask.
             Err(_) => {
                 let kept = Kept::of(paths, feed);

@@ -140,7 +140,7 @@ fn what_is_refused_leaves_the_old_list_and_is_told_once() {
     for (list, why) in [
         ("198.51.100.7\n10.0.0.0/8\n", "private or reserved"),
         ("198.51.100.7\n0.0.0.0/0\n", "wider than /8"),
-        ("203.0.113.0/24\n", "this server's own address 203.0.113.5"),
+        ("203.0.112.0/23\n", "this server's own address 203.0.113.5"),
         (&grown, "from 1 to 4000 networks at once"),
         ("<html>Moved</html>\n", "line 1 (\"<html>Moved</html>\")"),
         ("", "no entry"),
@@ -197,6 +197,20 @@ fn a_few_broken_lines_are_named_and_left_out() {
         ("taken", "own has a new list of 3 entries. Left out of it: line 2 (\"nonsense\").")
     );
     assert!(scene.is_listed("198.51.100.9", NOW));
+}
+
+#[test]
+fn the_server_itself_is_left_out_of_a_list_that_is_good_otherwise() {
+    let scene = Scene::new();
+    let done = scene.with("198.51.100.7\n203.0.113.5\n203.0.113.6\n", NOW);
+    let (did, says, _) = one(&done);
+    assert_eq!(did, "taken");
+    assert!(says.contains("new list of 2 entries. This server itself is on it"), "{says}");
+    assert!(says.contains("left out: 203.0.113.5."), "{says}");
+    assert!(scene.is_listed("198.51.100.7", NOW) && scene.is_listed("203.0.113.6", NOW));
+    assert!(!scene.is_listed("203.0.113.5", NOW));
+    scene.with("198.51.100.7\n", NOW + 2 * HOUR);
+    assert_eq!(scene.kept().own, "");
 }
 
 #[test]

@@ -134,14 +134,20 @@ fn the_minutes_work_fetches_what_is_due_and_tells_of_a_refusal_once() {
 }
 
 #[test]
-fn an_own_address_on_a_feed_refuses_the_list() {
+fn an_own_address_on_a_feed_is_left_out_with_a_warning_and_a_wide_network_around_it_refuses_the_list() {
     let (sandbox, publisher) = (Sandbox::new().setting("own_addresses", AMERICAN), Publisher::new());
     trust(&sandbox, &publisher);
-    publisher.answers("/list", Reply::list("198.51.100.0/24\n"));
+    publisher.answers("/list", Reply::list("198.51.0.0/16\n"));
     sandbox.api(&["add_feed", "feed=attackers", &format!("url={}", publisher.url("/list"))]);
     let said = sandbox.postern(&["feeds", "enable", "attackers"]);
     assert!(said.err.contains("own address 198.51.100.9"), "{said:?}");
     assert!(!sandbox.path("var/lib/postern/data/feeds/attackers.list").exists());
+    sandbox.api(&["set_setting", "key=attack_networks", "value=enforce"]);
+    publisher.answers("/list", Reply::list(format!("{AMERICAN}\n{FRENCH}\n")));
+    sandbox.wait(HOUR).postern(&["feeds", "update"]).succeeded();
+    assert!(passes(&sandbox, ALICE, AMERICAN) && !passes(&sandbox, ALICE, FRENCH));
+    let (state, says) = sandbox.status_of("feed attackers").unwrap();
+    assert!(state == "warning" && says.contains(&format!("left out: {AMERICAN}.")), "{says}");
 }
 
 #[test]
