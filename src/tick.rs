@@ -7,7 +7,7 @@
 
 mod feeds;
 mod fold;
-mod only_one;
+pub(crate) mod only_one;
 
 use crate::account::Account;
 use crate::call::Call;

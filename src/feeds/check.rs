@@ -2,6 +2,7 @@
 //! place, must not lock a server's customers out, nor the server itself.
 
 use super::formats::{Format, Read, range_of};
+use super::lookup::Feeds;
 use crate::address::Network;
 use crate::networks::ranges::{IPV6_BEGINS, Range, disjoint};
 use ipnet::IpNet;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Broken lines that a short list may have; a long one may have a hundredth of its entries.
 const FEW: usize = 3;
 
-/// A list may become so many times as large within one fetch.
+/// A list may become so many times as large within a day, or from one fetch to the next where that is longer.
 const GROWTH: u64 = 3;
 
 /// No list counts as smaller than this when its growth is judged: so many networks, IPv4 addresses, and IPv6 networks of
@@ -20,12 +21,19 @@ const FLOOR: Size = Size { networks: 1000, v4: 1 << 16, v6: 1 << 16 };
 /// More than a sixteenth of what each family has is no list of attackers.
 const MOST: Size = Size { networks: u64::MAX, v4: 1 << 28, v6: 1 << 41 };
 
+/// The first list, with nothing before it to be compared with, holds no more than a quarter of that.
+const FIRST: Size = Size { networks: u64::MAX, v4: 1 << 26, v6: 1 << 39 };
+
 /// The shortest prefixes that are believed; what is wider is a whole registry's.
 const WIDEST: (u8, u8) = (8, 19);
 
 /// Entries as narrow as this may name the server itself: somebody on it has attacked others, or seemed to. They are
 /// left out. What is wider and holds the server is no list of attackers.
 const NARROW: (u8, u8) = (24, 48);
+
+/// What to do about a list that is right and large.
+const ACCEPT: &str =
+    "(where that is right, `postern feeds update` takes it with its name and --accept-growth)";
 
 /// Space in which no client of the internet sits, or that is everybody's at home: RFC 6890 and its successors, and
 /// multicast. Documentation networks are left out: nobody logs in from there, so they do no harm.
@@ -102,6 +110,11 @@ impl<'a> Own<'a> {
         self.given.iter().find(|own| own.overlaps(network))
     }
 
+    /// Whether one is named by what is compiled.
+    pub(super) fn is_named_by(&self, feeds: &Feeds) -> bool {
+        self.ranges.iter().any(|range| feeds.is_any(range))
+    }
+
     /// Takes the narrow entries that hold one of these out of the list.
     pub(super) fn leave_out(&self, read: &mut Read) {
         let (own, rest) = std::mem::take(&mut read.networks)
@@ -118,7 +131,7 @@ fn is_narrow(network: &Network) -> bool {
 
 /// What is known beside the list itself.
 pub(super) struct Known<'a> {
-    /// How much the list in use holds.
+    /// How much the list held that its growth is measured by.
     pub(super) before: Option<Size>,
     /// The server's own addresses.
     pub(super) own: &'a Own<'a>,
@@ -145,22 +158,36 @@ pub(super) fn refusal(read: &Read, format: Format, size: Size, known: &Known) ->
     if let Some(promised) = read.promised.filter(|promised| entries + broken.count + 1 < *promised) {
         return Some(format!("it says that it has {promised} entries, and {entries} came: it is not whole"));
     }
-    if let Some(bad) = read.networks.iter().find_map(|network| unfit(network, known.own)) {
+    if let Some(bad) = unfit_entry(read, known.own) {
         return Some(bad);
     }
     let too_much = size.parts().into_iter().zip(MOST.parts()).find(|((_, n), (_, most))| n > most);
     if let Some(((what, n), _)) = too_much {
         return Some(format!("it holds {n} {what}, a good part of all there are"));
     }
-    let before = known.before.filter(|_| !known.may_grow)?;
+    if known.may_grow {
+        return None;
+    }
+    let Some(before) = known.before else {
+        let mut parts = size.parts().into_iter().zip(FIRST.parts());
+        let ((what, n), (_, most)) = parts.find(|((_, n), (_, most))| n > most)?;
+        return Some(format!(
+            "it holds {n} {what}, more than {most}, and there is no list before it to compare it with {ACCEPT}"
+        ));
+    };
     let grown = size.parts().into_iter().zip(before.parts()).zip(FLOOR.parts());
     let grown = grown.map(|(((what, n), (_, old)), (_, floor))| (what, n, old, old.max(floor)));
     let mut grown = grown.filter(|(_, n, _, base)| *n > base.saturating_mul(GROWTH));
     grown.next().map(|(what, n, old, _)| {
         format!(
-            "it has grown from {old} to {n} {what} at once, more than threefold (where that is right, `postern feeds update` takes it with its name and --accept-growth)"
+            "it has grown from {old} to {n} {what}, more than threefold within a day or since the last list {ACCEPT}"
         )
     })
+}
+
+/// Why an entry of the list costs all of it.
+pub(super) fn unfit_entry(read: &Read, own: &Own) -> Option<String> {
+    read.networks.iter().find_map(|network| unfit(network, own))
 }
 
 /// Why this network can stand in no list.
@@ -263,7 +290,7 @@ mod tests {
             Known { before: Some(Size::of(&ranges)), ..NOTHING }
         };
         assert_eq!(said(&addresses(3000), &before(1)), None);
-        assert!(said(&addresses(3001), &before(1)).unwrap().contains("from 1 to 3001 networks at once"));
+        assert!(said(&addresses(3001), &before(1)).unwrap().contains("from 1 to 3001 networks, more"));
         assert_eq!(said(&addresses(6000), &before(2000)), None);
         assert!(said(&addresses(6001), &before(2000)).unwrap().contains("from 2000 to 6001 networks"));
         assert_eq!(said(&addresses(6001), &Known { may_grow: true, ..before(2000) }), None);
@@ -273,6 +300,16 @@ mod tests {
         assert!(why.contains("from 5 to 16777216 IPv4 addresses"), "{why}");
         let why = said("2a00::/24\n", &before(5)).unwrap();
         assert!(why.contains("IPv6 networks of the length 48"), "{why}");
+    }
+
+    #[test]
+    fn a_first_list_has_a_bound_of_its_own() {
+        let four: String = (20..24).map(|n| format!("{n}.0.0.0/8\n")).collect();
+        assert_eq!(said(&four, &NOTHING), None);
+        let more = format!("{four}30.0.0.1\n");
+        let why = said(&more, &NOTHING).unwrap();
+        assert!(why.contains("67108865 IPv4 addresses, more than 67108864"), "{why}");
+        assert_eq!(said(&more, &Known { may_grow: true, ..NOTHING }), None);
     }
 
     #[test]

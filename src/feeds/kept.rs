@@ -38,8 +38,10 @@ pub struct Kept {
     pub last_modified: Option<String>,
     /// How many entries the list in use has.
     pub entries: usize,
-    /// How much it holds.
+    /// How much the list held that the growth of newer ones is measured by.
     pub(super) size: Option<Size>,
+    /// When that one came.
+    pub(super) measured: Seconds,
     /// Lines of it that are no entries.
     pub broken: Broken,
     /// Entries that were left out of it, since they hold the server itself: in words. None: empty.

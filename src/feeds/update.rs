@@ -3,7 +3,7 @@
 //!
 //! Whatever goes wrong with a list leaves the one from before as it was; that one ends by itself when it is too old.
 
-use super::check::{Known, Own, Size, refusal};
+use super::check::{Known, Own, Size, refusal, unfit_entry};
 use super::compile::{Heading, publish};
 use super::kept::{self, Kept, list};
 use super::lookup::Feeds;
@@ -27,6 +27,9 @@ const MOST: u64 = 32 << 20;
 
 /// Entries that are named.
 const NAMED: usize = 5;
+
+/// How long growth is measured by the same list, in seconds.
+const DAY: Seconds = 86_400;
 
 /// What is left of the time has to be enough for a list, or it is left for the next time.
 const ENOUGH: Duration = Duration::from_secs(5);
@@ -105,7 +108,7 @@ pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
         all.push(fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now)?);
     }
     let is_new = all.iter().any(|done| done.did == "taken");
-    compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new)?;
+    all.extend(compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new)?);
     Ok(all)
 }
 
@@ -253,6 +256,8 @@ fn take(
         return done("refused", says, is_news);
     }
     replace(&list(paths, &feed.name), 0o600, |file| file.write_all(&body))?;
+    // By the last list alone it could grow threefold each hour.
+    let is_measure = job.may_grow || kept.size.is_none() || !(0..DAY).contains(&(now - kept.measured));
     let of_server = last_modified.as_deref().and_then(http_date);
     *kept = Kept {
         confirmed: now,
@@ -260,7 +265,8 @@ fn take(
         etag,
         last_modified,
         entries: read.networks.len(),
-        size: Some(size),
+        size: Some(size).filter(|_| is_measure).or(kept.size),
+        measured: if is_measure { now } else { kept.measured },
         broken: read.broken,
         own: in_words(&read.own),
         credit: read.credit,
@@ -306,13 +312,14 @@ fn http_date(text: &str) -> Option<Seconds> {
     chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.timestamp())
 }
 
-/// Compiles the lists, unless what is compiled is what is there.
-fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: bool) -> Result<()> {
+/// Compiles the lists, unless what is compiled is what is there. Tells of lists that are used no more, since the server
+/// has got an address in the middle of them, or what is refused is another now.
+fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: bool) -> Result<Vec<Done>> {
     let path = paths.feeds();
     if feeds.is_empty() {
         return match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &path)(e)),
-            _ => Ok(()),
+            _ => Ok(Vec::new()),
         };
     }
     let heading = |feed: &Definition| {
@@ -321,28 +328,49 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: 
     };
     let wanted: Vec<(Heading, &Definition)> =
         feeds.iter().filter_map(|feed| Some((heading(feed)?, feed))).collect();
-    let compiled = Feeds::open(&path).ok().flatten().map(|feeds| feeds.headings());
-    let is_there = compiled.is_some_and(|there| there.iter().eq(wanted.iter().map(|(heading, _)| heading)));
+    let is_there = Feeds::open(&path).ok().flatten().is_some_and(|there| {
+        there.headings().iter().eq(wanted.iter().map(|(heading, _)| heading)) && !own.is_named_by(&there)
+    });
     if is_there && !is_new {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut lists = Vec::new();
+    let (mut lists, mut refused) = (Vec::new(), Vec::new());
     for (heading, feed) in wanted {
         match read_up_to(&list(paths, &feed.name), MOST) {
             Ok(body) => {
                 let mut read = formats::read(feed.format, feed.least, &body);
                 own.leave_out(&mut read);
-                lists.push((heading, read.ranges()));
+                match unfit_entry(&read, own) {
+                    Some(why) => refused.push(used_no_more(paths, feed, why)?),
+                    None => {
+                        let kept = Kept::of(paths, feed);
+                        let left_out = in_words(&read.own);
+                        if kept.own != left_out {
+                            Kept { own: left_out, entries: read.networks.len(), ..kept }.keep(paths, feed)?;
+                        }
+                        lists.push((heading, read.ranges()));
+                    }
+                }
             }
             // Fetched again from the beginning, as soon as its publisher lets one ask.
             Err(_) => {
                 let kept = Kept::of(paths, feed);
                 let due = kept.asked.saturating_add(feed.minimum);
-                Kept { due, confirmed: 0, size: None, ..kept }.keep(paths, feed)?;
+                Kept { due, confirmed: 0, ..kept }.keep(paths, feed)?;
             }
         }
     }
-    publish(&path, lists)
+    publish(&path, lists)?;
+    Ok(refused)
+}
+
+/// Drops the list in use, which would be refused today.
+fn used_no_more(paths: &Paths, feed: &Definition, why: String) -> Result<Done> {
+    let kept = Kept::of(paths, feed);
+    let is_news = kept.refused.is_none();
+    let says = format!("The list of {} is used no more: {why}. So it refuses nobody.", feed.name);
+    Kept { confirmed: 0, refused: Some(why), ..kept }.keep(paths, feed)?;
+    Ok(Done { feed: feed.name.clone(), did: "refused".into(), says, is_news })
 }
 
 #[cfg(test)]
