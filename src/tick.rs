@@ -7,7 +7,7 @@
 
 mod feeds;
 mod fold;
-pub(crate) mod only_one;
+mod only_one;
 
 use crate::account::Account;
 use crate::call::Call;

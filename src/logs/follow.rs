@@ -9,7 +9,6 @@ use super::source::{self, Source};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::tick::only_one::reader_of_logs;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -55,14 +54,8 @@ pub fn open(call: &Call, settings: &Settings) -> Vec<Result<Followed>> {
     names(settings).map(open_one).collect()
 }
 
-/// Reads what was added to each; nothing where `postern learn` reads now, since the next minute comes. As user
-/// `postern`.
+/// Reads what was added to each. As user `postern`.
 pub fn read(call: &Call, settings: &Settings, logs: &[Followed]) -> Vec<Result<Summary>> {
-    let _alone = match reader_of_logs(&call.paths, Duration::ZERO) {
-        Ok(Some(lock)) => lock,
-        Ok(None) => return Vec::new(),
-        Err(error) => return vec![Err(error)],
-    };
     let until = Instant::now() + LONGEST;
     let mut all = Vec::new();
     for log in logs {

@@ -326,8 +326,6 @@ impl<'a> Reading<'a> {
         let writing = self.with_state(|state| state.read(|db| logs::writing(db, work.head)))?;
         let mut again = writing.filter(|(from, ..)| *from == begins);
         let (mut said, mut succeeded) = (0, None);
-        // Who replaces the state waits for all who hold it: it is held while a batch is written, not while lines are read.
-        self.state = None;
         loop {
             let is_full = again.map_or(batch.is_full(), |(_, end, _)| ends >= end);
             let is_end = work.stretch.ends.is_some_and(|end| lines.offset >= end);
@@ -342,7 +340,6 @@ impl<'a> Reading<'a> {
                     let part = Part { begins, ends, tail: mark(&last) };
                     let done = again.take().map_or(0, |(.., pieces)| pieces);
                     self.keep(work, &batch, &part, done, (said, succeeded))?;
-                    self.state = None;
                     (batch, begins) = (Batch::default(), ends);
                 }
                 if is_full {
@@ -388,30 +385,17 @@ impl<'a> Reading<'a> {
         let purposes = [(Purpose::Logins, work.stretch.logins), (Purpose::Inbound, work.stretch.inbound)];
         for n in done.min(count - 1)..count {
             let begun = Instant::now();
-            let is_alone = self.write(|t| {
-                for (purpose, _) in purposes.into_iter().filter(|(_, is_read)| *is_read) {
-                    if logs::is_counted(t, about.head, purpose, part, &[])? {
-                        return Ok(false);
-                    }
-                }
+            self.write(|t| {
                 pieces.write(t, n, now, &retention)?;
                 if n + 1 < count {
-                    logs::note_writing(t, about.head, (part.begins, part.ends), n + 1)?;
-                    return Ok(true);
+                    return logs::note_writing(t, about.head, (part.begins, part.ends), n + 1);
                 }
                 for (purpose, _) in purposes.into_iter().filter(|(_, is_read)| *is_read) {
                     logs::note(t, about, purpose, part)?;
                 }
                 succeeded.map_or(Ok(()), |at| logs::note_success(t, at))?;
-                logs::end_writing(t, about.head)?;
-                Ok(true)
+                logs::end_writing(t, about.head)
             })?;
-            if !is_alone {
-                return Err(Error::State(format!(
-                    "{} was read by another program meanwhile; what that counted is not counted again. Run it again.",
-                    work.name
-                )));
-            }
             std::thread::sleep(begun.elapsed() / PAUSE);
         }
         Ok(())

@@ -345,27 +345,6 @@ fn status_says_what_is_followed_and_warns_of_a_log_that_is_silent() {
 }
 
 #[test]
-fn while_one_reads_logs_no_other_does() {
-    use fs2::FileExt;
-    let sandbox = followed(&[]);
-    tick(&sandbox);
-    let path = sandbox.path("var/log/mainlog");
-    append(&path, &arrived(0, GERMAN));
-    let lock = File::open(sandbox.path("var/lib/postern/data/logs.lock")).unwrap();
-    lock.lock_exclusive().unwrap();
-    tick(&sandbox);
-    let mut command = sandbox.program("postern", 0, &[]);
-    let mut learning = command.args(["learn", path.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(learning.try_wait().unwrap().is_none(), "it waits for the other");
-    assert_eq!(figures(&sandbox, "DE")[3], 0);
-    fs2::FileExt::unlock(&lock).unwrap();
-    assert!(learning.wait().unwrap().success());
-    tick(&sandbox);
-    assert_eq!((figures(&sandbox, "DE")[3], figures(&sandbox, "FR")[3]), (1, 1));
-}
-
-#[test]
 fn root_alone_can_read_the_log_and_user_postern_does() {
     let sandbox = Sandbox::new();
     let path = log(&sandbox, "log", &used(DAY, ALICE, GERMAN));

@@ -114,12 +114,6 @@ pub fn note(t: &Unit, about: About, purpose: Purpose, part: &Part) -> Result<()>
     Ok(())
 }
 
-/// Whether another part that was counted for this, but for these, holds bytes of this one.
-pub fn is_counted(t: &Unit, head: &Mark, purpose: Purpose, part: &Part, but: &[Part]) -> Result<bool> {
-    let overlaps = |other: &Part| other.begins < part.ends && part.begins < other.ends;
-    Ok(parts(t, head, purpose)?.iter().any(|other| overlaps(other) && !but.contains(other)))
-}
-
 /// What is being written of a log: begin, end, and how many pieces are.
 pub fn writing(db: &Connection, head: &Mark) -> Result<Option<(u64, u64, usize)>> {
     db.query_row("SELECT begins, ends, pieces FROM log_writing WHERE head = ?1", [head], |row| {
@@ -236,21 +230,6 @@ mod tests {
         assert_eq!(parts(&t, &HEAD, Purpose::Logins).unwrap(), [part(0, 70), part(80, 90)]);
         assert_eq!(parts(&t, &HEAD, Purpose::Inbound).unwrap(), []);
         assert_eq!(parts(&t, &[8; 16], Purpose::Logins).unwrap(), []);
-    }
-
-    #[test]
-    fn what_overlaps_a_part_is_counted_already_and_what_touches_it_is_not() {
-        let db = in_memory();
-        let t = Unit::begin(&db).unwrap();
-        note(&t, about(1), Purpose::Logins, &part(20, 40)).unwrap();
-        for (begins, ends, expected) in
-            [(0, 20, false), (0, 21, true), (25, 30, true), (39, 50, true), (40, 50, false), (10, 60, true)]
-        {
-            let counted =
-                |purpose, but: &[Part]| is_counted(&t, &HEAD, purpose, &part(begins, ends), but).unwrap();
-            assert_eq!(counted(Purpose::Logins, &[]), expected, "{begins} {ends}");
-            assert!(!counted(Purpose::Inbound, &[]) && !counted(Purpose::Logins, &[part(20, 40)]));
-        }
     }
 
     #[test]
