@@ -31,6 +31,9 @@ const NAMED: usize = 5;
 /// How long growth is measured by the same list, in seconds.
 const DAY: Seconds = 86_400;
 
+/// Why it failed, as long as no other reason is known.
+const ENDED: &str = "nothing is known of that yet: it goes on, or took too long and was ended";
+
 /// What is left of the time has to be enough for a list, or it is left for the next time.
 const ENOUGH: Duration = Duration::from_secs(5);
 
@@ -61,9 +64,9 @@ pub struct Job {
 }
 
 /// What became of a feed that was asked, or was not although an administrator wanted it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Its name.
+    /// Its name; `all` where what is compiled of all could not be written.
     pub feed: String,
     /// `taken`, `unchanged`, `refused`, `failed` or `waits`.
     pub did: String,
@@ -71,6 +74,8 @@ pub struct Done {
     pub says: String,
     /// Whether that was not so the last time.
     pub is_news: bool,
+    /// Whether it is this server's own fault, as a full disk: trouble, and not to be told as what a publisher did.
+    pub is_ours: bool,
 }
 
 impl Done {
@@ -105,10 +110,14 @@ pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
         if left < ENOUGH {
             break;
         }
-        all.push(fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now)?);
+        let done = fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now);
+        all.push(done.unwrap_or_else(|error| of_ours(&feed.name, &error)));
     }
     let is_new = all.iter().any(|done| done.did == "taken");
-    all.extend(compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new)?);
+    match compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new) {
+        Ok(more) => all.extend(more),
+        Err(error) => all.push(of_ours("all", &error)),
+    }
     Ok(all)
 }
 
@@ -142,19 +151,28 @@ fn fetch_one(
             short_span(feed.minimum),
             readable(again)
         );
-        return Ok(Done { feed: feed.name.clone(), did: "waits".into(), says, is_news: false });
+        return Ok(Done { feed: feed.name.clone(), did: "waits".into(), says, ..Done::default() });
     }
     // Kept before it is asked: a publisher is not asked again and again by somebody who ends each time.
     (kept.asked, kept.due) = (now, now.saturating_add(feed.minimum));
-    kept.keep(paths, feed)?;
+    let asked = Kept { failed: Some(ENDED.into()), ..kept.clone() };
+    asked.keep(paths, feed)?;
     let answer = question(paths, feed, &kept, limit)
         .and_then(|question| question.ask(trusted.as_ref().map_err(|why| without_stop(why))?));
     let done = match answer {
-        Ok(answer) => take(paths, feed, &mut kept, job, answer, now)?,
-        Err(why) => failed(feed, &mut kept, why),
+        Ok(answer) => take(paths, feed, &mut kept, job, answer, now),
+        Err(why) => Ok(failed(feed, &mut kept, why)),
     };
-    kept.keep(paths, feed)?;
-    Ok(done)
+    done.and_then(|done| kept.keep(paths, feed).map(|()| done)).inspect_err(|error| {
+        let failed = Some(without_stop(&error.to_string()).to_owned());
+        let _ = Kept { failed, ..asked }.keep(paths, feed);
+    })
+}
+
+/// What went wrong here, and not with a publisher.
+fn of_ours(feed: &str, error: &Error) -> Done {
+    let says = format!("The feed {feed} could not be worked on: {error}");
+    Done { feed: feed.into(), did: "failed".into(), says, is_ours: true, ..Done::default() }
 }
 
 /// As a part of another sentence.
@@ -210,10 +228,10 @@ fn question<'a>(
 }
 
 fn failed(feed: &Definition, kept: &mut Kept, why: String) -> Done {
-    let is_news = kept.failed.is_none();
+    let is_news = kept.failed.as_ref().is_none_or(|before| before == ENDED);
     let says = format!("{} could not be fetched: {why}. {}", feed.name, stays(feed, kept));
     kept.failed = Some(why);
-    Done { feed: feed.name.clone(), did: "failed".into(), says, is_news }
+    Done { feed: feed.name.clone(), did: "failed".into(), says, is_news, ..Done::default() }
 }
 
 /// What holds on where a new list did not come or was refused.
@@ -235,7 +253,7 @@ fn take(
     kept.failed = None;
     kept.due = now.saturating_add(feed.every).saturating_add(some_of(feed.every / 10));
     let done = |did: &str, says: String, is_news| {
-        Ok(Done { feed: feed.name.clone(), did: did.into(), says, is_news })
+        Ok(Done { feed: feed.name.clone(), did: did.into(), says, is_news, ..Done::default() })
     };
     let (body, etag, last_modified) = match answer {
         Answer::Unchanged => {
@@ -334,19 +352,23 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: 
     if is_there && !is_new {
         return Ok(Vec::new());
     }
-    let (mut lists, mut refused) = (Vec::new(), Vec::new());
+    let (mut lists, mut told) = (Vec::new(), Vec::new());
     for (heading, feed) in wanted {
         match read_up_to(&list(paths, &feed.name), MOST) {
             Ok(body) => {
                 let mut read = formats::read(feed.format, feed.least, &body);
                 own.leave_out(&mut read);
                 match unfit_entry(&read, own) {
-                    Some(why) => refused.push(used_no_more(paths, feed, why)?),
+                    Some(why) => told.push(
+                        used_no_more(paths, feed, why).unwrap_or_else(|error| of_ours(&feed.name, &error)),
+                    ),
                     None => {
                         let kept = Kept::of(paths, feed);
                         let left_out = in_words(&read.own);
                         if kept.own != left_out {
-                            Kept { own: left_out, entries: read.networks.len(), ..kept }.keep(paths, feed)?;
+                            Kept { own: left_out, entries: read.networks.len(), ..kept }
+                                .keep(paths, feed)
+                                .unwrap_or_else(|error| told.push(of_ours(&feed.name, &error)));
                         }
                         lists.push((heading, read.ranges()));
                     }
@@ -356,12 +378,14 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: 
             Err(_) => {
                 let kept = Kept::of(paths, feed);
                 let due = kept.asked.saturating_add(feed.minimum);
-                Kept { due, confirmed: 0, ..kept }.keep(paths, feed)?;
+                Kept { due, confirmed: 0, ..kept }
+                    .keep(paths, feed)
+                    .unwrap_or_else(|error| told.push(of_ours(&feed.name, &error)));
             }
         }
     }
     publish(&path, lists)?;
-    Ok(refused)
+    Ok(told)
 }
 
 /// Drops the list in use, which would be refused today.
@@ -370,7 +394,7 @@ fn used_no_more(paths: &Paths, feed: &Definition, why: String) -> Result<Done> {
     let is_news = kept.refused.is_none();
     let says = format!("The list of {} is used no more: {why}. So it refuses nobody.", feed.name);
     Kept { confirmed: 0, refused: Some(why), ..kept }.keep(paths, feed)?;
-    Ok(Done { feed: feed.name.clone(), did: "refused".into(), says, is_news })
+    Ok(Done { feed: feed.name.clone(), did: "refused".into(), says, is_news, ..Done::default() })
 }
 
 #[cfg(test)]

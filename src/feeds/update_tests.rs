@@ -265,6 +265,33 @@ fn growth_is_measured_by_the_list_of_a_day_ago() {
 }
 
 #[test]
+fn what_cannot_be_kept_of_one_feed_keeps_no_other_from_being_fetched_and_compiled() {
+    let mut scene = Scene::new();
+    scene.publisher.answers("/other", Reply::list("198.51.100.8\n"));
+    scene.job.feeds.push(feed(&scene.publisher, "other", "/other", "plain"));
+    let in_the_way = scene.paths.feeds_dir().join("own.list/full");
+    scene.at(NOW - 1000 * HOUR);
+    let _ = fs::remove_file(list(&scene.paths, "own"));
+    fs::create_dir_all(&in_the_way).unwrap();
+    let done = scene.with("198.51.100.7\n", NOW);
+    assert_eq!(
+        done.iter().map(|d| (d.did.as_str(), d.is_ours)).collect::<Vec<_>>(),
+        [("failed", true), ("taken", false)]
+    );
+    assert!(done[0].says.contains("own.list"), "{done:?}");
+    assert!(scene.is_listed("198.51.100.8", NOW));
+    assert!(scene.kept().failed.unwrap().contains("own.list"));
+    fs::remove_dir_all(in_the_way.parent().unwrap()).unwrap();
+    assert!(scene.at(NOW + HOUR / 2 - 1).is_empty(), "tried again, not too soon");
+    assert_eq!(one(&scene.at(NOW + HOUR / 2)).0, "taken");
+    let compiled = scene.paths.feeds();
+    fs::remove_file(&compiled).unwrap();
+    fs::create_dir_all(compiled.join("full")).unwrap();
+    let done = scene.at(NOW + HOUR / 2 + 60);
+    assert!(one(&done).0 == "failed" && done[0].is_ours && done[0].feed == "all", "{done:?}");
+}
+
+#[test]
 fn feeds_together_answer_each_for_itself_and_one_that_is_in_use_no_more_is_gone() {
     let mut scene = Scene::new();
     let drop = "{\"cidr\":\"198.51.100.0/24\"}\n{\"type\":\"metadata\",\"timestamp\":1795590000,\"records\":1,\"copyright\":\"(c) Somebody\"}\n";

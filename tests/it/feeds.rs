@@ -134,6 +134,24 @@ fn the_minutes_work_fetches_what_is_due_and_tells_of_a_refusal_once() {
 }
 
 #[test]
+fn what_goes_wrong_here_with_one_feed_is_trouble_and_the_others_are_fetched_and_logged_once() {
+    let (sandbox, publisher) = scene(&format!("{AMERICAN}\n"));
+    publisher.answers("/other", Reply::list(format!("{FRENCH}\n")));
+    sandbox.api(&["add_feed", "feed=other", &format!("url={}", publisher.url("/other")), "every=1h"]);
+    sandbox.api(&["enable_feed", "feed=other"]);
+    let record = sandbox.path("var/lib/postern/data/feeds/attackers.json");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir_all(record.join("full")).unwrap();
+    let before = sandbox.logged("has a new list");
+    let said = sandbox.wait(2 * HOUR).postern(&["tick", "--verbose"]).failed();
+    assert!(said.contains("The feed attackers could not be worked on"), "{said}");
+    sandbox.is_in_trouble("tick-failed");
+    assert_eq!(sandbox.logged("event=feed name=other did=taken"), 2);
+    assert_eq!(sandbox.logged("has a new list"), before + 1);
+    assert!(!passes(&sandbox, ALICE, FRENCH));
+}
+
+#[test]
 fn an_own_address_on_a_feed_is_left_out_with_a_warning_and_a_wide_network_around_it_refuses_the_list() {
     let (sandbox, publisher) = (Sandbox::new().setting("own_addresses", AMERICAN), Publisher::new());
     trust(&sandbox, &publisher);
