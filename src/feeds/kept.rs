@@ -89,6 +89,16 @@ impl Kept {
     }
 }
 
+/// Sets times right that lie ahead of now, since the clock was set back: a list from the future would never end.
+pub(super) fn set_right(paths: &Paths, feed: &Definition, now: Seconds) -> Result<()> {
+    let kept = Kept::of(paths, feed);
+    if kept.confirmed.max(kept.measured) <= now {
+        return Ok(());
+    }
+    let (confirmed, measured) = (kept.confirmed.min(now), kept.measured.min(now));
+    Kept { confirmed, measured, ..kept }.keep(paths, feed)
+}
+
 /// What is kept of each of these feeds. For user `postern`.
 pub fn standing(paths: &Paths, feeds: &[Definition]) -> Vec<Kept> {
     feeds.iter().map(|feed| Kept::of(paths, feed)).collect()

@@ -104,7 +104,9 @@ pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
     kept::forget_others(paths, &job.feeds);
     let begun = Instant::now();
     let trusted = LazyCell::new(|| authorities(paths).map_err(|e| e.to_string()));
-    let mut all = Vec::new();
+    let set_right =
+        |feed: &Definition| kept::set_right(paths, feed, now).err().map(|error| of_ours(&feed.name, &error));
+    let mut all: Vec<Done> = job.feeds.iter().filter_map(set_right).collect();
     for feed in job.feeds.iter().filter(|feed| is_asked(paths, feed, &job.asked, now)) {
         let left = job.limits.1.saturating_sub(begun.elapsed());
         if left < ENOUGH {

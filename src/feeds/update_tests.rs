@@ -292,6 +292,18 @@ fn what_cannot_be_kept_of_one_feed_keeps_no_other_from_being_fetched_and_compile
 }
 
 #[test]
+fn a_list_from_when_the_clock_stood_in_the_future_ends_like_any_other() {
+    let scene = Scene::new();
+    scene.with("198.51.100.7\n", NOW + 9000 * HOUR);
+    scene.publisher.answers("/list", Reply::status(500));
+    assert_eq!(one(&scene.at(NOW)).0, "failed");
+    assert_eq!((scene.kept().confirmed, scene.kept().measured), (NOW, NOW));
+    assert!(scene.is_listed("198.51.100.7", NOW + 48 * HOUR - 1));
+    scene.at(NOW + 40 * HOUR);
+    assert!(!scene.is_listed("198.51.100.7", NOW + 48 * HOUR));
+}
+
+#[test]
 fn feeds_together_answer_each_for_itself_and_one_that_is_in_use_no_more_is_gone() {
     let mut scene = Scene::new();
     let drop = "{\"cidr\":\"198.51.100.0/24\"}\n{\"type\":\"metadata\",\"timestamp\":1795590000,\"records\":1,\"copyright\":\"(c) Somebody\"}\n";
