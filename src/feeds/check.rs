@@ -1,12 +1,13 @@
 //! Whether a list may take the place of the one from before. A publisher's mistake, or somebody who has taken his
 //! place, must not lock a server's customers out, nor the server itself.
 
-use super::formats::{Format, Read, range_of};
+use super::formats::{Format, MOST_ENTRIES, Read, range_of};
 use super::lookup::Feeds;
 use crate::address::Network;
 use crate::networks::ranges::{IPV6_BEGINS, Range, disjoint};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// Broken lines that a short list may have; a long one may have a hundredth of its entries.
 const FEW: usize = 3;
@@ -54,6 +55,11 @@ const RESERVED: [&str; 12] = [
 
 /// Where IPv6 addresses of the internet lie (RFC 4291 §2.4): all else is reserved.
 const GLOBAL_V6: &str = "2000::/3";
+
+/// These, parsed: a list has many entries to be compared with them.
+static SPACE: LazyLock<(Vec<Network>, Option<Network>)> = LazyLock::new(|| {
+    (RESERVED.iter().filter_map(|text| text.parse().ok()).collect(), GLOBAL_V6.parse().ok())
+});
 
 /// How much a list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +149,9 @@ pub(super) struct Known<'a> {
 /// has been [left out](Own::leave_out).
 pub(super) fn refusal(read: &Read, format: Format, size: Size, known: &Known) -> Option<String> {
     let entries = read.networks.len() + read.own.len();
+    if entries > MOST_ENTRIES {
+        return Some(format!("it has more than {MOST_ENTRIES} entries"));
+    }
     let broken = &read.broken;
     if broken.count > FEW.max(entries / 100) || (broken.count > 0 && broken.count >= entries) {
         let words = broken.words();
@@ -198,9 +207,9 @@ fn unfit(network: &Network, own: &Own) -> Option<String> {
     if length < widest {
         return Some(format!("it holds {network}, which is wider than /{widest}"));
     }
-    let global = GLOBAL_V6.parse::<Network>().is_ok_and(|global| global.net().contains(&net));
-    let reserved = RESERVED.iter().filter_map(|text| text.parse::<Network>().ok());
-    if (!is_v4 && !global) || reserved.into_iter().any(|reserved| reserved.overlaps(network)) {
+    let (reserved, global) = &*SPACE;
+    let is_global = is_v4 || global.is_some_and(|global| global.net().contains(&net));
+    if !is_global || reserved.iter().any(|reserved| reserved.overlaps(network)) {
         return Some(format!("it holds {network}, which is private or reserved"));
     }
     let own = own.on(network)?;
@@ -310,6 +319,14 @@ mod tests {
         let why = said(&more, &NOTHING).unwrap();
         assert!(why.contains("67108865 IPv4 addresses, more than 67108864"), "{why}");
         assert_eq!(said(&more, &Known { may_grow: true, ..NOTHING }), None);
+    }
+
+    #[test]
+    fn a_list_of_more_than_a_million_entries_is_refused() {
+        let list = |n: usize| "20.0.0.1\n".repeat(n);
+        assert_eq!(said(&list(MOST_ENTRIES), &NOTHING), None);
+        let why = said(&list(MOST_ENTRIES + 1), &NOTHING);
+        assert_eq!(why.as_deref(), Some("it has more than 1000000 entries"));
     }
 
     #[test]
