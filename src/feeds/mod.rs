@@ -23,7 +23,7 @@ pub use definition::{Definition, Key, offered};
 pub use formats::Format;
 pub use kept::{Kept, standing};
 pub use lookup::{Feeds, Listed};
-pub use update::{Asked, Done, Job, tell, update};
+pub use update::{Asked, Done, Job, tell, update, without_own};
 
 /// How many feeds can be in use at once.
 pub const MOST: usize = 64;
