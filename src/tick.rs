@@ -7,7 +7,7 @@
 
 mod feeds;
 mod fold;
-mod only_one;
+pub(crate) mod only_one;
 
 use crate::account::Account;
 use crate::call::Call;
@@ -19,6 +19,7 @@ use crate::guess;
 use crate::kept::Kept;
 use crate::log::{Line, Severity};
 use crate::logs::follow::{self, Followed};
+use crate::logs::learn::sources_since;
 use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
@@ -131,7 +132,12 @@ fn read_followed(call: &Call, followed: &[Followed]) -> Result<Done> {
                 "{}: {} lines were read; {} logins and messages are counted.",
                 summary.file, summary.lines, summary.counted
             );
-            Done::telling(Some(told).filter(|_| summary.counted > 0))
+            let changed = format!(
+                "{} begins like the log that was followed, and what was read last is not in it: it is followed from its end.",
+                summary.file
+            );
+            let told = Some(told).filter(|_| summary.counted > 0);
+            Done::telling(told.into_iter().chain(Some(changed).filter(|_| summary.is_changed)))
         }));
     }
     Ok(done)
@@ -218,7 +224,15 @@ fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
     end_after(LONGEST);
     let mut done = parts(
         call,
-        &[renew_key, fold::fold_tally, release_whitelisted, notify::send_waiting, fill_domains, tidy],
+        &[
+            renew_key,
+            fold::fold_tally,
+            note_sources,
+            release_whitelisted,
+            notify::send_waiting,
+            fill_domains,
+            tidy,
+        ],
     );
     if !logs.is_empty() {
         let kept = Kept::new(Arc::default());
@@ -230,6 +244,12 @@ fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
     }
     end_after(0);
     done
+}
+
+/// Notes since when logs are the source of logins, also while none is read.
+fn note_sources(call: &Call) -> Result<Done> {
+    let Fact::Known(settings) = gather::settings(call) else { return Ok(Done::default()) };
+    call.with_state(|state| sources_since(state, &settings, call.now, false)).map(|_| Done::default())
 }
 
 /// A whitelist entry lifts the stop of its accounts; where that failed when it was saved, it is done here.

@@ -5,12 +5,13 @@ use super::status::{Level, Report};
 use crate::clock::{Seconds, readable};
 use crate::error::Result;
 use crate::logs::follow;
+use crate::logs::learn::last_followed;
 use crate::logs::source;
 use crate::on_state::on_state;
 use crate::request::Service;
 use crate::settings::{LoginsFrom, Settings};
 use crate::sources;
-use crate::store::state::logs::{self, Known, Purpose};
+use crate::store::state::logs::{Known, Purpose};
 
 /// After so long without a line, where doors were asked, a log counts as silent: another one is written, perhaps.
 const SILENT: Seconds = 86_400;
@@ -28,7 +29,7 @@ pub(super) fn report(admin: &Admin, settings: &Settings, doors: &Doors, report: 
     let asked = doors.iter().map(|(_, _, last)| *last).max();
     let read = |state: &mut crate::store::state::State| {
         state.read(|db| {
-            let last = |name: &String, purpose| logs::last_under(db, name, purpose);
+            let last = |name: &String, purpose| last_followed(db, name, purpose);
             names.iter().map(|n| Ok((last(n, Purpose::Inbound)?, last(n, Purpose::Logins)?))).collect()
         })
     };
@@ -53,7 +54,11 @@ pub(super) fn report(admin: &Admin, settings: &Settings, doors: &Doors, report: 
 }
 
 fn of_log(admin: &Admin, name: &str, known: Option<&Known>, asked: Option<Seconds>) -> (Level, String) {
-    if let Err(error) = source::open(&admin.call.paths.at(name)) {
+    let path = admin.call.paths.at(name);
+    let is_rotated = follow::is_missing(&path) && source::open(&follow::rotated(&path)).is_ok();
+    if let Err(error) = source::open(&path)
+        && !is_rotated
+    {
         return (Level::Trouble, format!("Cannot be followed. {error}"));
     }
     let Some(known) = known else {

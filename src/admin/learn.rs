@@ -10,6 +10,7 @@ use crate::logs::learn::{Reading, Summary, Why};
 use crate::logs::source::{self, Source};
 use crate::on_state::as_postern_holding;
 use crate::progress::Progress;
+use crate::tick::only_one::reader_of_logs;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// So long one child reads; then another goes on where it was.
 const TURN: Duration = Duration::from_secs(60);
+
+/// So long another reader of logs is waited for: longer than a turn, or the minute's work.
+const WAIT: Duration = Duration::from_secs(90);
 
 /// Reads each of the files. One that cannot be read is told at the end, and the others are read all the same.
 pub fn learn_logs(admin: &Admin, given: &Arguments) -> Result<Outcome> {
@@ -67,10 +71,18 @@ fn read(
 ) -> Result<Summary> {
     as_postern_holding(&admin.call.paths, &[file.as_fd()], || {
         let file = file.try_clone().map_err(Error::file("read", name.as_ref()))?;
+        let _alone = match why {
+            Why::Learn { dry_run: true, .. } => None,
+            _ => Some(reader_of_logs(&admin.call.paths, WAIT)?.ok_or_else(busy)?),
+        };
         let kept = Kept::new(Arc::default());
         let call = Call { kept: Some(&kept), ..admin.call.clone() };
         Reading::new(&call, settings, why, Instant::now() + TURN).read(&Source::new(name, file)?, name)
     })
+}
+
+fn busy() -> Error {
+    Error::State("Logs are being read by another `postern learn` all the time; nothing was read. Try again when it is done.".into())
 }
 
 fn sentence(s: &Summary, dry_run: bool) -> String {

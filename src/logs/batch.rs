@@ -11,7 +11,6 @@ use crate::call::Call;
 use crate::clock::Seconds;
 use crate::country::Country;
 use crate::gather;
-use crate::log::escaped_within;
 use crate::request::Service;
 use crate::store::state::Unit;
 use crate::store::state::rollups::{self, FromLogs, HourFromLogs, Retention};
@@ -27,6 +26,12 @@ const PIECE: usize = 1000;
 
 /// Longest name, as in the tally.
 const LONGEST_NAME: usize = 320;
+
+/// So much of a name is looked at: it may be written longer than it is.
+const LONGEST_RAW: usize = 2 * LONGEST_NAME;
+
+/// Bytes of names, as they were written and as they are.
+const MOST_BYTES: usize = 20_000_000;
 
 /// For what an event counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +62,7 @@ type HourKey = (i64, What, Service, Option<Country>);
 pub struct Batch {
     numbers: HashMap<Box<[u8]>, u32>,
     names: Vec<String>,
+    bytes_of_names: usize,
     addresses: HashMap<Address, u32>,
     place_numbers: HashMap<Place, u32>,
     places: Vec<Place>,
@@ -75,6 +81,7 @@ impl Batch {
     /// Whether it must be written before more is added.
     pub fn is_full(&self) -> bool {
         self.names.len() >= MOST_NAMES
+            || self.bytes_of_names >= MOST_BYTES
             || self.addresses.len() >= MOST_ADDRESSES
             || self.logins.len() + self.hours.len() >= MOST_SUMS
     }
@@ -87,7 +94,9 @@ impl Batch {
     /// Adds an event.
     pub fn add(&mut self, call: &Call, event: &Event, counts: Counts) {
         let place = self.place(call, event.address);
-        let (hour, day) = (event.at.div_euclid(3600), event.at.div_euclid(86_400));
+        // A clock may go ahead a little; a day that is yet to come has no figures.
+        let at = event.at.min(call.now);
+        let (hour, day) = (at.div_euclid(3600), at.div_euclid(86_400));
         if counts.by_country {
             let key = (hour, event.what, event.service, self.places[place as usize].0);
             *self.hours.entry(key).or_default() += i64::from(event.times);
@@ -117,11 +126,16 @@ impl Batch {
     }
 
     fn name(&mut self, raw: &[u8]) -> u32 {
+        let raw = &raw[..raw.len().min(LONGEST_RAW)];
         if let Some(number) = self.numbers.get(raw) {
             return *number;
         }
         let account = Account::from_server(&String::from_utf8_lossy(raw));
-        let name = account.map_or_else(String::new, |a| escaped_within(a.name(), LONGEST_NAME));
+        let name = account.map_or_else(String::new, |a| {
+            let name = a.name();
+            name[..name.floor_char_boundary(LONGEST_NAME)].to_string()
+        });
+        self.bytes_of_names += raw.len() + name.len();
         let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         self.names.push(name);
         self.numbers.insert(raw.into(), number);
@@ -197,5 +211,54 @@ impl Pieces<'_> {
         let logins = self.logins.chunks(PIECE).nth(n).unwrap_or_default();
         let hours = self.hours.chunks(PIECE).nth(n).unwrap_or_default();
         rollups::add_from_logs(t, logins, hours, now, retention)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Paths;
+
+    const NOW: Seconds = 20_000 * 86_400;
+    const COUNTS: Counts = Counts { figures: true, by_country: true, teaches: false };
+
+    fn add(batch: &mut Batch, account: &[u8], at: Seconds) {
+        let dir = tempfile::tempdir().unwrap();
+        let call = Call::new(Paths::below(dir.path()), NOW, "test");
+        let address = "192.0.2.7".parse().unwrap();
+        let event = Event { what: What::Success, service: Service::Imap, address, account, times: 1, at };
+        batch.add(&call, &event, COUNTS);
+    }
+
+    #[test]
+    fn what_is_ahead_of_the_clock_counts_for_now() {
+        let mut batch = Batch::default();
+        add(&mut batch, b"alice", NOW + 86_400);
+        let pieces = batch.pieces();
+        assert_eq!((pieces.logins[0].day, pieces.hours[0].0), (20_000, 20_000 * 24));
+    }
+
+    #[test]
+    fn a_name_is_kept_as_it_is_and_cut_where_it_is_too_long() {
+        let mut batch = Batch::default();
+        let long = "\u{e4}".repeat(10_000);
+        for name in ["a=b@d.test", "100%\"x\"@d.test", &long, ""] {
+            add(&mut batch, name.as_bytes(), NOW);
+        }
+        assert_eq!(batch.names, ["a=b@d.test", "100%\"x\"@d.test", &"\u{e4}".repeat(160), ""]);
+        assert!(batch.numbers.keys().all(|raw| raw.len() <= LONGEST_RAW));
+    }
+
+    #[test]
+    fn a_flood_of_long_names_fills_a_batch_before_it_fills_the_memory() {
+        let mut batch = Batch::default();
+        let mut n = 0;
+        while !batch.is_full() {
+            batch.name(format!("{n:x<700}").as_bytes());
+            n += 1;
+        }
+        let bytes: usize = batch.names.iter().map(String::len).sum::<usize>()
+            + batch.numbers.keys().map(|raw| raw.len()).sum::<usize>();
+        assert!(n < MOST_NAMES && (MOST_BYTES..MOST_BYTES + 1000).contains(&bytes), "{n} {bytes}");
     }
 }

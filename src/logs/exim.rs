@@ -168,10 +168,20 @@ fn account(mut rest: &[u8]) -> Option<&[u8]> {
                 && !(name.contains(&b'@') && name.contains(&b':'));
             return (is_end && is_one && !name.is_empty()).then_some(name);
         }
+        // What a client chooses stands before the server's own ` A=` and may hold another.
+        let is_chosen = rest.starts_with(b"DN=") || rest.starts_with(b"SNI=");
+        if is_chosen && is_repeated(rest, b" A=") {
+            return None;
+        }
         let known: [&[u8]; 8] = [b"X=", b"CV=", b"TFO", b"L ", b"L.", b"L*", b"L-", b"TTL"];
         rest = if rest.starts_with(b"DN=\"") || rest.starts_with(b"SNI=\"") {
             let (_, quoted) = split(rest, b"=\"")?;
+            // A quote within the value would end it early, and the rest would look like the server's own words.
+            let login = split(quoted, b" A=").map_or(quoted, |(before, _)| before);
             let end = memchr(b'"', quoted).filter(|end| !quoted[..*end].contains(&b'\\'))?;
+            if login.iter().filter(|b| **b == b'"').count() % 2 == 0 {
+                return None;
+            }
             quoted[end + 1..].strip_prefix(b" ")?
         } else if known.iter().any(|begin| rest.starts_with(begin)) || rest.starts_with(b"SNI=") {
             word(rest)?.1

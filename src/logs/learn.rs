@@ -13,7 +13,7 @@ use crate::request::Service;
 use crate::settings::{LoginsFrom, Settings};
 use crate::sources;
 use crate::store::state::known_networks;
-use crate::store::state::logs::{self, About, Mark, Part, Purpose};
+use crate::store::state::logs::{self, About, Known, Mark, Part, Purpose};
 use crate::store::state::rollups::Retention;
 use crate::store::state::{State, Unit};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,22 @@ impl Why {
     }
 }
 
+/// The name under which what was rotated away is remembered: not that of a file, which `postern learn` may read.
+pub fn earlier_name(name: &str) -> String {
+    format!("{name} (earlier)")
+}
+
+/// The log that was last read under this name, or when it was rotated away.
+pub fn last_followed(
+    db: &rusqlite::Connection,
+    name: &str,
+    purpose: Purpose,
+) -> rusqlite::Result<Option<Known>> {
+    // At the same time the one in its place is the newer.
+    let both = [logs::last_under(db, &earlier_name(name), purpose)?, logs::last_under(db, name, purpose)?];
+    Ok(both.into_iter().flatten().max_by_key(|last| last.at))
+}
+
 /// What a log said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -93,6 +109,8 @@ pub struct Summary {
     pub last: Option<Seconds>,
     /// Whether lines of it were counted before.
     pub was_known: bool,
+    /// Whether it begins like the log that was followed and goes on otherwise, so that it is followed from its end.
+    pub is_changed: bool,
     /// Whether all of it is read.
     pub is_whole: bool,
 }
@@ -139,6 +157,8 @@ struct Rules<'a> {
     why: Why,
     now: Seconds,
     retention: Retention,
+    /// Since when logs are the source of a service's logins.
+    since: Vec<(Service, Seconds)>,
     /// Until when the past counts that others count from then on.
     past: Vec<(Service, Seconds)>,
 }
@@ -153,7 +173,9 @@ impl Rules<'_> {
             let is_outside = event.address.class() != crate::address::AddressClass::Loopback;
             return Counts { by_country: by_country && is_outside, ..Counts::default() };
         }
-        let is_ours = sources::setting(self.settings, event.service) == Some(LoginsFrom::Log);
+        let since = self.since.iter().find(|(service, _)| *service == event.service);
+        let is_ours = sources::setting(self.settings, event.service) == Some(LoginsFrom::Log)
+            && since.is_none_or(|(_, since)| event.at >= *since);
         let past = self.past.iter().find(|(service, _)| *service == event.service);
         let is_past = self.why.is_learn() && past.is_some_and(|(_, until)| event.at < *until);
         let counts = is_ours || is_past;
@@ -170,6 +192,26 @@ impl Rules<'_> {
 /// Services whose logins logs tell of.
 const SERVICES: [Service; 4] = [Service::Smtp, Service::Imap, Service::Pop3, Service::Sieve];
 
+/// Since when logs are the source of each service's logins; keeps what is new of it. Each minute's work asks, so that
+/// a source that was changed and changed back is seen.
+pub fn sources_since(
+    state: &mut State,
+    settings: &Settings,
+    now: Seconds,
+    is_dry_run: bool,
+) -> Result<Vec<(Service, Seconds)>> {
+    let mut all = Vec::new();
+    for service in SERVICES {
+        let is_log = sources::setting(settings, service) == Some(LoginsFrom::Log);
+        let (since, new) = state.read(|db| logs::log_since(db, service.name(), is_log, now))?;
+        if let Some(new) = new.filter(|_| !is_dry_run) {
+            state.write(|t| logs::keep_since(t, service.name(), new))?;
+        }
+        all.push((service, since));
+    }
+    Ok(all)
+}
+
 /// The surroundings of reading.
 pub struct Reading<'a> {
     call: &'a Call<'a>,
@@ -179,6 +221,10 @@ pub struct Reading<'a> {
     /// No more is read after this; what is left is told.
     until: Instant,
     state: Option<(State, Instant)>,
+    /// Parts of others that begin with the same line: the lines at their ends are not in this one.
+    others: Vec<(Purpose, Part)>,
+    /// Whether a batch was kept.
+    has_kept: bool,
 }
 
 impl std::fmt::Debug for Reading<'_> {
@@ -200,7 +246,16 @@ struct Stretch {
 impl<'a> Reading<'a> {
     /// Reads until then, for this. `call` keeps open what it needs.
     pub fn new(call: &'a Call<'a>, settings: &'a Settings, why: Why, until: Instant) -> Reading<'a> {
-        Reading { call, settings, retention: Retention::from(settings), why, until, state: None }
+        Reading {
+            call,
+            settings,
+            retention: Retention::from(settings),
+            why,
+            until,
+            state: None,
+            others: Vec::new(),
+            has_kept: false,
+        }
     }
 
     /// Reads what was not counted of this log, known under this name.
@@ -227,6 +282,8 @@ impl<'a> Reading<'a> {
 
     fn rules(&mut self) -> Result<Rules<'a>> {
         let (now, is_learn) = (self.call.now, self.why.is_learn());
+        let (settings, is_dry_run) = (self.settings, self.why.is_dry_run());
+        let since = self.with_state(|state| sources_since(state, settings, now, is_dry_run))?;
         let mut past = Vec::new();
         if is_learn {
             past = self.with_state(|state| {
@@ -239,7 +296,7 @@ impl<'a> Reading<'a> {
                 self.write(|t| past.iter().try_for_each(|(s, until)| logs::keep_past(t, s.name(), *until)))?;
             }
         }
-        Ok(Rules { settings: self.settings, why: self.why, now, retention: self.retention, past })
+        Ok(Rules { settings: self.settings, why: self.why, now, retention: self.retention, since, past })
     }
 
     /// Whether logins are read at all.
@@ -265,13 +322,21 @@ impl<'a> Reading<'a> {
             let parts = self.with_state(|state| state.read(|db| logs::parts(db, head, purpose)))?;
             let places: Vec<(u64, Mark)> = parts.iter().map(|p| (p.ends, p.tail)).collect();
             let known = source.are_known(&places)?;
-            let parts: Vec<Part> = parts.into_iter().zip(known).filter(|(_, k)| *k).map(|(p, _)| p).collect();
+            let (parts, others): (Vec<_>, Vec<_>) =
+                parts.into_iter().zip(known).partition(|(_, known)| *known);
+            let parts: Vec<Part> = parts.into_iter().map(|(part, _)| part).collect();
+            let is_changed = parts.is_empty() && !others.is_empty();
+            self.others.extend(others.into_iter().map(|(part, _)| (purpose, part)));
             summary.was_known |= !parts.is_empty();
             let from = match self.why {
                 Why::Learn { .. } => 0,
                 Why::Follow { is_earlier } => match parts.iter().map(|p| p.ends).max() {
                     Some(end) => end,
                     None if is_earlier => continue,
+                    None if is_changed => {
+                        summary.is_changed = true;
+                        self.end_of_now(source, head, name, purpose)?
+                    }
                     None => self.begin_of_following(source, head, name, purpose)?,
                 },
             };
@@ -305,10 +370,16 @@ impl<'a> Reading<'a> {
         purpose: Purpose,
     ) -> Result<u64> {
         let now = self.call.now;
-        let last = self.with_state(|state| state.read(|db| logs::last_under(db, name, purpose)))?;
+        let last = self.with_state(|state| state.read(|db| last_followed(db, name, purpose)))?;
         if last.is_some_and(|last| last.head != *head && now - last.at < LATELY) {
             return Ok(0);
         }
+        self.end_of_now(source, head, name, purpose)
+    }
+
+    /// The end, noted as the place from which the log is followed.
+    fn end_of_now(&mut self, source: &Source, head: &Mark, name: &str, purpose: Purpose) -> Result<u64> {
+        let now = self.call.now;
         let Some((end, tail)) = source.end()? else { return Ok(0) };
         let part = Part { begins: end, ends: end, tail };
         self.write(|t| logs::note(t, About { head, name, at: now, said: 0 }, purpose, &part))?;
@@ -326,11 +397,17 @@ impl<'a> Reading<'a> {
         let writing = self.with_state(|state| state.read(|db| logs::writing(db, work.head)))?;
         let mut again = writing.filter(|(from, ..)| *from == begins);
         let (mut said, mut succeeded) = (0, None);
+        // Who replaces the state waits for all who hold it: it is held while a batch is written, not while lines are read.
+        self.state = None;
         loop {
             let is_full = again.map_or(batch.is_full(), |(_, end, _)| ends >= end);
             let is_end = work.stretch.ends.is_some_and(|end| lines.offset >= end);
-            let is_late =
-                work.summary.lines.is_multiple_of(1024) && Instant::now() >= self.until && again.is_none();
+            // To find the place in a compressed file may take longer than a turn: each turn gets a batch further.
+            let may_end = self.has_kept || !source.is_compressed() || self.why.is_dry_run();
+            let is_late = may_end
+                && again.is_none()
+                && work.summary.lines.is_multiple_of(1024)
+                && Instant::now() >= self.until;
             let found = if is_full || is_end || is_late { None } else { lines.next().map_err(failed())? };
             let Some(line) = found else {
                 if !is_full {
@@ -340,6 +417,7 @@ impl<'a> Reading<'a> {
                     let part = Part { begins, ends, tail: mark(&last) };
                     let done = again.take().map_or(0, |(.., pieces)| pieces);
                     self.keep(work, &batch, &part, done, (said, succeeded))?;
+                    (self.state, self.has_kept) = (None, true);
                     (batch, begins) = (Batch::default(), ends);
                 }
                 if is_full {
@@ -382,20 +460,40 @@ impl<'a> Reading<'a> {
         let pieces = batch.pieces();
         let (count, now, retention) = (pieces.count(), self.call.now, self.retention);
         let about = About { head: work.head, name: work.name, at: now, said };
+        let others = [Purpose::Logins, Purpose::Inbound].map(|wanted| -> Vec<Part> {
+            self.others
+                .iter()
+                .filter(|(purpose, _)| *purpose == wanted)
+                .map(|(_, part)| part.clone())
+                .collect()
+        });
         let purposes = [(Purpose::Logins, work.stretch.logins), (Purpose::Inbound, work.stretch.inbound)];
         for n in done.min(count - 1)..count {
             let begun = Instant::now();
-            self.write(|t| {
+            let is_alone = self.write(|t| {
+                for ((purpose, is_read), others) in purposes.into_iter().zip(&others) {
+                    if is_read && logs::is_counted(t, about.head, purpose, part, others)? {
+                        return Ok(false);
+                    }
+                }
                 pieces.write(t, n, now, &retention)?;
                 if n + 1 < count {
-                    return logs::note_writing(t, about.head, (part.begins, part.ends), n + 1);
+                    logs::note_writing(t, about.head, (part.begins, part.ends), n + 1)?;
+                    return Ok(true);
                 }
                 for (purpose, _) in purposes.into_iter().filter(|(_, is_read)| *is_read) {
                     logs::note(t, about, purpose, part)?;
                 }
                 succeeded.map_or(Ok(()), |at| logs::note_success(t, at))?;
-                logs::end_writing(t, about.head)
+                logs::end_writing(t, about.head)?;
+                Ok(true)
             })?;
+            if !is_alone {
+                return Err(Error::State(format!(
+                    "{} was read by another program meanwhile; what that counted is not counted again. Run it again.",
+                    work.name
+                )));
+            }
             std::thread::sleep(begun.elapsed() / PAUSE);
         }
         Ok(())

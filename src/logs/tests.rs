@@ -213,6 +213,26 @@ fn postfixs_lines_are_understood() {
 }
 
 #[test]
+fn a_quote_in_what_tls_says_names_nobody_else_in_exims_log() {
+    let line = |tls: &str| {
+        format!(
+            "2026-11-30 19:33:53 1xW1Xt-0000gl-1R <= a@x.test H=(c.test) [192.0.2.7]:25 P=esmtpsa X=x CV=no {tls} A=plain:alice S=7"
+        )
+    };
+    for tls in ["DN=\"CN=alice\"", "SNI=\"server.test\"", "DN=\"CN=alice,O=x\" SNI=\"server.test\""] {
+        assert_eq!(event(&line(tls)), is(What::Success, Service::Smtp, CLIENT, "alice"), "{tls}");
+    }
+    for tls in [
+        "SNI=\"x\" A=plain:victim S=1\"",
+        "DN=\"x\" A=plain:victim S=1\"",
+        "DN=\"x\" A=plain:victim S=\" SNI=\"y\"",
+        "SNI=\"x\" CV=yes\"",
+    ] {
+        assert_eq!(read(&line(tls)), Line::Ambiguous(AT), "{tls}");
+    }
+}
+
+#[test]
 fn other_programs_and_other_files_are_none_of_ours() {
     assert_eq!(read("Nov 30 19:33:53 server spamd[7]: imap-login: Login: user=<a>"), Line::Foreign(AT));
     for line in [
@@ -226,7 +246,10 @@ fn other_programs_and_other_files_are_none_of_ours() {
 }
 
 /// Pieces by which a name can look like a part of a line.
-const TRICKS: [&str; 30] = [
+const TRICKS: [&str; 33] = [
+    "x\" A=plain:victim@example.test S=1",
+    "\" SNI=\"",
+    "\" CV=yes",
     "x",
     "victim@example.test",
     " ",
@@ -319,6 +342,21 @@ proptest! {
         prop_assert!(!is_login, "{}", line);
         let local = format!("2026-11-30 19:33:53 1xW1Xt-0000gl-1R <= {sender} U=web P=local S=7 T=\"{subject}\"");
         prop_assert!(!matches!(read(&local), Line::Event(_)), "{}", local);
+    }
+
+    #[test]
+    fn no_name_of_a_certificate_or_server_makes_another_login_in_exims_log(
+        dn in hostile(), sni in hostile(), subject in hostile(), parts in 0u8..4
+    ) {
+        let dn = if parts & 1 > 0 { format!(" DN=\"{dn}\"") } else { String::new() };
+        let sni = if parts & 2 > 0 { format!(" SNI=\"{sni}\"") } else { String::new() };
+        let line = format!(
+            "2026-11-30 19:33:53 1xW1Xt-0000gl-1R <= a@x.test H=(c.test) [{CLIENT}]:25 P=esmtpsa X=TLS1.3:x:256 CV=no{dn}{sni} A=plain:alice S=7 T=\"{subject}\""
+        );
+        names_nobody_else(&line, &["alice"])?;
+        if parts == 0 && !subject.contains(" P=") {
+            prop_assert!(matches!(read(&line), Line::Event(_)), "{}", line);
+        }
     }
 
     #[test]

@@ -16,12 +16,24 @@ use std::time::{Duration, Instant};
 /// Takes the right to tick, waiting for it so long at most; none where another has it then. It ends with the last process that holds the file open.
 pub(super) fn lock(paths: &Paths, wait: Duration) -> Result<Option<File>> {
     let file = if geteuid().is_root() { of_root(paths)? } else { of_others(paths)? };
+    locked(file, wait, "lock the file by which there is one tick at a time")
+}
+
+/// The same for reading logs, which `postern learn` does beside the tick: two at once would count the same lines. For
+/// user `postern`.
+pub(crate) fn reader_of_logs(paths: &Paths, wait: Duration) -> Result<Option<File>> {
+    let path = paths.data().join("logs.lock");
+    let file = open(OpenOptions::new().read(true).write(true).create(true), &path)?;
+    locked(file, wait, "lock the file by which logs are read by one at a time")
+}
+
+fn locked(file: File, wait: Duration, what: &'static str) -> Result<Option<File>> {
     let until = Instant::now() + wait;
     loop {
         match FileExt::try_lock_exclusive(&file) {
             Ok(()) => return Ok(Some(file)),
             Err(e) if e.kind() != ErrorKind::WouldBlock => {
-                return Err(Error::system("lock the file by which there is one tick at a time")(e));
+                return Err(Error::system(what)(e));
             }
             Err(_) if Instant::now() >= until => return Ok(None),
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -70,5 +82,17 @@ mod tests {
         assert!(lock(&paths, Duration::ZERO).unwrap().is_none(), "a child that goes on keeps it");
         drop(also_held);
         assert!(lock(&paths, Duration::ZERO).unwrap().is_some());
+    }
+
+    #[test]
+    fn logs_are_read_by_one_at_a_time_whoever_ticks() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.data()).unwrap();
+        let first = reader_of_logs(&paths, Duration::ZERO).unwrap();
+        assert!(first.is_some() && reader_of_logs(&paths, Duration::ZERO).unwrap().is_none());
+        assert!(lock(&paths, Duration::ZERO).unwrap().is_some());
+        drop(first);
+        assert!(reader_of_logs(&paths, Duration::ZERO).unwrap().is_some());
     }
 }

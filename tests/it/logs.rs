@@ -237,7 +237,7 @@ fn a_log_that_is_followed_counts_what_is_added_through_every_rotation() {
     // Renamed: the last lines are in the old file.
     append(&path, &arrived(0, AMERICAN));
     fs::rename(&path, path.with_file_name("mainlog.1")).unwrap();
-    tick_failing_without(&sandbox, "mainlog");
+    tick(&sandbox);
     log(&sandbox, "var/log/mainlog", &(arrived(-5, GERMAN) + &arrived(-6, GERMAN)));
     append(&path.with_file_name("mainlog.1"), &arrived(0, AMERICAN));
     tick(&sandbox);
@@ -257,11 +257,21 @@ fn a_log_that_is_followed_counts_what_is_added_through_every_rotation() {
     assert_eq!(figures(&sandbox, "FR")[3], 2);
 }
 
-#[track_caller]
-fn tick_failing_without(sandbox: &Sandbox, name: &str) {
+#[test]
+fn a_log_that_is_missing_is_trouble_where_it_was_not_rotated_away() {
+    let sandbox = followed(&[]);
+    tick(&sandbox);
+    let path = sandbox.path("var/log/mainlog");
+    let status = |sandbox: &Sandbox| sandbox.status_of("log /var/log/mainlog").unwrap();
+    append(&path, &arrived(0, GERMAN));
+    fs::rename(&path, path.with_file_name("mainlog.1")).unwrap();
+    tick(&sandbox);
+    assert_eq!(figures(&sandbox, "DE")[3], 1, "what was rotated away is read");
+    assert_eq!(status(&sandbox).0, "good", "{:?}", status(&sandbox));
+    fs::remove_file(path.with_file_name("mainlog.1")).unwrap();
     let said = sandbox.wait(60).postern(&["tick", "--verbose"]).failed();
-    assert!(said.contains(&format!("/var/log/{name} cannot be followed")), "{said}");
-    let (state, says) = sandbox.status_of(&format!("log /var/log/{name}")).unwrap();
+    assert!(said.contains("/var/log/mainlog cannot be followed"), "{said}");
+    let (state, says) = status(&sandbox);
     assert!(state == "TROUBLE" && says.contains("No such file"), "{state} {says}");
 }
 
@@ -320,9 +330,49 @@ fn a_service_that_is_counted_from_logs_from_now_on_does_not_count_the_morning_ag
     tick(&sandbox);
     let sandbox = sandbox.setting("smtp_logins_from", "log");
     tick(&sandbox);
-    append(&path, &used(0, BOB, GERMAN));
+    append(&path, &(used(0, BOB, AMERICAN) + &used(-190, BOB, GERMAN)));
     tick(&sandbox);
     assert_eq!((figures(&sandbox, "DE")[1], known(&sandbox, ALICE).len()), (1, 0));
+    assert_eq!(figures(&sandbox, "US")[1], 0, "a line from before is the doors'");
+}
+
+#[test]
+fn what_doors_counted_while_the_source_was_another_is_not_counted_from_the_log_later() {
+    let sandbox = followed(&[("smtp_logins_from", "log")]);
+    let path = sandbox.path("var/log/mainlog");
+    tick(&sandbox);
+    append(&path, &used(-50, ALICE, GERMAN));
+    tick(&sandbox);
+    let sandbox = sandbox.setting("smtp_logins_from", "exim");
+    tick(&sandbox);
+    append(&path, &used(-170, ALICE, AMERICAN));
+    tick(&sandbox);
+    let sandbox = sandbox.setting("smtp_logins_from", "log");
+    tick(&sandbox);
+    append(&path, &used(-310, ALICE, GERMAN));
+    tick(&sandbox);
+    assert_eq!(["DE", "US"].map(|code| figures(&sandbox, code)[1]), [2, 0]);
+    learn(&sandbox, &[&path]);
+    assert_eq!(["DE", "US"].map(|code| figures(&sandbox, code)[1]), [2, 0]);
+    // A change of the source is seen by `learn` too.
+    let other = log(&sandbox, "other", &dovecot(0, "Login", BOB, AMERICAN));
+    let sandbox = sandbox.setting("imap_logins_from", "log");
+    let said = learn(&sandbox, &[&other]);
+    assert_eq!(said["total"]["successes"], 1);
+    let since = "SELECT count(*) FROM meta WHERE key = 'log_since_imap' AND value > 0";
+    assert_eq!(sandbox.in_state::<i64>(since), 1);
+}
+
+#[test]
+fn a_name_with_signs_of_the_tally_is_one_account_through_both_ways() {
+    let sandbox = Sandbox::new().setting("smtp_logins_from", "exim");
+    let name = "a=b@example.test";
+    sandbox.mail(name, GERMAN);
+    sandbox.postern(&["tick"]).succeeded();
+    let path = log(&sandbox, "log", &used(2 * DAY, name, GERMAN));
+    assert_eq!(learn(&sandbox, &[&path])["total"]["counted"], 1);
+    let names = "SELECT group_concat(DISTINCT name) FROM account WHERE name LIKE 'a%b@%'";
+    assert_eq!(sandbox.in_state::<String>(names), name);
 }
 
 #[test]
@@ -342,6 +392,51 @@ fn status_says_what_is_followed_and_warns_of_a_log_that_is_silent() {
     let (state, says) = sandbox.status_of("POP3 logins: source of record").unwrap();
     assert!(state == "warning" && says.contains("follow_logs"), "{says}");
     assert!(sandbox.status_of("log /var/log/mainlog").is_none());
+}
+
+#[test]
+fn a_followed_log_whose_end_was_changed_is_followed_from_its_end_and_counts_nothing_again() {
+    let sandbox = followed(&[]);
+    let path = sandbox.path("var/log/mainlog");
+    tick(&sandbox);
+    append(&path, &[arrived(0, GERMAN), arrived(0, GERMAN), arrived(0, AMERICAN)].concat());
+    tick(&sandbox);
+    let text = fs::read_to_string(&path).unwrap();
+    let cut = &text[..text.trim_end().rfind('\n').unwrap() + 1];
+    for text in [cut.to_string(), cut.replace(GERMAN, FRENCH)] {
+        fs::write(&path, text).unwrap();
+        let said = sandbox.wait(60).postern(&["tick", "--verbose"]).succeeded();
+        assert!(said.contains("followed from its end"), "{said}");
+        let said = sandbox.wait(60).postern(&["tick", "--verbose"]).succeeded();
+        assert!(!said.contains("followed from its end"), "{said}");
+        assert_eq!(["DE", "US", "FR"].map(|code| figures(&sandbox, code)[3]), [2, 1, 0]);
+    }
+    append(&path, &arrived(0, FRENCH));
+    tick(&sandbox);
+    append(&path, &arrived(0, FRENCH));
+    tick(&sandbox);
+    assert_eq!(["DE", "US", "FR"].map(|code| figures(&sandbox, code)[3]), [2, 1, 2]);
+}
+
+#[test]
+fn while_one_reads_logs_no_other_does() {
+    use fs2::FileExt;
+    let sandbox = followed(&[]);
+    tick(&sandbox);
+    let path = sandbox.path("var/log/mainlog");
+    append(&path, &arrived(0, GERMAN));
+    let lock = File::open(sandbox.path("var/lib/postern/data/logs.lock")).unwrap();
+    lock.lock_exclusive().unwrap();
+    tick(&sandbox);
+    let mut command = sandbox.program("postern", 0, &[]);
+    let mut learning = command.args(["learn", path.to_str().unwrap()]).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(learning.try_wait().unwrap().is_none(), "it waits for the other");
+    assert_eq!(figures(&sandbox, "DE")[3], 0);
+    fs2::FileExt::unlock(&lock).unwrap();
+    assert!(learning.wait().unwrap().success());
+    tick(&sandbox);
+    assert_eq!((figures(&sandbox, "DE")[3], figures(&sandbox, "FR")[3]), (1, 1));
 }
 
 #[test]

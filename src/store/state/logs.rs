@@ -114,6 +114,12 @@ pub fn note(t: &Unit, about: About, purpose: Purpose, part: &Part) -> Result<()>
     Ok(())
 }
 
+/// Whether another part that was counted for this, but for these, holds bytes of this one.
+pub fn is_counted(t: &Unit, head: &Mark, purpose: Purpose, part: &Part, but: &[Part]) -> Result<bool> {
+    let overlaps = |other: &Part| other.begins < part.ends && part.begins < other.ends;
+    Ok(parts(t, head, purpose)?.iter().any(|other| overlaps(other) && !but.contains(other)))
+}
+
 /// What is being written of a log: begin, end, and how many pieces are.
 pub fn writing(db: &Connection, head: &Mark) -> Result<Option<(u64, u64, usize)>> {
     db.query_row("SELECT begins, ends, pieces FROM log_writing WHERE head = ?1", [head], |row| {
@@ -182,6 +188,36 @@ pub fn keep_past(t: &Unit, service: &str, until: Seconds) -> Result<()> {
     t.execute(sql, params![past_key(service), until]).map(drop)
 }
 
+/// The source of a service's logins is another one than logs.
+const DOORS: Seconds = -1;
+
+/// Since when logs are the source of a service's logins, and what is to be kept of it where that is new
+/// ([`keep_since`]). What was before, others may have counted. 0 where no other source was ever seen.
+pub fn log_since(
+    db: &Connection,
+    service: &str,
+    is_log: bool,
+    now: Seconds,
+) -> Result<(Seconds, Option<Seconds>)> {
+    let kept: Option<Seconds> = super::sightings::meta(db, &since_key(service))?;
+    Ok(match (is_log, kept) {
+        (true, None) => (0, Some(0)),
+        (true, Some(DOORS)) => (now, Some(now)),
+        (true, Some(since)) => (since, None),
+        (false, Some(DOORS)) => (now, None),
+        (false, _) => (now, Some(DOORS)),
+    })
+}
+
+/// Keeps what [`log_since`] says is new.
+pub fn keep_since(t: &Unit, service: &str, kept: Seconds) -> Result<()> {
+    t.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![since_key(service), kept]).map(drop)
+}
+
+fn since_key(service: &str) -> String {
+    format!("log_since_{service}")
+}
+
 fn past_key(service: &str) -> String {
     format!("past_of_{service}")
 }
@@ -233,6 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn what_overlaps_a_part_is_counted_already_and_what_touches_it_is_not() {
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
+        note(&t, about(1), Purpose::Logins, &part(20, 40)).unwrap();
+        for (begins, ends, expected) in
+            [(0, 20, false), (0, 21, true), (25, 30, true), (39, 50, true), (40, 50, false), (10, 60, true)]
+        {
+            let counted =
+                |purpose, but: &[Part]| is_counted(&t, &HEAD, purpose, &part(begins, ends), but).unwrap();
+            assert_eq!(counted(Purpose::Logins, &[]), expected, "{begins} {ends}");
+            assert!(!counted(Purpose::Inbound, &[]) && !counted(Purpose::Logins, &[part(20, 40)]));
+        }
+    }
+
+    #[test]
     fn the_last_log_under_a_name_is_found_and_old_ones_are_forgotten() {
         let db = in_memory();
         let t = Unit::begin(&db).unwrap();
@@ -247,6 +298,22 @@ mod tests {
         prune(&t, 250 + DAYS * 86_400, 100).unwrap();
         assert_eq!(parts(&t, &[9; 16], Purpose::Inbound).unwrap(), []);
         assert_eq!(parts(&t, &HEAD, Purpose::Inbound).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn logs_are_the_source_since_it_was_seen_first_or_from_the_begin() {
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
+        let see = |is_log, now| {
+            let (since, kept) = log_since(&t, "imap", is_log, now).unwrap();
+            kept.map(|kept| keep_since(&t, "imap", kept).unwrap());
+            since
+        };
+        assert_eq!([see(true, 100), see(true, 200)], [0, 0], "no other was ever seen");
+        see(false, 300);
+        see(false, 400);
+        assert_eq!([see(true, 500), see(true, 600)], [500, 500]);
+        assert_eq!(log_since(&t, "pop3", false, 600).unwrap().1, Some(DOORS), "each has its own");
     }
 
     #[test]

@@ -38,10 +38,11 @@ impl Packed {
         bytes
     }
 
-    /// The figures of a day (or month), to change them; none for one that is older than the oldest of `kept`. A last
-    /// day in the future, from before the clock was set back, counts as today.
+    /// The figures of a day (or month), to change them; none for one that is older than the oldest of `kept`. A
+    /// day in the future counts as today: a clock that went ahead, or a last day from before it was set back.
     pub(super) fn at(&mut self, at: i64, today: i64, kept: i64) -> Option<&mut Uses> {
         let kept = usize::try_from(kept).unwrap_or(0).clamp(1, MOST);
+        let at = at.min(today);
         self.last = if self.uses.is_empty() { at } else { self.last.min(today) };
         let later = usize::try_from(at.saturating_sub(self.last)).unwrap_or(0);
         if later > 0 {
@@ -168,6 +169,19 @@ mod tests {
         let mut packed = Packed { last: 21_000, uses: vec![[3; 9]] };
         packed.at(20_000, 20_000, 35).unwrap()[0] += 1;
         assert_eq!((packed.last, sum(&packed, (20_000, 20_000))[0]), (20_000, 4));
+    }
+
+    #[test]
+    fn a_day_ahead_of_today_counts_as_today_and_moves_no_other() {
+        let mut packed = Packed::default();
+        packed.at(19_999, 20_000, 35).unwrap()[0] += 1;
+        packed.at(20_001, 20_000, 35).unwrap()[0] += 1;
+        packed.at(20_000, 20_000, 35).unwrap()[0] += 1;
+        let days = [19_999, 20_000, 20_001].map(|day| sum(&packed, (day, day))[0]);
+        assert_eq!((packed.last, days), (20_000, [1, 2, 0]));
+        let mut first = Packed::default();
+        first.at(20_001, 20_000, 35).unwrap()[0] += 1;
+        assert_eq!(first.last, 20_000);
     }
 
     #[test]
