@@ -227,7 +227,7 @@ pub enum Reason {
     /// The account is slowed down, and its quota of so many messages an hour is used up.
     SendingSlowed(i64, Seconds),
     /// A further limit was passed.
-    BeyondLimit(Beyond),
+    BeyondLimit(Box<Beyond>),
     /// The server told how the login ended: nothing was asked.
     Ended,
 }
@@ -286,7 +286,7 @@ impl Reason {
             Reason::WouldStop { .. } => "would_stop",
             Reason::SendingStopped(_) => "sending_stopped",
             Reason::SendingSlowed(..) => "sending_slowed",
-            Reason::BeyondLimit(Beyond { effect: Effect::Never(_), .. }) => "message_too_large",
+            Reason::BeyondLimit(beyond) if beyond.can_never_pass() => "message_too_large",
             Reason::BeyondLimit(_) => "beyond_limit",
             Reason::Ended => "ended",
             Reason::NotCounted => "not_counted",
@@ -442,7 +442,7 @@ impl Reason {
     pub fn is_temporary(&self) -> bool {
         match self {
             Reason::OverLimit { .. } | Reason::SendingStopped(_) | Reason::SendingSlowed(..) => true,
-            Reason::BeyondLimit(beyond) => !matches!(beyond.effect, Effect::Never(_)),
+            Reason::BeyondLimit(beyond) => !beyond.can_never_pass(),
             _ => false,
         }
     }
@@ -490,6 +490,10 @@ impl Beyond {
     pub fn new(limit: &Limit, most: i64, together: Option<&str>, effect: Effect) -> Beyond {
         let allows = Limit { most, ..limit.clone() }.spoken();
         Beyond { name: limit.name.clone(), allows, together: together.map(Into::into), effect }
+    }
+
+    fn can_never_pass(&self) -> bool {
+        matches!(self.effect, Effect::Never(_))
     }
 
     fn of_whom(&self) -> String {

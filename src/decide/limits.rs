@@ -154,7 +154,7 @@ fn ask(applied: &Applied, mut meter: Meter, weight: &Weight, binds: bool, now: S
     let Some(most) = most.filter(|most| adds > 0 && meter.count() + adds > *most) else {
         return Asked { meter, answer: None, tells: None, watched: None };
     };
-    let reason = |effect| Reason::BeyondLimit(Beyond::new(limit, most, key.as_deref(), effect));
+    let reason = |effect| Reason::BeyondLimit(Box::new(Beyond::new(limit, most, key.as_deref(), effect)));
     let answers = binds && limit.mode == Mode::Enforce && limit.action != Action::Notify;
     let answer = answers.then(|| answer_of(applied, most, adds, now, &reason));
     let told_until = now + TOLD_ONCE_IN.max(limit.window);

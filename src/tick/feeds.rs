@@ -25,11 +25,12 @@ pub(super) fn fetch_due(call: &Call) -> Done {
     let mut done = Done::default();
     done.add(fetched(call));
     if !done.failed.is_empty() {
-        let mark = || trouble::mark(call, Trouble::Tick, &done.failed.join(" "));
+        let mark = || {
+            trouble::mark(call, Trouble::Tick, &done.failed.join(" "));
+            Ok(())
+        };
         // Root leaves no marks, and logs each time.
-        if as_postern_within(&call.paths, TO_MARK, || Ok(mark())).is_err() {
-            mark();
-        }
+        let _ = as_postern_within(&call.paths, TO_MARK, mark).or_else(|_| mark());
     }
     done
 }

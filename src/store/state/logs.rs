@@ -306,7 +306,7 @@ mod tests {
         let t = Unit::begin(&db).unwrap();
         let see = |is_log, now| {
             let (since, kept) = log_since(&t, "imap", is_log, now).unwrap();
-            kept.map(|kept| keep_since(&t, "imap", kept).unwrap());
+            kept.into_iter().for_each(|kept| keep_since(&t, "imap", kept).unwrap());
             since
         };
         assert_eq!([see(true, 100), see(true, 200)], [0, 0], "no other was ever seen");
