@@ -5,6 +5,7 @@
 //! a refusal, nor does one that takes too long: who asks is told of a refusal as soon as it is decided, so that the
 //! program's way out is that refusal from then on.
 
+use crate::account::Account;
 use crate::call::{self, Call};
 use crate::decide::login::LoginFacts;
 use crate::decide::send::{
@@ -116,14 +117,15 @@ fn decide_from_what_is_read(
         let account = send.account.as_ref()?;
         // Read beside whoever writes at the moment.
         let state = may_be_read(why).then(|| State::open(&call.paths).ok()).flatten()?;
-        state.read(|db| senders::gather(db, account, keys)).ok()
+        state.read(|db| senders::gather(db, account, keys, send.local)).ok()
     };
     let facts = read().map_or(Fact::Missing(Missing::State), |(facts, _)| Fact::Known(facts));
     let mut decision = decide(&facts);
     if !call.records && decision.verdict == Verdict::Allow {
         decision.reason = Reason::NotCounted;
     }
-    SendDecision { record: Record::Nothing, counted: None, ..decision }
+    decision.keeps_nothing();
+    decision
 }
 
 /// Whether the state is held by others rather than missing or broken.
@@ -147,24 +149,27 @@ fn decide_and_record(
     };
     let write_failed = state.failed("write to");
     let unit = state.begin()?;
-    let (facts, stop) = senders::gather(&unit, account, keys).map_err(failed)?;
+    let (facts, stops) = senders::gather(&unit, account, keys, send.local).map_err(failed)?;
     let mut decision = decide(&Fact::Known(facts));
-    let reference = reference_of(&decision, stop.as_ref());
+    let reference = reference_of(&decision, account, &stops);
     tell(decided, decision.verdict, &decision.reason, reference.as_ref());
-    let written = record::send(&unit, call, send, about, &decision, stop.as_ref(), reference.as_ref())
-        .and_then(|()| unit.commit());
+    let written =
+        record::send(&unit, call, send, about, &decision, reference.as_ref()).and_then(|()| unit.commit());
     if let Err(error) = written {
         state::mark_trouble(call, &write_failed(error));
-        decision.record = Record::Nothing;
+        decision.keeps_nothing();
     }
     Ok((decision, reference))
 }
 
 /// A stop keeps its reference for as long as it lasts, so that a client is told the same each time.
-fn reference_of(decision: &SendDecision, stop: Option<&senders::Stop>) -> Option<Reference> {
-    match decision.record {
+fn reference_of(decision: &SendDecision, account: &Account, stops: &[senders::Stop]) -> Option<Reference> {
+    match &decision.record {
         Record::Stop { .. } => Some(Reference::from_bits(call::random_bits())),
-        Record::RefusedAgain { .. } => stop.and_then(|s| s.reference.parse().ok()),
+        Record::RefusedAgain { key, .. } => {
+            let whose = key.as_deref().unwrap_or(account.name());
+            stops.iter().find(|stop| stop.account == whose)?.reference.parse().ok()
+        }
         _ if decision.verdict == Verdict::Refuse => Some(Reference::from_bits(call::random_bits())),
         _ => None,
     }

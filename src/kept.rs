@@ -189,8 +189,7 @@ fn up_to_date<'a, T>(
     }
     let now = identity(path);
     let looked = Instant::now();
-    // What is not there has no identity, and may be open as that.
-    let still = slot.take().filter(|open| open.identity == now.unwrap_or_default());
+    let still = slot.take().filter(|open| Some(open.identity) == now);
     let open = match still {
         Some(open) => Open { looked, ..open },
         None => Open { what: open(path)?, identity: now.unwrap_or_default(), looked },

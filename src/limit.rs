@@ -44,11 +44,12 @@ pub enum Counts {
     /// Messages, whatever number of recipients each has.
     #[default]
     Messages,
-    /// Recipients of other servers, each time anew.
+    /// Recipients, wherever they are, each time anew.
     Recipients,
-    /// Different recipients of other servers: the same one counts once within the window.
+    /// Different recipients: the same one counts once within the window. Refused by [`Limit::check`] until doors name
+    /// the recipients.
     DistinctRecipients,
-    /// Recipients on this server.
+    /// Recipients on this server; refused as well.
     LocalRecipients,
 }
 
@@ -235,6 +236,10 @@ impl Limit {
                 return refuse(what, value.to_string(), between(bounds));
             }
         }
+        if matches!(self.counts, Counts::DistinctRecipients | Counts::LocalRecipients) {
+            let accepted = "give messages or recipients: no mail server tells us yet who the recipients are";
+            return refuse("counting", self.counts.word().into(), accepted.into());
+        }
         if self.of == Of::Server && matches!(self.action, Action::Stop | Action::Slow) {
             let accepted = "give wait or notify: what all send together must not stop everybody for hours";
             return refuse("action", self.action.word().into(), accepted.into());
@@ -262,7 +267,40 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+impl Limit {
+    /// Whether it lets nothing pass at all: to be confirmed by whoever makes it.
+    pub fn closes(&self) -> bool {
+        self.most == 0 && self.mode == Mode::Enforce && self.action != Action::Notify
+    }
+}
+
 impl Override {
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        if let Some(most) = self.most.filter(|most| !(0..=MOST).contains(most)) {
+            let accepted = format!("give a whole number from 0 to {MOST}, or none for as much as they like");
+            return Err(Error::bad_value("The number", &most.to_string(), accepted));
+        }
+        match (self.from, self.until) {
+            (Some(from), Some(until)) if until <= from => Err(Error::bad_value(
+                "The end",
+                &crate::clock::readable(until),
+                "give a time after the beginning",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a number that would never hold: of a mailbox for a limit that counts many together.
+    pub fn fits(&self, limit: &Limit, is_domain: bool) -> Result<()> {
+        let refuse = |accepted: &str| Err(Error::bad_value("The limit", &limit.name, accepted));
+        match limit.of {
+            Of::Server => refuse("it counts everybody together: set its own number"),
+            Of::Domain if !is_domain => refuse("it counts a domain together: give the domain a number"),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it holds now.
     pub fn holds(&self, now: Seconds) -> bool {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)

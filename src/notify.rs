@@ -91,6 +91,18 @@ fn text(to: &str, notice: &Notice) -> String {
             format!("Postern: an owner released {account}"),
             format!("It can send again. To block it yourself:\n\n    postern blocks add {word}\n"),
         ),
+        "slowed" => (
+            format!("Postern slowed {account} down"),
+            format!("A small quota an hour leaves, the rest waits. To let it send as before:\n\n    postern blocks release {word} --reason \"asked its owner\"\n"),
+        ),
+        "limit_waits" => (
+            format!("Postern lets messages of {account} wait"),
+            "What goes beyond the limit leaves when there is room again. `postern limits list` shows the limits, `postern limits for` gives somebody another number.\n".into(),
+        ),
+        "beyond_limit" => (
+            format!("Postern saw {account} pass a limit"),
+            "Nothing was refused. If that is no newsletter, its password may be known to somebody else. `postern limits list` shows the limits, `postern limits for` gives somebody another number.\n".into(),
+        ),
         _ => (
             format!("Postern saw {account} send more than the limit"),
             "It was not stopped: it stands for many senders, or the limiter only watches.\n".into(),

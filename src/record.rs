@@ -318,15 +318,15 @@ pub fn send_without_state(call: &Call, send: &Send, decision: &SendDecision) -> 
 
 /// Counts the message in the tally, notes there what is held and not recorded, and logs what was not simply allowed.
 pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference: Option<&Reference>) {
-    let told = decision.tells.first().filter(|_| decision.verdict == Verdict::Allow);
-    let (verdict, reason) = match (&decision.reason, told) {
+    let (verdict, reason) = match (&decision.reason, &decision.watched) {
         (Reason::WouldStop { .. }, _) => ("would_refuse", &decision.reason),
-        (_, Some(told)) => ("would_refuse", told),
+        (_, Some(watched)) => ("would_refuse", watched),
         _ => (decision.verdict.name(), &decision.reason),
     };
     about.tally(call, Kind::Send, verdict, reason);
     about.note_held(call, decision);
-    let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. }) || told.is_some();
+    let tells = matches!(decision.record, Record::TellOnly { told_until: Some(_), .. });
+    let tells = tells || !decision.tells.is_empty();
     if decision.verdict != Verdict::Allow || tells {
         about.log(call, verdict, reason, reference);
     }
@@ -339,40 +339,49 @@ pub fn send(
     send: &Send,
     about: &About,
     decision: &SendDecision,
-    stop: Option<&senders::Stop>,
     reference: Option<&Reference>,
 ) -> rusqlite::Result<()> {
     let Some(account) = &send.account else { return Ok(()) };
+    let counted = decision.counted.as_ref();
+    let keep = |window| senders::keep(t, account, window, counted.map(|counted| &counted.own), call.now);
     match &decision.record {
-        Record::Nothing | Record::NotNow => {}
-        Record::Count(window) => senders::keep_window(t, account, window, call.now)?,
+        Record::Nothing => {}
+        Record::NotNow => {
+            if let Some(counted) = counted {
+                senders::keep_meters(t, account.name(), &counted.own, call.now)?;
+            }
+        }
+        Record::Count(window) => keep(window)?,
         Record::Stop { stop, window } => {
-            senders::keep_window(t, account, window, call.now)?;
+            keep(window)?;
             keep_stop(t, call, account, stop, decision, reference)?;
         }
         Record::TellOnly { window, told_until } => {
-            senders::keep_window(t, account, window, call.now)?;
+            keep(window)?;
             if let Some(until) = told_until {
                 senders::keep_told(t, account, *until)?;
                 notices::queue(t, call.now, "over_limit", account.name(), &decision.reason.for_admin())?;
                 keep_send_event(t, call, about, "would_refuse", &decision.reason, None)?;
             }
         }
-        Record::RefusedAgain { until, window } => {
-            senders::keep_window(t, account, window, call.now)?;
-            let stopped = stop.map_or(account.name(), |stop| stop.account.as_str());
-            senders::count_refused(t, stopped, *until, call.now)?;
+        Record::RefusedAgain { until, window, key } => {
+            keep(window)?;
+            senders::count_refused(t, key.as_deref().unwrap_or(account.name()), *until, call.now)?;
         }
     }
-    if let Some(counted) = &decision.counted {
-        senders::keep_meters(t, account.name(), &counted.own, call.now)?;
-        for (key, meters) in &counted.shared {
-            senders::keep_meters(t, key, meters, call.now)?;
-        }
+    for (key, meters) in counted.iter().flat_map(|counted| &counted.shared) {
+        senders::keep_meters(t, key, meters, call.now)?;
     }
     for reason in &decision.tells {
-        notices::queue(t, call.now, "beyond_limit", account.name(), &reason.for_admin())?;
-        keep_send_event(t, call, about, "would_refuse", reason, None)?;
+        let whose = match reason {
+            Reason::BeyondLimit(beyond) => beyond.together.as_deref(),
+            _ => None,
+        };
+        let kind = if decision.verdict == Verdict::Allow { "beyond_limit" } else { "limit_waits" };
+        notices::queue(t, call.now, kind, whose.unwrap_or(account.name()), &reason.for_admin())?;
+        if decision.verdict == Verdict::Allow {
+            keep_send_event(t, call, about, "would_refuse", reason, None)?;
+        }
     }
     if decision.verdict != Verdict::Allow {
         keep_send_event(t, call, about, decision.verdict.name(), &decision.reason, reference)?;
@@ -408,7 +417,8 @@ fn keep_stop(
     };
     senders::keep_stop(t, &stop)?;
     let told = format!("{} Reference {}.", stop.detail, stop.reference);
-    notices::queue(t, call.now, "stopped", &stop.account, &told)
+    let kind = if stop.quota.is_some() { "slowed" } else { "stopped" };
+    notices::queue(t, call.now, kind, &stop.account, &told)
 }
 
 fn keep_send_event(

@@ -103,8 +103,9 @@ fn only_this(call: &Call) -> Result<Done> {
         }
     }
     drop(lock);
-    done.add(feeds::fetch_due(call));
     tell(call, &done);
+    // What became of feeds is logged by them.
+    done.add(Ok(feeds::fetch_due(call)));
     Ok(done)
 }
 
@@ -263,7 +264,7 @@ fn release_whitelisted(call: &Call) -> Result<Done> {
     if listed.is_empty() {
         return Ok(Done::default());
     }
-    let n = senders::release_matching(&mut state, &|name| listed.iter().any(|a| a.name() == name))?;
+    let n = senders::release_matching(&mut state, &|stop| listed.iter().any(|a| a.name() == stop.account))?;
     Ok(Done::telling([format!("{n} stops were lifted, since their accounts are on the whitelist.")]))
 }
 

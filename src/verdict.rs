@@ -4,7 +4,7 @@ use crate::address::Network;
 use crate::clock::{Seconds, readable};
 use crate::country::Country;
 use crate::error::{Error, Result};
-use crate::limit::Limit;
+use crate::limit::{Limit, SERVER_KEY};
 use std::fmt;
 
 /// What Postern says to a request.
@@ -227,7 +227,7 @@ pub enum Reason {
     /// The account is slowed down, and its quota of so many messages an hour is used up.
     SendingSlowed(i64, Seconds),
     /// A further limit was passed.
-    BeyondLimit(Beyond),
+    BeyondLimit(Box<Beyond>),
     /// The server told how the login ended: nothing was asked.
     Ended,
 }
@@ -286,7 +286,7 @@ impl Reason {
             Reason::WouldStop { .. } => "would_stop",
             Reason::SendingStopped(_) => "sending_stopped",
             Reason::SendingSlowed(..) => "sending_slowed",
-            Reason::BeyondLimit(Beyond { effect: Effect::Never(_), .. }) => "message_too_large",
+            Reason::BeyondLimit(beyond) if beyond.can_never_pass() => "message_too_large",
             Reason::BeyondLimit(_) => "beyond_limit",
             Reason::Ended => "ended",
             Reason::NotCounted => "not_counted",
@@ -442,7 +442,7 @@ impl Reason {
     pub fn is_temporary(&self) -> bool {
         match self {
             Reason::OverLimit { .. } | Reason::SendingStopped(_) | Reason::SendingSlowed(..) => true,
-            Reason::BeyondLimit(beyond) => !matches!(beyond.effect, Effect::Never(_)),
+            Reason::BeyondLimit(beyond) => !beyond.can_never_pass(),
             _ => false,
         }
     }
@@ -462,8 +462,8 @@ pub struct Beyond {
     pub name: String,
     /// What it allows, in words: `500 recipients in 1 hour`.
     pub allows: String,
-    /// Whether all mailboxes of a domain, or the whole server, are counted together.
-    pub together: bool,
+    /// Who is counted together: `@example.org`, or `@` for the whole server; none for the account alone.
+    pub together: Option<String>,
     /// What became of it.
     pub effect: Effect,
 }
@@ -487,9 +487,21 @@ pub enum Effect {
 
 impl Beyond {
     /// That this limit, which allows so much here, was passed.
-    pub fn new(limit: &Limit, most: i64, together: bool, effect: Effect) -> Beyond {
+    pub fn new(limit: &Limit, most: i64, together: Option<&str>, effect: Effect) -> Beyond {
         let allows = Limit { most, ..limit.clone() }.spoken();
-        Beyond { name: limit.name.clone(), allows, together, effect }
+        Beyond { name: limit.name.clone(), allows, together: together.map(Into::into), effect }
+    }
+
+    fn can_never_pass(&self) -> bool {
+        matches!(self.effect, Effect::Never(_))
+    }
+
+    fn of_whom(&self) -> String {
+        match self.together.as_deref() {
+            None => String::new(),
+            Some(SERVER_KEY) => " of the whole server".into(),
+            Some(domain) => format!(" of {}", domain.trim_start_matches('@')),
+        }
     }
 
     fn for_admin(&self) -> String {
@@ -503,11 +515,11 @@ impl Beyond {
             Effect::Told => "sending goes on, and the administrator is told".into(),
             Effect::Watched => "the limit only watches, so sending goes on".into(),
         };
-        format!("More than {} (limit {}): {then}.", self.allows, self.name)
+        format!("More than {}{} (limit {}): {then}.", self.allows, self.of_whom(), self.name)
     }
 
     fn for_client(&self) -> String {
-        let whose = if self.together { " from here" } else { "" };
+        let whose = if self.together.is_some() { " from here" } else { "" };
         match self.effect {
             Effect::Stopped(until) => {
                 format!("More than {}{whose}: sending is stopped until {}.", self.allows, readable(until))

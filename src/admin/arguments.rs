@@ -394,6 +394,16 @@ impl Arguments {
         self.given(name).map(|text| until(name, text, now)).transpose()
     }
 
+    /// The value as a time from which something holds: a date, whose day counts whole, or a span from now. One that lies
+    /// behind us is as good as now.
+    pub fn beginning(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
+        let Some(text) = self.given(name) else { return Ok(None) };
+        let day = || Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400));
+        let accepted = "a date as 2026-12-01 or 2026-12-01 18:00 (UTC), or a span as 90m, 6h, 7d";
+        let at = seconds_in(text).map(|s| now.saturating_add(s)).or_else(day);
+        at.map(Some).ok_or_else(|| Error::bad_value(format!("The argument {name}"), text, accepted))
+    }
+
     /// The value as a time that lies behind us: a date, whose day counts whole, or a span back from now.
     pub fn since(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
         let Some(text) = self.given(name) else { return Ok(None) };

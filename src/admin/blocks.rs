@@ -233,10 +233,10 @@ pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
         return Ok(0);
     }
     let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
-    let matches = |name: &str| {
+    let matches = |stop: &senders::Stop| {
         // A domain that is stopped stands under its key.
-        keys.contains(name)
-            || Account::from_server(name)
+        keys.contains(stop.account.as_str())
+            || Account::from_server(&stop.account)
                 .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
     };
     on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))

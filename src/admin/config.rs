@@ -269,11 +269,15 @@ struct Plan {
     /// The settings and the server's countries as they will be.
     settings: Settings,
     server: BTreeSet<Country>,
+    /// Names of the limits as they will be.
+    limits: BTreeSet<String>,
 }
 
 fn plan(admin: &Admin, store: &SettingsStore, document: &Document) -> Result<Plan> {
     let server = store.countries()?.remove(SERVER).unwrap_or_default();
-    let mut plan = Plan { steps: Vec::new(), warnings: Vec::new(), settings: store.settings()?, server };
+    let limits = store.limits()?.into_iter().map(|limit| limit.name).collect();
+    let mut plan =
+        Plan { steps: Vec::new(), warnings: Vec::new(), settings: store.settings()?, server, limits };
     if let Some(wanted) = &document.settings {
         plan.add_settings(wanted)?;
     }
@@ -433,6 +437,12 @@ impl Plan {
                     if let Ok(network) = entry.value.parse() {
                         lists::must_be_meant(given, &network)?;
                     }
+                }
+                Step::SetLimit(limit) if limit.closes() && !given.is_on("confirm")? => {
+                    return Err(Error::NeedsConfirmation(format!(
+                        "Nothing was changed: the limit {} would let nothing pass. If that is meant, repeat with confirm=on (`--confirm`).",
+                        limit.name
+                    )));
                 }
                 Step::Countries(Some(subject), _, Some(to))
                     if to.is_empty() && !given.is_on("confirm")? =>

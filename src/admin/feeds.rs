@@ -8,7 +8,7 @@ use super::{Admin, Outcome};
 use crate::clock::{Seconds, readable};
 use crate::error::{Error, Result};
 use crate::feeds::{
-    Asked, Chosen, Definition, Done, Feeds, Job, Kept, MOST, offered, standing, tell, update,
+    Asked, Chosen, Definition, Done, Feeds, Job, Kept, MOST, offered, standing, tell, update, without_own,
 };
 use crate::on_state::as_postern_within;
 use crate::settings::Mode;
@@ -130,6 +130,10 @@ fn says(feed: &Definition, kept: &Kept, now: Seconds) -> (Level, String) {
     }
     if kept.broken.count > 0 {
         says += &format!(" Left out of it: {}.", kept.broken.words());
+    }
+    if !kept.own.is_empty() {
+        level = Level::Warning;
+        says += &format!(" {}", without_own(&kept.own));
     }
     if let Some(credit) = &kept.credit {
         says += &format!(" {credit}.");

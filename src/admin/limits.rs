@@ -6,7 +6,9 @@ use crate::account::Subject;
 use crate::clock::readable;
 use crate::error::{Error, Result};
 use crate::limit::{Action, Counts, Limit, OUTBOUND, Of, Override};
+use crate::on_state::on_state;
 use crate::settings::{Mode, Settings};
+use crate::store::state::senders;
 use serde_json::{Value, json};
 
 /// Words for what a limit counts.
@@ -90,8 +92,14 @@ pub fn set_limit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let name = given.text("name");
     let limit = admin.change(given, |change| {
         let before = change.limits()?.into_iter().find(|limit| limit.name == name);
-        change.set_limit(&changed(before, given)?)
+        let limit = changed(before, given)?;
+        if limit.closes() {
+            must_be_meant(given, &format!("the limit {name}"))?;
+        }
+        change.set_limit(&limit)
     })?;
+    let stops = matches!(limit.action, Action::Stop | Action::Slow) && limit.mode == Mode::Enforce;
+    let warning = if stops { None } else { release_stops_by(admin, name) };
     let then = match limit.mode {
         Mode::Off => "It is off.".to_string(),
         Mode::Monitor => "It only watches.".to_string(),
@@ -100,7 +108,26 @@ pub fn set_limit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     Ok(Outcome {
         data: row(&limit),
         ..Outcome::said(format!("Limit {name}: {} for each {}. {then}", limit.spoken(), limit.of.word()))
-    })
+    }
+    .warn(warning))
+}
+
+/// What lets nothing pass may be a slip of the pen.
+fn must_be_meant(given: &Arguments, what: &str) -> Result<()> {
+    if given.is_on("confirm")? {
+        return Ok(());
+    }
+    Err(Error::NeedsConfirmation(format!(
+        "Nothing was changed: {what} would let nothing pass. If that is meant, repeat with confirm=on (`--confirm`)."
+    )))
+}
+
+/// Whom a limit stopped that stops nobody any more may send again. Gives what is to be told where that cannot be
+/// written; the stops bind nobody all the same.
+fn release_stops_by(admin: &Admin, name: &str) -> Option<String> {
+    let by_it = |stop: &senders::Stop| stop.by_limit == name;
+    let released = on_state(&admin.call.paths, |state| senders::release_matching(state, &by_it));
+    released.err().map(|e| format!("Stops by the limit {name} are still listed; they bind nobody. {e}"))
 }
 
 fn changed(before: Option<Limit>, given: &Arguments) -> Result<Limit> {
@@ -142,18 +169,18 @@ fn changed(before: Option<Limit>, given: &Arguments) -> Result<Limit> {
 pub fn remove_limit(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let name = given.text("name");
     admin.change(given, |change| change.remove_limit(name))?;
-    Ok(Outcome::said(format!("The limit {name} is removed, and whom it stopped may send again.")))
+    let warning = release_stops_by(admin, name);
+    Ok(Outcome::said(format!("The limit {name} is removed, and whom it stopped may send again."))
+        .warn(warning))
 }
 
 /// Sets another number of a limit for a mailbox, a domain or a local user.
 pub fn set_limit_for(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let subject: Subject = given.text("for").parse()?;
     let (most, until) = (most(given)?, given.until("until", admin.call.now)?);
-    let from = given.until("from", admin.call.now)?;
-    if let (Some(from), Some(until)) = (from, until)
-        && until <= from
-    {
-        return Err(Error::bad_value("The argument until", given.text("until"), "a time after from"));
+    let from = given.beginning("from", admin.call.now)?;
+    if most == Some(0) {
+        must_be_meant(given, "that number")?;
     }
     let limit = given.given("limit").unwrap_or(OUTBOUND);
     let other =

@@ -134,7 +134,7 @@ fn message_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
             (Some(decision), ..) => decision,
             (None, Some(account), Fact::Known(policy)) => {
                 let keys: Vec<&str> = policy.keys().collect();
-                let (facts, _) = state.read(|db| senders::gather(db, account, &keys))?;
+                let (facts, _) = state.read(|db| senders::gather(db, account, &keys, send.local))?;
                 decide_with_state(&send, policy, &Fact::Known(facts), call.now)
             }
             (None, ..) => return Err(Error::State("The published policy cannot be read.".into())),

@@ -47,6 +47,17 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Forgets what was counted for limits that are no more.
+    fn forget_others(&mut self, limits: &[Applied]) {
+        let there = |key: Option<&str>, id: u16| {
+            limits.iter().any(|applied| applied.limit.id == id && applied.key.as_deref() == key)
+        };
+        self.own.keep(|id| id == QUOTA_ID || there(None, id));
+        for (key, meters) in &mut self.shared {
+            meters.keep(|id| there(Some(key.as_str()), id));
+        }
+    }
+
     fn at(&mut self, key: Option<&str>) -> &mut Meters {
         let Some(key) = key else { return &mut self.own };
         match self.shared.iter().position(|(of, _)| of == key) {
@@ -89,24 +100,38 @@ pub struct Judged {
     pub answer: Option<Answer>,
     /// What is counted afterwards.
     pub counted: Counted,
-    /// Of what is to be told, now.
+    /// What is to be told, now.
     pub tells: Vec<Reason>,
+    /// The first limit beyond which the message passes, since it only watches or tells.
+    pub watched: Option<Reason>,
 }
 
-/// Asks every limit. `binds`: whether the sender may be stopped at all; else everything is only told.
-pub fn judge(limits: &[Applied], counted: &Counted, weight: &Weight, binds: bool, now: Seconds) -> Judged {
+/// Asks every limit but the one of this name, which has slowed the sender down already.
+///
+/// `binds`: whether the sender may be stopped at all. One that stands for many is only told of, and has no part in what
+/// is counted together: whoever cannot be stopped would keep everybody else waiting.
+pub fn judge(
+    limits: &[Applied],
+    but: Option<&str>,
+    counted: &Counted,
+    weight: &Weight,
+    binds: bool,
+    now: Seconds,
+) -> Judged {
     let mut judged = Judged { counted: counted.clone(), ..Judged::default() };
-    let exists = |id: u16| id == QUOTA_ID || limits.iter().any(|applied| applied.limit.id == id);
-    judged.counted.own.keep(exists);
-    let mut asked: Vec<Asked> = Vec::with_capacity(limits.len());
-    for applied in limits {
+    judged.counted.forget_others(limits);
+    let concerns = |applied: &&Applied| but != Some(&applied.limit.name) && (binds || applied.key.is_none());
+    let asked: Vec<&Applied> = limits.iter().filter(concerns).collect();
+    let mut all: Vec<Asked> = Vec::with_capacity(asked.len());
+    for applied in &asked {
         let meter = judged.counted.at(applied.key.as_deref()).of(applied.limit.id);
-        asked.push(ask(applied, meter, weight, binds, now));
+        all.push(ask(applied, meter, weight, binds, now));
     }
-    judged.answer = asked.iter_mut().find_map(|asked| asked.answer.take());
-    for (Asked { mut meter, tells, .. }, applied) in asked.into_iter().zip(limits) {
+    judged.answer = all.iter_mut().find_map(|asked| asked.answer.take());
+    for (Asked { mut meter, tells, watched, .. }, applied) in all.into_iter().zip(asked) {
         if judged.answer.is_none() {
             count(&mut meter, &applied.limit, weight, now);
+            judged.watched = judged.watched.or(watched);
         }
         judged.tells.extend(tells);
         judged.counted.at(applied.key.as_deref()).put(meter);
@@ -119,6 +144,7 @@ struct Asked {
     meter: Meter,
     answer: Option<Answer>,
     tells: Option<Reason>,
+    watched: Option<Reason>,
 }
 
 fn ask(applied: &Applied, mut meter: Meter, weight: &Weight, binds: bool, now: Seconds) -> Asked {
@@ -126,9 +152,9 @@ fn ask(applied: &Applied, mut meter: Meter, weight: &Weight, binds: bool, now: S
     meter.advance(now, limit.window);
     let adds = adds(&meter, limit, weight);
     let Some(most) = most.filter(|most| adds > 0 && meter.count() + adds > *most) else {
-        return Asked { meter, answer: None, tells: None };
+        return Asked { meter, answer: None, tells: None, watched: None };
     };
-    let reason = |effect| Reason::BeyondLimit(Beyond::new(limit, most, key.is_some(), effect));
+    let reason = |effect| Reason::BeyondLimit(Box::new(Beyond::new(limit, most, key.as_deref(), effect)));
     let answers = binds && limit.mode == Mode::Enforce && limit.action != Action::Notify;
     let answer = answers.then(|| answer_of(applied, most, adds, now, &reason));
     let told_until = now + TOLD_ONCE_IN.max(limit.window);
@@ -142,10 +168,11 @@ fn ask(applied: &Applied, mut meter: Meter, weight: &Weight, binds: bool, now: S
         None => Some(Effect::Told),
     };
     let tells = effect.filter(|_| !is_told).map(reason);
+    let watched = effect.filter(|_| answer.is_none()).map(reason);
     if tells.is_some() {
         meter.told_until = told_until;
     }
-    Asked { meter, answer, tells }
+    Asked { meter, answer, tells, watched }
 }
 
 fn answer_of(

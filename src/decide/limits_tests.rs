@@ -33,7 +33,7 @@ impl Sender {
     }
 
     fn sends_what(&mut self, weight: &Weight) -> Judged {
-        let judged = judge(&self.limits, &self.counted, weight, self.binds, self.now);
+        let judged = judge(&self.limits, None, &self.counted, weight, self.binds, self.now);
         self.counted = judged.counted.clone();
         judged
     }
@@ -153,6 +153,23 @@ fn what_was_counted_for_a_limit_that_is_gone_is_forgotten() {
     sender.limits = Sender::under(Limit { id: 9, ..limit(Action::Wait) }).limits;
     assert_eq!(sender.sends(10).answer, None);
     assert_eq!(sender.counted.own.of(7).count(), 0);
+    // Of a domain or the server too, whose rows nothing else tidies.
+    for id in 10..200 {
+        sender.limits = Sender::under(Limit { id, ..limit(Action::Wait) }).limits;
+        sender.limits[0].key = Some("@".into());
+        assert_eq!(sender.sends(10).answer, None);
+        assert!(matches!(sender.sends(1).answer, Some(Answer::Wait(_))), "{id}");
+    }
+    assert!(sender.counted.at(Some("@")).stored().len() < 40);
+}
+
+#[test]
+fn who_cannot_be_stopped_takes_no_room_from_the_others() {
+    let mut sender = Sender { binds: false, ..Sender::under(limit(Action::Wait)) };
+    sender.limits[0].key = Some("@".into());
+    assert!((0..30).all(|_| sender.sends(1).answer.is_none()));
+    sender.binds = true;
+    assert_eq!(sender.sends(10).answer, None);
 }
 
 proptest! {

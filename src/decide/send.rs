@@ -4,7 +4,7 @@ use super::Fact;
 use super::limits::{self, Answer, Applied, Counted, Weight};
 use super::window::Window;
 use crate::clock::Seconds;
-use crate::limit::{OUTBOUND, QUOTA_ID, QUOTA_WINDOW};
+use crate::limit::{Action, OUTBOUND, QUOTA_ID, QUOTA_WINDOW};
 use crate::request::Send;
 use crate::settings::{Mode, OverLimit, Settings};
 use crate::verdict::{Missing, Reason, Verdict};
@@ -48,12 +48,30 @@ impl SendPolicy {
         self.messages.unwrap_or(Some(self.settings.rate_limit_messages))
     }
 
-    /// Whether a stop that this limit made holds still: one that was switched off, or is gone, binds nobody.
+    /// Whether a stop that this limit made holds still: one that was switched off, is gone, only waits or tells by now,
+    /// or does not hold for the sender any more, binds nobody.
     fn upholds(&self, limit: &str) -> bool {
+        let stops = |applied: &Applied| {
+            applied.limit.mode == Mode::Enforce
+                && applied.most.is_some()
+                && matches!(applied.limit.action, Action::Stop | Action::Slow)
+        };
         match limit {
-            OUTBOUND => self.settings.rate_limiter == Mode::Enforce,
-            name => self.limits.iter().any(|l| l.limit.name == name && l.limit.mode == Mode::Enforce),
+            OUTBOUND => self.settings.rate_limiter == Mode::Enforce && self.messages().is_some(),
+            name => self.limits.iter().any(|applied| applied.limit.name == name && stops(applied)),
         }
+    }
+
+    /// How long a stop by this limit lasts.
+    fn duration_of(&self, limit: &str) -> i64 {
+        let found = self.limits.iter().find(|applied| applied.limit.name == limit);
+        found.map_or(self.settings.rate_limit_block, |applied| applied.limit.duration)
+    }
+
+    /// Of the stops that bind now, the strictest: one that lets nothing pass before one with a quota, then the longest.
+    fn binding<'a>(&self, state: &'a SenderState, now: Seconds) -> Option<&'a Stopped> {
+        let in_force = |stop: &&Stopped| now < stop.until && self.upholds(&stop.limit);
+        state.stops.iter().filter(in_force).max_by_key(|stop| (stop.quota.is_none(), stop.until))
     }
 }
 
@@ -73,8 +91,8 @@ pub struct Stopped {
 /// What the shared state knows of the sender.
 #[derive(Clone, Debug, Default)]
 pub struct SenderState {
-    /// The stop, if there is one.
-    pub stopped: Option<Stopped>,
+    /// The stops, the sender's own and those of who is counted together with it.
+    pub stops: Vec<Stopped>,
     /// What was sent lately.
     pub window: Window,
     /// What further limits have counted.
@@ -114,6 +132,8 @@ pub enum Record {
         until: Seconds,
         /// The window without this message.
         window: Window,
+        /// Who is stopped, where it is not the account alone.
+        key: Option<String>,
     },
 }
 
@@ -131,11 +151,20 @@ pub struct SendDecision {
     pub counted: Option<Counted>,
     /// What is to be told of further limits.
     pub tells: Vec<Reason>,
+    /// The first of them beyond which the message passes, since it only watches or tells.
+    pub watched: Option<Reason>,
 }
 
 impl SendDecision {
+    /// Nothing can be written down, so nothing is told either: it would be told again each time.
+    pub fn keeps_nothing(&mut self) {
+        self.record = Record::Nothing;
+        self.counted = None;
+        self.tells.clear();
+    }
+
     fn new(verdict: Verdict, reason: Reason, record: Record) -> SendDecision {
-        SendDecision { verdict, reason, record, counted: None, tells: Vec::new() }
+        SendDecision { verdict, reason, record, counted: None, tells: Vec::new(), watched: None }
     }
 }
 
@@ -186,17 +215,32 @@ pub fn decide_with_state(
     let binds = !is_shared(send, settings);
     let mut window = state.window.clone();
     window.advance(now, settings.rate_limit_window);
-    let in_force = |stop: &&Stopped| binds && now < stop.until && policy.upholds(&stop.limit);
-    if let Some(stop) = state.stopped.as_ref().filter(in_force) {
-        return stopped(policy, state, stop, no, window, now);
+    let stop = policy.binding(state, now).filter(|_| binds);
+    let mut quota = None;
+    if let Some(stop) = stop {
+        // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
+        // is left of it is recorded.
+        let until = stop.until.min(now + policy.duration_of(&stop.limit));
+        let again = |reason| {
+            let record = Record::RefusedAgain { until, window: window.clone(), key: stop.key.clone() };
+            SendDecision::new(no, reason, record)
+        };
+        let Some(an_hour) = stop.quota else { return again(Reason::SendingStopped(until)) };
+        let mut meter = state.counted.own.of(QUOTA_ID);
+        meter.advance(now, QUOTA_WINDOW);
+        if meter.count() >= an_hour {
+            return again(Reason::SendingSlowed(an_hour, until));
+        }
+        quota = Some((meter, an_hour));
     }
     let outbound = judge_outbound(policy, state, binds, window.clone(), no, now);
     if outbound.verdict != Verdict::Allow {
         return outbound;
     }
-    let judged = limits::judge(&policy.limits, &state.counted, &policy.weight, binds, now);
-    let (counted, tells) = (Some(judged.counted), judged.tells);
-    let (verdict, reason, record) = match judged.answer {
+    let but = stop.map(|stop| stop.limit.as_str());
+    let judged = limits::judge(&policy.limits, but, &state.counted, &policy.weight, binds, now);
+    let (mut counted, tells, watched) = (judged.counted, judged.tells, judged.watched);
+    let (verdict, mut reason, record) = match judged.answer {
         None => (Verdict::Allow, outbound.reason, outbound.record),
         // Held, it could never be released either.
         Some(Answer::Never(reason)) => (Verdict::Refuse, reason, Record::NotNow),
@@ -205,39 +249,12 @@ pub fn decide_with_state(
             (no, reason, Record::Stop { stop: Stopped { until, limit, quota, key }, window })
         }
     };
-    SendDecision { verdict, reason, record, counted, tells }
-}
-
-/// One more message of somebody who is stopped, or slowed down.
-fn stopped(
-    policy: &SendPolicy,
-    state: &SenderState,
-    stop: &Stopped,
-    no: Verdict,
-    mut window: Window,
-    now: Seconds,
-) -> SendDecision {
-    // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
-    // is left of it is recorded.
-    let longest = match policy.limits.iter().find(|applied| applied.limit.name == stop.limit) {
-        Some(applied) => applied.limit.duration,
-        None => policy.settings.rate_limit_block,
-    };
-    let until = stop.until.min(now + longest);
-    let again = |reason, window| SendDecision::new(no, reason, Record::RefusedAgain { until, window });
-    let Some(quota) = stop.quota else { return again(Reason::SendingStopped(until), window) };
-    let mut counted = state.counted.clone();
-    let mut meter = counted.own.of(QUOTA_ID);
-    meter.advance(now, QUOTA_WINDOW);
-    let count = meter.count() + 1;
-    if count > quota {
-        return again(Reason::SendingSlowed(quota, until), window);
+    if let Some((mut meter, an_hour)) = quota.filter(|_| verdict == Verdict::Allow) {
+        meter.add(now, QUOTA_WINDOW, 1);
+        reason = Reason::WithinLimit(meter.count(), an_hour);
+        counted.own.put(meter);
     }
-    meter.add(now, QUOTA_WINDOW, 1);
-    counted.own.put(meter);
-    window.add(now, 1);
-    let passes = SendDecision::new(Verdict::Allow, Reason::WithinLimit(count, quota), Record::Count(window));
-    SendDecision { counted: Some(counted), ..passes }
+    SendDecision { verdict, reason, record, counted: Some(counted), tells, watched }
 }
 
 /// Rule 4, the Outbound Rate Limiter.
@@ -291,9 +308,10 @@ pub fn decide_without_policy(
     let Fact::Known(state) = state else { return missing() };
     // How much of a quota is used up hangs on limits that are not known.
     let in_force = |stop: &&Stopped| now < stop.until && stop.quota.is_none();
-    let Some(Stopped { until, .. }) = state.stopped.as_ref().filter(in_force) else { return missing() };
+    let stop = state.stops.iter().filter(in_force).max_by_key(|stop| stop.until);
+    let Some(Stopped { until, key, .. }) = stop else { return missing() };
     let verdict = over_limit_verdict(send, &Settings::default(), state.held);
-    let record = Record::RefusedAgain { until: *until, window: state.window.clone() };
+    let record = Record::RefusedAgain { until: *until, window: state.window.clone(), key: key.clone() };
     SendDecision::new(verdict, Reason::SendingStopped(*until), record)
 }
 

@@ -53,7 +53,7 @@ impl Sender {
     }
 
     fn stopped_until(&self) -> Option<Seconds> {
-        self.state.stopped.as_ref().map(|stop| stop.until)
+        self.state.stops.first().map(|stop| stop.until)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Sender {
@@ -86,14 +86,14 @@ impl Sender {
             Record::Nothing | Record::NotNow => {}
             Record::Count(window) => self.state.window = window,
             Record::Stop { stop, window } => {
-                (self.state.stopped, self.state.window) = (Some(stop), window);
+                (self.state.stops, self.state.window) = (vec![stop], window);
             }
             Record::TellOnly { window, told_until } => {
                 self.state.window = window;
                 self.state.told_until = told_until.or(self.state.told_until);
             }
-            Record::RefusedAgain { until, window } => {
-                let stop = self.state.stopped.as_mut().unwrap();
+            Record::RefusedAgain { until, window, .. } => {
+                let stop = self.state.stops.first_mut().unwrap();
                 (stop.until, self.state.window) = (until.min(stop.until), window);
             }
         }
@@ -346,7 +346,7 @@ fn a_limiter_that_watches_never_stops_and_tells_once_for_each_duration() {
     alice.waits(151).sends_freely(150);
     assert_eq!(alice.waits(0).sends().reason.key(), "would_stop");
     // A stop from when it was enforced is not kept up.
-    alice.state.stopped = Some(until(alice.now + 60));
+    alice.state.stops = vec![until(alice.now + 60)];
     alice.sends_freely(1);
 }
 
@@ -438,7 +438,7 @@ fn bounces_notices_and_inbound_mail_are_never_counted_and_never_stopped() {
     for sender in [&mut bounce, &mut notice, &mut inbound] {
         // Not even a block of everything of that name keeps them.
         sender.policy.admin_block = Some(None);
-        sender.state.stopped = Some(until(NOON + SIX_HOURS));
+        sender.state.stops = vec![until(NOON + SIX_HOURS)];
         sender.sends_freely(500);
         assert_eq!(sender.sends().record, Record::Nothing);
         assert_eq!(sender.state.window.count(), 0);
@@ -466,7 +466,7 @@ fn missing_facts_let_mail_go_on() {
 #[test]
 fn a_missing_policy_does_not_lift_a_stop_nor_make_one() {
     let mut stopped = Sender::new().with(|s| s.rate_limit_window = 3600);
-    stopped.state.stopped = Some(until(NOON + 90));
+    stopped.state.stops = vec![until(NOON + 90)];
     (0..500).for_each(|_| stopped.state.window.add(NOON - 1000, 1));
     let says = |sender: &Sender| {
         let state = Fact::Known(sender.state.clone());
@@ -476,11 +476,11 @@ fn a_missing_policy_does_not_lift_a_stop_nor_make_one() {
     assert_eq!((said.verdict, said.reason), (Verdict::Refuse, Reason::SendingStopped(NOON + 90)));
     // Neither the end nor what was counted is changed by settings that are not the administrator's.
     let window = stopped.state.window.clone();
-    assert_eq!(said.record, Record::RefusedAgain { until: NOON + 90, window });
+    assert_eq!(said.record, Record::RefusedAgain { until: NOON + 90, window, key: None });
     stopped.now = NOON + 90;
     assert_eq!(says(&stopped), plainly(Verdict::Allow, Reason::FactMissing(Missing::Policy)));
     let mut local = Sender::local("webuser");
-    local.state.stopped = Some(until(NOON + 90));
+    local.state.stops = vec![until(NOON + 90)];
     assert_eq!(says(&local).verdict, Verdict::Hold);
 }
 
@@ -495,7 +495,7 @@ fn a_missing_state_does_not_soften_the_administrators_block() {
 fn what_anybody_writes_into_the_window_stops_nobody_for_longer_than_the_duration() {
     let mut alice = Sender::new();
     alice.state.window = Window::read(&[0xff; 8 * 4000]);
-    alice.state.stopped = Some(until(i64::MAX));
+    alice.state.stops = vec![until(i64::MAX)];
     assert_eq!(alice.verdict(), Verdict::Refuse);
     alice.waits(SIX_HOURS);
     let again = alice.verdict();

@@ -12,6 +12,9 @@ use std::str::FromStr;
 /// Broken lines that are named.
 const NAMED: usize = 5;
 
+/// No more entries than this are read: no list that is meant for a server's logins has so many.
+pub(super) const MOST_ENTRIES: usize = 1_000_000;
+
 /// How much of a broken line, or of what a list says of itself, is kept; in characters.
 const SHOWN: usize = 80;
 
@@ -92,8 +95,10 @@ impl Broken {
 /// What a list says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Read {
-    /// Its networks, as they stand there.
+    /// Its networks, as they stand there; one more than [`MOST_ENTRIES`] of a list that has too many.
     pub(super) networks: Vec<Network>,
+    /// Those that were taken out of them, since they hold the server itself.
+    pub(super) own: Vec<Network>,
     /// What is no entry.
     pub(super) broken: Broken,
     /// When it was made, as it says itself.
@@ -112,7 +117,7 @@ impl Read {
 }
 
 /// A network that overlaps IPv4's place among the keys has none.
-fn range_of(network: &Network) -> Option<Range<()>> {
+pub(super) fn range_of(network: &Network) -> Option<Range<()>> {
     let net = network.net();
     Some(Range { first: key_of(net.network())?, last: key_of(net.broadcast())?, value: () })
 }
@@ -131,6 +136,9 @@ pub(super) fn read(format: Format, least: u32, body: &[u8]) -> Read {
         };
         if understood.is_none() {
             read.broken.add(number, line);
+        }
+        if read.networks.len() > MOST_ENTRIES {
+            break;
         }
     }
     read

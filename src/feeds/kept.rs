@@ -38,10 +38,14 @@ pub struct Kept {
     pub last_modified: Option<String>,
     /// How many entries the list in use has.
     pub entries: usize,
-    /// How much it holds.
+    /// How much the list held that the growth of newer ones is measured by.
     pub(super) size: Option<Size>,
+    /// When that one came.
+    pub(super) measured: Seconds,
     /// Lines of it that are no entries.
     pub broken: Broken,
+    /// Entries that were left out of it, since they hold the server itself: in words. None: empty.
+    pub own: String,
     /// Whose it is, as it says itself.
     pub credit: Option<String>,
     /// Why a newer list was refused; gone with one that is taken.
@@ -83,6 +87,16 @@ impl Kept {
         })?;
         replace(&record(paths, &feed.name), 0o600, |file| file.write_all(&text))
     }
+}
+
+/// Sets times right that lie ahead of now, since the clock was set back: a list from the future would never end.
+pub(super) fn set_right(paths: &Paths, feed: &Definition, now: Seconds) -> Result<()> {
+    let kept = Kept::of(paths, feed);
+    if kept.confirmed.max(kept.measured) <= now {
+        return Ok(());
+    }
+    let (confirmed, measured) = (kept.confirmed.min(now), kept.measured.min(now));
+    Kept { confirmed, measured, ..kept }.keep(paths, feed)
 }
 
 /// What is kept of each of these feeds. For user `postern`.

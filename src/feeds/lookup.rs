@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::networks::map_file;
-use crate::networks::ranges::{IPV6_BEGINS, key_of};
+use crate::networks::ranges::{IPV6_BEGINS, Range, key_of};
 use maxminddb::Mmap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -67,8 +67,18 @@ impl Feeds {
         (0..self.counts.0).filter_map(|n| self.heading(n)).collect()
     }
 
+    /// Whether a feed names one of these keys, which are of one family.
+    pub(super) fn is_any(&self, range: &Range<()>) -> bool {
+        self.last_bits(range.first, range.last) != 0
+    }
+
     /// The feeds that name this key, as bits.
     fn bits_at(&self, key: u128) -> u64 {
+        self.last_bits(key, key)
+    }
+
+    /// The feeds that name the last of these keys that any names, as bits.
+    fn last_bits(&self, from: u128, key: u128) -> u64 {
         let (head, feed, wide4, wide6) = WIDTHS;
         let (feeds, v4, v6) = self.counts;
         let (begin, count, width) = match key < IPV6_BEGINS {
@@ -84,7 +94,7 @@ impl Feeds {
             if first(middle) <= key { low = middle + 1 } else { high = middle }
         }
         let Some(found) = low.checked_sub(1).map(row) else { return 0 };
-        if number(found.get(edge..2 * edge)) < key {
+        if number(found.get(edge..2 * edge)) < from {
             return 0;
         }
         u64::try_from(number(found.get(2 * edge..))).unwrap_or(0)

@@ -3,7 +3,7 @@
 //!
 //! Whatever goes wrong with a list leaves the one from before as it was; that one ends by itself when it is too old.
 
-use super::check::{Known, Size, refusal};
+use super::check::{Known, Own, Size, refusal, unfit_entry};
 use super::compile::{Heading, publish};
 use super::kept::{self, Kept, list};
 use super::lookup::Feeds;
@@ -24,6 +24,15 @@ use ureq::tls::RootCerts;
 
 /// Largest list, in bytes.
 const MOST: u64 = 32 << 20;
+
+/// Entries that are named.
+const NAMED: usize = 5;
+
+/// How long growth is measured by the same list, in seconds.
+const DAY: Seconds = 86_400;
+
+/// Why it failed, as long as no other reason is known.
+const ENDED: &str = "nothing is known of that yet: it goes on, or took too long and was ended";
 
 /// What is left of the time has to be enough for a list, or it is left for the next time.
 const ENOUGH: Duration = Duration::from_secs(5);
@@ -55,9 +64,9 @@ pub struct Job {
 }
 
 /// What became of a feed that was asked, or was not although an administrator wanted it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Its name.
+    /// Its name; `all` where what is compiled of all could not be written.
     pub feed: String,
     /// `taken`, `unchanged`, `refused`, `failed` or `waits`.
     pub did: String,
@@ -65,6 +74,8 @@ pub struct Done {
     pub says: String,
     /// Whether that was not so the last time.
     pub is_news: bool,
+    /// Whether it is this server's own fault, as a full disk: trouble, and not to be told as what a publisher did.
+    pub is_ours: bool,
 }
 
 impl Done {
@@ -93,16 +104,22 @@ pub fn update(paths: &Paths, job: &Job, now: Seconds) -> Result<Vec<Done>> {
     kept::forget_others(paths, &job.feeds);
     let begun = Instant::now();
     let trusted = LazyCell::new(|| authorities(paths).map_err(|e| e.to_string()));
-    let mut all = Vec::new();
+    let set_right =
+        |feed: &Definition| kept::set_right(paths, feed, now).err().map(|error| of_ours(&feed.name, &error));
+    let mut all: Vec<Done> = job.feeds.iter().filter_map(set_right).collect();
     for feed in job.feeds.iter().filter(|feed| is_asked(paths, feed, &job.asked, now)) {
         let left = job.limits.1.saturating_sub(begun.elapsed());
         if left < ENOUGH {
             break;
         }
-        all.push(fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now)?);
+        let done = fetch_one(paths, &trusted, feed, job, job.limits.0.min(left), now);
+        all.push(done.unwrap_or_else(|error| of_ours(&feed.name, &error)));
     }
     let is_new = all.iter().any(|done| done.did == "taken");
-    compile_where_needed(paths, &job.feeds, is_new)?;
+    match compile_where_needed(paths, &job.feeds, &Own::new(&job.own), is_new) {
+        Ok(more) => all.extend(more),
+        Err(error) => all.push(of_ours("all", &error)),
+    }
     Ok(all)
 }
 
@@ -136,19 +153,28 @@ fn fetch_one(
             short_span(feed.minimum),
             readable(again)
         );
-        return Ok(Done { feed: feed.name.clone(), did: "waits".into(), says, is_news: false });
+        return Ok(Done { feed: feed.name.clone(), did: "waits".into(), says, ..Done::default() });
     }
     // Kept before it is asked: a publisher is not asked again and again by somebody who ends each time.
     (kept.asked, kept.due) = (now, now.saturating_add(feed.minimum));
-    kept.keep(paths, feed)?;
+    let asked = Kept { failed: Some(ENDED.into()), ..kept.clone() };
+    asked.keep(paths, feed)?;
     let answer = question(paths, feed, &kept, limit)
         .and_then(|question| question.ask(trusted.as_ref().map_err(|why| without_stop(why))?));
     let done = match answer {
-        Ok(answer) => take(paths, feed, &mut kept, job, answer, now)?,
-        Err(why) => failed(feed, &mut kept, why),
+        Ok(answer) => take(paths, feed, &mut kept, job, answer, now),
+        Err(why) => Ok(failed(feed, &mut kept, why)),
     };
-    kept.keep(paths, feed)?;
-    Ok(done)
+    done.and_then(|done| kept.keep(paths, feed).map(|()| done)).inspect_err(|error| {
+        let failed = Some(without_stop(&error.to_string()).to_owned());
+        let _ = Kept { failed, ..asked }.keep(paths, feed);
+    })
+}
+
+/// What went wrong here, and not with a publisher.
+fn of_ours(feed: &str, error: &Error) -> Done {
+    let says = format!("The feed {feed} could not be worked on: {error}");
+    Done { feed: feed.into(), did: "failed".into(), says, is_ours: true, ..Done::default() }
 }
 
 /// As a part of another sentence.
@@ -204,10 +230,10 @@ fn question<'a>(
 }
 
 fn failed(feed: &Definition, kept: &mut Kept, why: String) -> Done {
-    let is_news = kept.failed.is_none();
+    let is_news = kept.failed.as_ref().is_none_or(|before| before == ENDED);
     let says = format!("{} could not be fetched: {why}. {}", feed.name, stays(feed, kept));
     kept.failed = Some(why);
-    Done { feed: feed.name.clone(), did: "failed".into(), says, is_news }
+    Done { feed: feed.name.clone(), did: "failed".into(), says, is_news, ..Done::default() }
 }
 
 /// What holds on where a new list did not come or was refused.
@@ -229,7 +255,7 @@ fn take(
     kept.failed = None;
     kept.due = now.saturating_add(feed.every).saturating_add(some_of(feed.every / 10));
     let done = |did: &str, says: String, is_news| {
-        Ok(Done { feed: feed.name.clone(), did: did.into(), says, is_news })
+        Ok(Done { feed: feed.name.clone(), did: did.into(), says, is_news, ..Done::default() })
     };
     let (body, etag, last_modified) = match answer {
         Answer::Unchanged => {
@@ -238,9 +264,11 @@ fn take(
         }
         Answer::New { body, etag, last_modified } => (body, etag, last_modified),
     };
-    let read = formats::read(feed.format, feed.least, &body);
+    let mut read = formats::read(feed.format, feed.least, &body);
+    let own = Own::new(&job.own);
+    own.leave_out(&mut read);
     let size = Size::of(&read.ranges());
-    let known = Known { before: kept.size, own: &job.own, may_grow: job.may_grow };
+    let known = Known { before: kept.size, own: &own, may_grow: job.may_grow };
     if let Some(why) = refusal(&read, feed.format, size, &known) {
         let is_news = kept.refused.is_none();
         let says = format!("A new list of {} was refused: {why}. {}", feed.name, stays(feed, kept));
@@ -248,6 +276,8 @@ fn take(
         return done("refused", says, is_news);
     }
     replace(&list(paths, &feed.name), 0o600, |file| file.write_all(&body))?;
+    // By the last list alone it could grow threefold each hour.
+    let is_measure = job.may_grow || kept.size.is_none() || !(0..DAY).contains(&(now - kept.measured));
     let of_server = last_modified.as_deref().and_then(http_date);
     *kept = Kept {
         confirmed: now,
@@ -255,8 +285,10 @@ fn take(
         etag,
         last_modified,
         entries: read.networks.len(),
-        size: Some(size),
+        size: Some(size).filter(|_| is_measure).or(kept.size),
+        measured: if is_measure { now } else { kept.measured },
         broken: read.broken,
+        own: in_words(&read.own),
         credit: read.credit,
         refused: None,
         ..kept.clone()
@@ -265,10 +297,29 @@ fn take(
     if kept.broken.count > 0 {
         says += &format!(" Left out of it: {}.", kept.broken.words());
     }
+    if !kept.own.is_empty() {
+        says += &format!(" {}", without_own(&kept.own));
+    }
     if kept.is_expired(feed, now) {
         says += &format!(" It is of {} and too old: it refuses nobody.", readable(kept.as_of().unwrap_or(0)));
     }
     done("taken", says, false)
+}
+
+/// The first of these networks, and how many more there are.
+fn in_words(networks: &[Network]) -> String {
+    let named: Vec<String> = networks.iter().take(NAMED).map(Network::to_string).collect();
+    match networks.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// What the administrator is told of entries that hold the server itself.
+pub fn without_own(entries: &str) -> String {
+    format!(
+        "This server itself is on it, which is left out: {entries}. Has an account on it attacked others? Ask the publisher, too."
+    )
 }
 
 /// Up to so many seconds, another number each time: servers are not to ask all at once.
@@ -281,13 +332,14 @@ fn http_date(text: &str) -> Option<Seconds> {
     chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| at.timestamp())
 }
 
-/// Compiles the lists, unless what is compiled is what is there.
-fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Result<()> {
+/// Compiles the lists, unless what is compiled is what is there. Tells of lists that are used no more, since the server
+/// has got an address in the middle of them, or what is refused is another now.
+fn compile_where_needed(paths: &Paths, feeds: &[Definition], own: &Own, is_new: bool) -> Result<Vec<Done>> {
     let path = paths.feeds();
     if feeds.is_empty() {
         return match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &path)(e)),
-            _ => Ok(()),
+            _ => Ok(Vec::new()),
         };
     }
     let heading = |feed: &Definition| {
@@ -296,24 +348,55 @@ fn compile_where_needed(paths: &Paths, feeds: &[Definition], is_new: bool) -> Re
     };
     let wanted: Vec<(Heading, &Definition)> =
         feeds.iter().filter_map(|feed| Some((heading(feed)?, feed))).collect();
-    let compiled = Feeds::open(&path).ok().flatten().map(|feeds| feeds.headings());
-    let is_there = compiled.is_some_and(|there| there.iter().eq(wanted.iter().map(|(heading, _)| heading)));
+    let is_there = Feeds::open(&path).ok().flatten().is_some_and(|there| {
+        there.headings().iter().eq(wanted.iter().map(|(heading, _)| heading)) && !own.is_named_by(&there)
+    });
     if is_there && !is_new {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut lists = Vec::new();
+    let (mut lists, mut told) = (Vec::new(), Vec::new());
     for (heading, feed) in wanted {
         match read_up_to(&list(paths, &feed.name), MOST) {
-            Ok(body) => lists.push((heading, formats::read(feed.format, feed.least, &body).ranges())),
+            Ok(body) => {
+                let mut read = formats::read(feed.format, feed.least, &body);
+                own.leave_out(&mut read);
+                match unfit_entry(&read, own) {
+                    Some(why) => told.push(
+                        used_no_more(paths, feed, why).unwrap_or_else(|error| of_ours(&feed.name, &error)),
+                    ),
+                    None => {
+                        let kept = Kept::of(paths, feed);
+                        let left_out = in_words(&read.own);
+                        if kept.own != left_out {
+                            Kept { own: left_out, entries: read.networks.len(), ..kept }
+                                .keep(paths, feed)
+                                .unwrap_or_else(|error| told.push(of_ours(&feed.name, &error)));
+                        }
+                        lists.push((heading, read.ranges()));
+                    }
+                }
+            }
             // Fetched again from the beginning, as soon as its publisher lets one ask.
             Err(_) => {
                 let kept = Kept::of(paths, feed);
                 let due = kept.asked.saturating_add(feed.minimum);
-                Kept { due, confirmed: 0, size: None, ..kept }.keep(paths, feed)?;
+                Kept { due, confirmed: 0, ..kept }
+                    .keep(paths, feed)
+                    .unwrap_or_else(|error| told.push(of_ours(&feed.name, &error)));
             }
         }
     }
-    publish(&path, lists)
+    publish(&path, lists)?;
+    Ok(told)
+}
+
+/// Drops the list in use, which would be refused today.
+fn used_no_more(paths: &Paths, feed: &Definition, why: String) -> Result<Done> {
+    let kept = Kept::of(paths, feed);
+    let is_news = kept.refused.is_none();
+    let says = format!("The list of {} is used no more: {why}. So it refuses nobody.", feed.name);
+    Kept { confirmed: 0, refused: Some(why), ..kept }.keep(paths, feed)?;
+    Ok(Done { feed: feed.name.clone(), did: "refused".into(), says, is_news, ..Done::default() })
 }
 
 #[cfg(test)]

@@ -140,8 +140,8 @@ fn what_is_refused_leaves_the_old_list_and_is_told_once() {
     for (list, why) in [
         ("198.51.100.7\n10.0.0.0/8\n", "private or reserved"),
         ("198.51.100.7\n0.0.0.0/0\n", "wider than /8"),
-        ("203.0.113.0/24\n", "this server's own address 203.0.113.5"),
-        (&grown, "from 1 to 4000 networks at once"),
+        ("203.0.112.0/23\n", "this server's own address 203.0.113.5"),
+        (&grown, "from 1 to 4000 networks, more"),
         ("<html>Moved</html>\n", "line 1 (\"<html>Moved</html>\")"),
         ("", "no entry"),
         ("\0\u{1}\u{2}garbage\n\n\0", "not understood"),
@@ -197,6 +197,110 @@ fn a_few_broken_lines_are_named_and_left_out() {
         ("taken", "own has a new list of 3 entries. Left out of it: line 2 (\"nonsense\").")
     );
     assert!(scene.is_listed("198.51.100.9", NOW));
+}
+
+#[test]
+fn the_server_itself_is_left_out_of_a_list_that_is_good_otherwise() {
+    let scene = Scene::new();
+    let done = scene.with("198.51.100.7\n203.0.113.5\n203.0.113.6\n", NOW);
+    let (did, says, _) = one(&done);
+    assert_eq!(did, "taken");
+    assert!(says.contains("new list of 2 entries. This server itself is on it"), "{says}");
+    assert!(says.contains("left out: 203.0.113.5."), "{says}");
+    assert!(scene.is_listed("198.51.100.7", NOW) && scene.is_listed("203.0.113.6", NOW));
+    assert!(!scene.is_listed("203.0.113.5", NOW));
+    scene.with("198.51.100.7\n", NOW + 2 * HOUR);
+    assert_eq!(scene.kept().own, "");
+}
+
+#[test]
+fn an_address_that_the_server_gets_later_is_left_out_without_a_new_list() {
+    let mut scene = Scene::new();
+    let list = Reply::list("198.51.100.7\n198.51.100.8\n192.0.2.0/23\n").with("ETag", "\"1\"");
+    scene.publisher.answers("/list", list);
+    scene.at(NOW);
+    assert!(scene.is_listed("198.51.100.7", NOW));
+    scene.job.own.push("198.51.100.7".parse().unwrap());
+    assert!(scene.at(NOW + 60).is_empty(), "nothing is due");
+    assert!(!scene.is_listed("198.51.100.7", NOW + 60) && scene.is_listed("198.51.100.8", NOW + 60));
+    let kept = scene.kept();
+    assert_eq!((kept.own.as_str(), kept.entries), ("198.51.100.7", 2));
+    let compiled = fs::metadata(scene.paths.feeds()).unwrap().modified().unwrap();
+    assert!(scene.at(NOW + 120).is_empty());
+    assert_eq!(fs::metadata(scene.paths.feeds()).unwrap().modified().unwrap(), compiled, "once is enough");
+    let done = scene.at(NOW + 2 * HOUR);
+    assert_eq!(one(&done).0, "unchanged");
+    assert!(!scene.is_listed("198.51.100.7", NOW + 2 * HOUR));
+    scene.job.own.push("192.0.2.64/26".parse().unwrap());
+    let now = NOW + 2 * HOUR + 60;
+    let done = scene.at(now);
+    let (did, says, is_news) = one(&done);
+    assert_eq!((did, is_news), ("refused", true));
+    assert!(says.contains("192.0.2.0/23, where this server's own address 192.0.2.64/26"), "{says}");
+    assert!(!scene.is_listed("192.0.2.1", now) && !scene.is_listed("198.51.100.8", now));
+    assert!(scene.at(now + 60).is_empty());
+    let done = scene.at(now + 2 * HOUR);
+    assert!(one(&done).0 == "refused" && !one(&done).2, "asked for the whole list, and not told again");
+}
+
+#[test]
+fn growth_is_measured_by_the_list_of_a_day_ago() {
+    let scene = Scene::new();
+    let addresses = |n: u32| -> String {
+        (0..n).map(|i| format!("{}\n", std::net::Ipv4Addr::from_bits(0x1400_0000 + 2 * i))).collect()
+    };
+    for (hours, n, did) in [
+        (0, 2000, "taken"),
+        (2, 4000, "taken"),
+        (4, 7000, "refused"),
+        (6, 10, "taken"),
+        (8, 6000, "taken"),
+        (22, 6001, "refused"),
+        (25, 6000, "taken"),
+        (27, 18000, "taken"),
+    ] {
+        let done = scene.with(&addresses(n), NOW + hours * HOUR);
+        assert_eq!(one(&done).0, did, "{done:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_of_one_feed_keeps_no_other_from_being_fetched_and_compiled() {
+    let mut scene = Scene::new();
+    scene.publisher.answers("/other", Reply::list("198.51.100.8\n"));
+    scene.job.feeds.push(feed(&scene.publisher, "other", "/other", "plain"));
+    let in_the_way = scene.paths.feeds_dir().join("own.list/full");
+    scene.at(NOW - 1000 * HOUR);
+    let _ = fs::remove_file(list(&scene.paths, "own"));
+    fs::create_dir_all(&in_the_way).unwrap();
+    let done = scene.with("198.51.100.7\n", NOW);
+    assert_eq!(
+        done.iter().map(|d| (d.did.as_str(), d.is_ours)).collect::<Vec<_>>(),
+        [("failed", true), ("taken", false)]
+    );
+    assert!(done[0].says.contains("own.list"), "{done:?}");
+    assert!(scene.is_listed("198.51.100.8", NOW));
+    assert!(scene.kept().failed.unwrap().contains("own.list"));
+    fs::remove_dir_all(in_the_way.parent().unwrap()).unwrap();
+    assert!(scene.at(NOW + HOUR / 2 - 1).is_empty(), "tried again, not too soon");
+    assert_eq!(one(&scene.at(NOW + HOUR / 2)).0, "taken");
+    let compiled = scene.paths.feeds();
+    fs::remove_file(&compiled).unwrap();
+    fs::create_dir_all(compiled.join("full")).unwrap();
+    let done = scene.at(NOW + HOUR / 2 + 60);
+    assert!(one(&done).0 == "failed" && done[0].is_ours && done[0].feed == "all", "{done:?}");
+}
+
+#[test]
+fn a_list_from_when_the_clock_stood_in_the_future_ends_like_any_other() {
+    let scene = Scene::new();
+    scene.with("198.51.100.7\n", NOW + 9000 * HOUR);
+    scene.publisher.answers("/list", Reply::status(500));
+    assert_eq!(one(&scene.at(NOW)).0, "failed");
+    assert_eq!((scene.kept().confirmed, scene.kept().measured), (NOW, NOW));
+    assert!(scene.is_listed("198.51.100.7", NOW + 48 * HOUR - 1));
+    scene.at(NOW + 40 * HOUR);
+    assert!(!scene.is_listed("198.51.100.7", NOW + 48 * HOUR));
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! | file | lines of |
 //! |---|---|
 //! | [`stamp`] | times, in the notations of syslog, Exim and Dovecot |
-//! | [`prefix`] | which program wrote a line |
-//! | [`exim`], [`dovecot`], [`postfix`] | each server |
+//! | `prefix` | which program wrote a line |
+//! | `exim`, `dovecot`, `postfix` | each server |
 //! | [`source`] | plain and compressed files, and how a file is known again |
 //! | [`batch`] | what is gathered before it is written |
 //! | [`learn`] | the whole: a file into the state |

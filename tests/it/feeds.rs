@@ -134,14 +134,41 @@ fn the_minutes_work_fetches_what_is_due_and_tells_of_a_refusal_once() {
 }
 
 #[test]
-fn an_own_address_on_a_feed_refuses_the_list() {
+fn what_goes_wrong_here_with_one_feed_is_trouble_and_the_others_are_fetched_and_logged_once() {
+    let (sandbox, publisher) = scene(&format!("{AMERICAN}\n"));
+    publisher.answers("/other", Reply::list(format!("{FRENCH}\n")));
+    sandbox.api(&["add_feed", "feed=other", &format!("url={}", publisher.url("/other")), "every=1h"]);
+    sandbox.api(&["enable_feed", "feed=other"]);
+    let record = sandbox.path("var/lib/postern/data/feeds/attackers.json");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir_all(record.join("full")).unwrap();
+    sandbox.log();
+    let said = sandbox.wait(2 * HOUR).postern(&["tick", "--verbose"]).failed();
+    assert!(said.contains("The feed attackers could not be worked on"), "{said}");
+    sandbox.is_in_trouble("tick-failed");
+    let log = sandbox.log();
+    let logged = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(logged("event=feed name=other did=taken"), 1, "{log:?}");
+    assert_eq!(logged("has%20a%20new%20list"), 1, "{log:?}");
+    assert_eq!(logged("code=tick-failed "), 1, "{log:?}");
+    assert!(!passes(&sandbox, ALICE, FRENCH));
+}
+
+#[test]
+fn an_own_address_on_a_feed_is_left_out_with_a_warning_and_a_wide_network_around_it_refuses_the_list() {
     let (sandbox, publisher) = (Sandbox::new().setting("own_addresses", AMERICAN), Publisher::new());
     trust(&sandbox, &publisher);
-    publisher.answers("/list", Reply::list("198.51.100.0/24\n"));
+    publisher.answers("/list", Reply::list("198.51.0.0/16\n"));
     sandbox.api(&["add_feed", "feed=attackers", &format!("url={}", publisher.url("/list"))]);
     let said = sandbox.postern(&["feeds", "enable", "attackers"]);
     assert!(said.err.contains("own address 198.51.100.9"), "{said:?}");
     assert!(!sandbox.path("var/lib/postern/data/feeds/attackers.list").exists());
+    sandbox.api(&["set_setting", "key=attack_networks", "value=enforce"]);
+    publisher.answers("/list", Reply::list(format!("{AMERICAN}\n{FRENCH}\n")));
+    sandbox.wait(HOUR).postern(&["feeds", "update"]).succeeded();
+    assert!(passes(&sandbox, ALICE, AMERICAN) && !passes(&sandbox, ALICE, FRENCH));
+    let (state, says) = sandbox.status_of("feed attackers").unwrap();
+    assert!(state == "warning" && says.contains(&format!("left out: {AMERICAN}.")), "{says}");
 }
 
 #[test]

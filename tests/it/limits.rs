@@ -248,3 +248,102 @@ fn what_cannot_be_meant_is_refused_and_changes_nothing() {
     }
     assert_eq!(sandbox.api(&["list_limits"]), before);
 }
+
+#[test]
+fn who_is_slowed_down_is_held_to_the_other_limits_too() {
+    let sandbox = Sandbox::new()
+        .setting("rate_limit_messages", "15")
+        .limit(&["slow", "--most", "10", "--window", "1h", "--action", "slow", "--quota", "100"])
+        .limit(&["many", "--most", "50", "--window", "1h", "--action", "stop"]);
+    sandbox.sends_freely(ALICE, 10);
+    assert!(sandbox.send(ALICE).contains("only 100 messages an hour"));
+    assert_eq!(sandbox.send_to(ALICE, 30), "allow\n", "within its quota and the limit of 50");
+    assert!(sandbox.send_to(ALICE, 11).contains("More than 50 recipients in 1 hour: sending is stopped"));
+    assert!(sandbox.send(ALICE).contains("is stopped until"));
+    // The Outbound Rate Limiter as well.
+    sandbox.sends_freely(CAROL, 10);
+    assert!(sandbox.send(CAROL).contains("only 100 messages an hour"));
+    sandbox.sends_freely(CAROL, 5);
+    assert!(sandbox.send(CAROL).contains("More than 15 messages in 5 minutes: sending is stopped"));
+}
+
+#[test]
+fn of_two_stops_the_one_that_binds_holds_whatever_becomes_of_the_other() {
+    let domain = ["domain", "--of", "domain", "--counts", "messages", "--most", "8", "--window", "1h"];
+    let sandbox = Sandbox::new()
+        .setting("rate_limit_messages", "5")
+        .limit(&[&domain[..], &["--action", "slow", "--quota", "3", "--duration", "24h"]].concat());
+    sandbox.sends_freely(ALICE, 5);
+    assert!(sandbox.send(ALICE).contains("is stopped until"));
+    sandbox.sends_freely(BOB, 3);
+    assert!(sandbox.send(BOB).contains("only 3 messages an hour"));
+    sandbox.sends_freely(BOB, 1);
+    assert!(sandbox.send(ALICE).contains("is stopped until"), "her own stop is the stricter one");
+    let sandbox = sandbox.limit(&["domain", "--mode", "monitor"]);
+    assert!(sandbox.send(ALICE).contains("is stopped until"));
+    assert_eq!(sandbox.send(BOB), "allow\n");
+    assert_eq!(sandbox.api(&["list_blocks"]).as_array().unwrap().len(), 1, "what stops nobody is not listed");
+}
+
+#[test]
+fn local_messages_beyond_a_limit_that_waits_are_held_up_to_the_ceiling() {
+    let sandbox = Sandbox::new()
+        .setting("held_ceiling", "2")
+        .limit(&["steady", "--counts", "messages", "--most", "1", "--window", "1h", "--action", "wait"]);
+    let said: Vec<String> =
+        (1..=4).map(|n| sandbox.send_locally("webuser", 1000, &format!("1xW1Xt-0000gl-{n}R"))).collect();
+    let words: Vec<&str> = said.iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(words, ["allow", "hold", "hold", "deny"], "{said:?}");
+}
+
+#[test]
+fn nobody_keeps_a_number_of_a_limit_that_was_undone() {
+    let sandbox = Sandbox::new().limit(&["burst", "--most", "20", "--window", "10m"]);
+    let made = sandbox.api(&["get_settings"])["generation"].to_string();
+    sandbox.postern(&["limits", "for", ALICE, "40", "--limit", "burst"]).succeeded();
+    sandbox.postern(&["undo", &made]).succeeded();
+    assert_eq!(sandbox.api(&["list_limits"])["for"], json!([]));
+}
+
+#[test]
+fn what_lets_nothing_pass_must_be_confirmed_and_a_number_that_would_never_hold_is_refused() {
+    let sandbox = Sandbox::new().limit(&["all", "--of", "server", "--most", "5", "--window", "1h"]);
+    let closes = ["limits", "set", "all", "--most", "0", "--action", "wait"];
+    assert!(sandbox.postern(&closes).failed().contains("would let nothing pass"));
+    assert!(sandbox.postern(&["limits", "for", ALICE, "0"]).failed().contains("would let nothing pass"));
+    assert!(
+        sandbox
+            .postern(&["limits", "for", ALICE, "9", "--limit", "all"])
+            .failed()
+            .contains("everybody together")
+    );
+    sandbox.postern(&[&closes[..], &["--confirm"]].concat()).succeeded();
+    assert!(sandbox.send(ALICE).starts_with("defer 451"));
+    for (bad, said) in [
+        (json!({ "for": ALICE, "limit": "outbound", "most": -5 }), "whole number"),
+        (json!({ "for": ALICE, "limit": "none", "most": 5 }), "limits that there are"),
+        (
+            json!({ "for": ALICE, "limit": "outbound", "most": 5, "from": "2030-01-02", "until": "2030-01-01" }),
+            "after",
+        ),
+    ] {
+        let document = json!({ "postern_config": 1, "limits_for": [bad] }).to_string();
+        let refused = sandbox.api_says("apply_config", &json!({ "entries": document }));
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn a_day_as_beginning_counts_whole() {
+    let sandbox = Sandbox::new().setting("rate_limit_messages", "5");
+    let day = |ahead: i64| {
+        chrono::DateTime::from_timestamp(sandbox.now() + ahead * 86_400, 0)
+            .unwrap()
+            .format("%Y-%m-%d")
+            .to_string()
+    };
+    let words = ["limits", "for", ALICE, "20", "--from", &day(0), "--until", &day(0)];
+    sandbox.postern(&words).succeeded();
+    sandbox.sends_freely(ALICE, 20);
+    assert!(sandbox.send(ALICE).starts_with("defer 451"));
+}

@@ -1,12 +1,12 @@
 //! The document's part about limits of sending.
 
-use super::{Plan, Step};
+use super::{Plan, Step, arguments_of};
 use crate::account::Subject;
 use crate::admin::arguments::moment;
 use crate::admin::import;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
-use crate::limit::{Action, Counts, Limit, Of, Override};
+use crate::limit::{Action, Counts, Limit, OUTBOUND, Of, Override};
 use crate::settings::Mode;
 use crate::store::settings::SettingsStore;
 use serde::{Deserialize, Serialize};
@@ -87,13 +87,15 @@ impl Plan {
         let mut seen = BTreeSet::new();
         for row in wanted {
             row.limit().check()?;
-            if !seen.insert(&row.name) {
+            import::check_common(&arguments_of(&[("note", &row.note)]))?;
+            if !seen.insert(row.name.clone()) {
                 return Err(Error::bad_value("The document", &row.name, "each limit once"));
             }
             if before.remove(&row.name).as_ref() != Some(row) {
                 self.steps.push(Step::SetLimit(Box::new(row.limit())));
             }
         }
+        self.limits.clone_from(&seen);
         // First, so that there is room.
         let gone = before.into_keys().map(Step::RemoveLimit).collect::<Vec<_>>();
         self.steps.splice(0..0, gone);
@@ -112,8 +114,14 @@ impl Plan {
             let Some(until) = self.end(&row.until, &row.r#for, now)? else { continue };
             let from = Some(row.from.as_str()).filter(|text| !text.is_empty()).map(moment).transpose()?;
             let (limit, most, note) = (row.limit.clone(), row.most, row.note.clone());
+            import::check_common(&arguments_of(&[("note", &row.note)]))?;
             let other = Override { limit: limit.clone(), most, from, until, note, ..Override::default() };
-            after.entry((subject.key(), limit)).or_default().push(other);
+            other.check()?;
+            let others = after.entry((subject.key(), limit)).or_default();
+            if others.iter().any(|there| (there.from, there.until) == (from, until)) {
+                return Err(Error::bad_value("The document", &row.r#for, "each time once for a limit"));
+            }
+            others.push(other);
         }
         let mut before: BTreeMap<(String, String), Vec<Override>> = BTreeMap::new();
         for (key, others) in store.overrides()? {
@@ -122,6 +130,9 @@ impl Plan {
             }
         }
         for (of, others) in &after {
+            if of.1 != OUTBOUND && !self.limits.contains(&of.1) {
+                return Err(Error::bad_value("The document", &of.1, "numbers for limits that there are"));
+            }
             if before.remove(of).as_ref() != Some(others) {
                 self.steps.push(Step::LimitFor(of.0.clone(), of.1.clone(), others.clone()));
             }

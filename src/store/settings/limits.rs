@@ -62,6 +62,10 @@ pub fn overrides(db: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<Overr
     Ok(all)
 }
 
+fn no_limit(name: &str) -> Error {
+    Error::NotFound(format!("There is no limit {name:?}; `postern limits list` shows them."))
+}
+
 impl SettingsStore {
     /// All further limits of sending, in the order in which they are asked.
     pub fn limits(&self) -> Result<Vec<Limit>> {
@@ -125,10 +129,13 @@ impl Change<'_> {
     pub fn remove_limit(&mut self, name: &str) -> Result<()> {
         self.must_be_root("the limits of sending")?;
         if self.limit(name)?.is_none() {
-            return Err(Error::NotFound(format!(
-                "There is no limit {name:?}; `postern limits list` shows them."
-            )));
+            return Err(no_limit(name));
         }
+        self.take_limit(name)
+    }
+
+    /// Nobody keeps a number of a limit that is no more.
+    fn take_limit(&mut self, name: &str) -> Result<()> {
         let all = overrides(self.connection()).map_err(self.failed())?;
         for (subject, others) in all {
             if others.iter().any(|other| other.limit == name) {
@@ -153,11 +160,10 @@ impl Change<'_> {
     /// Sets another number for a mailbox, a local user or a domain. One for the same times is replaced.
     pub fn set_override(&mut self, subject: &Subject, other: &Override) -> Result<()> {
         self.must_be_root("the limits of sending")?;
-        if other.limit != OUTBOUND && self.limit(&other.limit)?.is_none() {
-            return Err(Error::NotFound(format!(
-                "There is no limit {:?}; `postern limits list` shows them.",
-                other.limit
-            )));
+        other.check()?;
+        if other.limit != OUTBOUND {
+            let limit = self.limit(&other.limit)?.ok_or_else(|| no_limit(&other.limit))?;
+            other.fits(&limit, matches!(subject, Subject::Domain(_)))?;
         }
         let key = format!("{} {}", subject.key(), other.limit);
         let mut others = self.overrides_at(&key)?;
@@ -224,6 +230,7 @@ impl Change<'_> {
         let now = text(self.connection(), &row.subject).map_err(self.failed())?;
         self.must_be(row, now == row.after)?;
         match row.action.as_str() {
+            SET_LIMIT if row.before.is_empty() => self.take_limit(&row.subject),
             SET_LIMIT => self.put_limit(&row.subject, &row.before),
             _ => self.put_overrides(&row.subject, &row.before),
         }

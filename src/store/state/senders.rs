@@ -55,9 +55,14 @@ impl Stop {
     }
 }
 
-/// What is known of the sender; with the stop that ends last, its own or one of these keys'. Under the keys (a domain's,
-/// the server's) stands what is counted for many together.
-pub fn gather(db: &Connection, account: &Account, keys: &[&str]) -> Result<(SenderState, Option<Stop>)> {
+/// What is known of the sender; with the stops, its own and those of these keys. Under the keys (a domain's, the server's)
+/// stands what is counted for many together. `may_be_held`: whether the message could be held.
+pub fn gather(
+    db: &Connection,
+    account: &Account,
+    keys: &[&str],
+    may_be_held: bool,
+) -> Result<(SenderState, Vec<Stop>)> {
     let name = account.name();
     let sender = db
         .prepare_cached("SELECT window, told_until, meters FROM sender WHERE account = ?1")?
@@ -65,24 +70,31 @@ pub fn gather(db: &Connection, account: &Account, keys: &[&str]) -> Result<(Send
         .optional()?;
     let (window, told_until, own) = sender.unwrap_or_default();
     let mut counted = Counted { own: Meters::read(&own), shared: Vec::new() };
-    let mut stop = stop_of(db, name)?;
+    let mut stops: Vec<Stop> = stop_of(db, name)?.into_iter().collect();
     for key in keys {
         counted.shared.push(((*key).to_owned(), meters_of(db, key)?));
-        stop = stop.into_iter().chain(stop_of(db, key)?).max_by_key(|stop| stop.until);
+        stops.extend(stop_of(db, key)?);
     }
-    let held = match &stop {
-        Some(_) => db
+    let held = match may_be_held {
+        true => db
             .prepare_cached("SELECT count(*) FROM held WHERE account = ?1")?
             .query_row([name], |row| row.get(0))?,
-        None => 0,
+        false => 0,
     };
-    let stopped = stop.as_ref().map(|stop| Stopped {
+    let stopped = |stop: &Stop| Stopped {
         until: stop.until,
         limit: stop.by_limit.clone(),
         quota: stop.quota,
         key: (stop.account != name).then(|| stop.account.clone()),
-    });
-    Ok((SenderState { stopped, window: Window::read(&window), counted, told_until, held }, stop))
+    };
+    let state = SenderState {
+        stops: stops.iter().map(stopped).collect(),
+        window: Window::read(&window),
+        counted,
+        told_until,
+        held,
+    };
+    Ok((state, stops))
 }
 
 fn meters_of(db: &Connection, key: &str) -> Result<Meters> {
@@ -109,13 +121,14 @@ pub fn newest_stops(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Stop
         .collect()
 }
 
-/// Keeps the window with the newest message in it.
-pub fn keep_window(t: &Unit, account: &Account, window: &Window, now: Seconds) -> Result<()> {
+/// Keeps the window with the newest message in it, and what further limits have counted.
+pub fn keep(t: &Unit, account: &Account, window: &Window, own: Option<&Meters>, now: Seconds) -> Result<()> {
     t.prepare_cached(
-        "INSERT INTO sender(account, window, last) VALUES (?1, ?2, ?3)
-         ON CONFLICT(account) DO UPDATE SET window = excluded.window, last = excluded.last",
+        "INSERT INTO sender(account, window, last, meters) VALUES (?1, ?2, ?3, coalesce(?4, x''))
+         ON CONFLICT(account) DO UPDATE SET window = excluded.window, last = excluded.last,
+                                            meters = coalesce(?4, meters)",
     )?
-    .execute(params![account.name(), window.stored(), now])?;
+    .execute(params![account.name(), window.stored(), now, own.map(Meters::stored)])?;
     Ok(())
 }
 
@@ -174,15 +187,15 @@ pub fn release(t: &Unit, key: &str) -> Result<bool> {
     Ok(t.execute("DELETE FROM stop WHERE account = ?1", [key])? > 0)
 }
 
-/// Lifts the stops of every account that matches; gives how many.
+/// Lifts the stops that match; gives how many.
 pub fn release_matching(
     state: &mut super::State,
-    matches: &dyn Fn(&str) -> bool,
+    matches: &dyn Fn(&Stop) -> bool,
 ) -> crate::error::Result<usize> {
     state.write(|t| {
         let stops = stops(t, 0)?;
         let mut n = 0;
-        for stop in stops.iter().filter(|stop| matches(&stop.account)) {
+        for stop in stops.iter().filter(|stop| matches(stop)) {
             n += usize::from(release(t, &stop.account)?);
         }
         Ok(n)
@@ -245,21 +258,21 @@ mod tests {
 
     #[test]
     fn a_sender_of_whom_nothing_is_known_has_sent_nothing() {
-        let (sender, stop) = gather(&in_memory(), &alice(), &[]).unwrap();
+        let (sender, stop) = gather(&in_memory(), &alice(), &[], true).unwrap();
         assert_eq!(
-            (sender.stopped, sender.window.count(), sender.told_until, sender.held),
-            (None, 0, None, 0)
+            (sender.stops.len(), sender.window.count(), sender.told_until, sender.held),
+            (0, 0, None, 0)
         );
-        assert!(stop.is_none());
+        assert!(stop.is_empty());
     }
 
     #[test]
     fn what_is_kept_of_a_sender_is_what_is_gathered() {
         let db = in_memory();
         let t = Unit::begin(&db).unwrap();
-        keep_window(&t, &alice(), &window_of(3), NOON).unwrap();
+        keep(&t, &alice(), &window_of(3), None, NOON).unwrap();
         keep_told(&t, &alice(), NOON + 60).unwrap();
-        keep_window(&t, &alice(), &window_of(4), NOON).unwrap();
+        keep(&t, &alice(), &window_of(4), None, NOON).unwrap();
         keep_stop(&t, &stop("alice@example.test", NOON + 600)).unwrap();
         let message = |n: i64| format!("a-b-{n}");
         for n in 0..3 {
@@ -270,12 +283,12 @@ mod tests {
             )
             .unwrap();
         }
-        let (sender, found) = gather(&t, &alice(), &[]).unwrap();
-        assert_eq!(sender.stopped.unwrap().until, NOON + 600);
+        let (sender, found) = gather(&t, &alice(), &[], true).unwrap();
+        assert_eq!(sender.stops[0].until, NOON + 600);
         assert_eq!((sender.window.count(), sender.told_until, sender.held), (4, Some(NOON + 60), 2));
-        assert_eq!(found.unwrap().reference, "7K3M-92QX");
-        let (bob, none) = gather(&t, &"bob@example.test".parse().unwrap(), &[]).unwrap();
-        assert!(none.is_none() && bob.window.count() == 0);
+        assert_eq!(found[0].reference, "7K3M-92QX");
+        let (bob, none) = gather(&t, &"bob@example.test".parse().unwrap(), &[], true).unwrap();
+        assert!(none.is_empty() && bob.window.count() == 0);
     }
 
     #[test]
@@ -296,15 +309,15 @@ mod tests {
         let t = Unit::begin(&db).unwrap();
         for account in ["alice@example.test", "bob@example.test"] {
             let account: Account = account.parse().unwrap();
-            keep_window(&t, &account, &window_of(150), NOON).unwrap();
+            keep(&t, &account, &window_of(150), None, NOON).unwrap();
             keep_told(&t, &account, NOON + 600).unwrap();
             keep_stop(&t, &stop(account.name(), NOON + 600)).unwrap();
         }
         assert!(release(&t, ALICE).unwrap());
         assert!(!release(&t, ALICE).unwrap());
-        let (sender, none) = gather(&t, &alice(), &[]).unwrap();
-        assert!(none.is_none());
-        assert_eq!((sender.stopped, sender.window.count(), sender.told_until), (None, 0, None));
+        let (sender, none) = gather(&t, &alice(), &[], true).unwrap();
+        assert!(none.is_empty());
+        assert_eq!((sender.stops.len(), sender.window.count(), sender.told_until), (0, 0, None));
         let stopped: Vec<_> = stops(&t, NOON).unwrap().into_iter().map(|s| s.account).collect();
         assert_eq!(stopped, ["bob@example.test"]);
     }
@@ -327,7 +340,7 @@ mod tests {
         let two_days = 2 * 86_400;
         for (name, last) in [("quiet", NOON), ("lately", NOON + 1), ("told", NOON)] {
             let account: Account = name.parse().unwrap();
-            keep_window(&t, &account, &window_of(1), last).unwrap();
+            keep(&t, &account, &window_of(1), None, last).unwrap();
         }
         keep_told(&t, &"told".parse().unwrap(), NOON + two_days + 2).unwrap();
         keep_stop(&t, &stop("ended", NOON - 30 * 86_400)).unwrap();
@@ -347,7 +360,7 @@ mod tests {
         let t = Unit::begin(&db).unwrap();
         for n in 0..500 {
             let account: Account = format!("user{n}").parse().unwrap();
-            keep_window(&t, &account, &window_of(1), NOON + n).unwrap();
+            keep(&t, &account, &window_of(1), None, NOON + n).unwrap();
         }
         prune_to(&t, NOON + 500, 3600, 40).unwrap();
         let (left, oldest): (i64, i64) = t
@@ -368,7 +381,7 @@ mod tests {
         ] {
             db.execute(forged, []).unwrap();
             let t = Unit::begin(&db).unwrap();
-            let _ = gather(&t, &alice(), &["@example.test"]);
+            let _ = gather(&t, &alice(), &["@example.test"], true);
             let _ = count_refused(&t, ALICE, NOON, NOON);
             let _ = stops(&t, NOON);
             let _ = prune(&t, NOON, 86_400);
