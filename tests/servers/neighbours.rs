@@ -141,9 +141,13 @@ fn fail2ban_counts_wrong_passwords_and_no_refusal_of_ours_and_explain_shows_and_
         let address = format!("address={BRAZILIAN}");
         let shown = scene.api(&["explain", &format!("account={}", ALICE.name), &address]);
         assert_eq!(shown["bans"][0]["product"], "fail2ban", "{shown}");
-        scene.postern(&["bans", "lift", BRAZILIAN, "--reason", "the hotel"]).succeeded();
-        assert_eq!(fail2ban.bans(BRAZILIAN), "[[]]");
-        assert_eq!(scene.api(&["find_bans", &address]), json!([]));
+        // It may still be reading of guesses, and ban once more.
+        eventually("what is lifted is gone", || {
+            if fail2ban.bans(BRAZILIAN) != "[[]]" {
+                scene.postern(&["bans", "lift", BRAZILIAN, "--reason", "the hotel"]).succeeded();
+            }
+            fail2ban.bans(BRAZILIAN) == "[[]]" && scene.api(&["find_bans", &address]) == json!([])
+        });
     }
 }
 
