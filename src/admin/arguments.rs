@@ -398,19 +398,20 @@ impl Arguments {
     /// behind us is as good as now.
     pub fn beginning(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
         let Some(text) = self.given(name) else { return Ok(None) };
-        let day = || Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400));
         let accepted = "a date as 2026-12-01 or 2026-12-01 18:00 (UTC), or a span as 90m, 6h, 7d";
-        let at = seconds_in(text).map(|s| now.saturating_add(s)).or_else(day);
+        let at = seconds_in(text).map(|s| now.saturating_add(s)).or_else(|| beginning_of(text));
         at.map(Some).ok_or_else(|| Error::bad_value(format!("The argument {name}"), text, accepted))
     }
 
     /// The value as a time that lies behind us: a date, whose day counts whole, or a span back from now.
     pub fn since(&self, name: &str, now: Seconds) -> Result<Option<Seconds>> {
         let Some(text) = self.given(name) else { return Ok(None) };
-        let day = || Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400));
         let accepted =
             "a date as 2026-11-01 or 2026-11-01 18:00 (UTC), or a span as 6h, 30d, which is not ahead";
-        let at = seconds_in(text).map(|s| now.saturating_sub(s)).or_else(day).filter(|at| *at <= now);
+        let at = seconds_in(text)
+            .map(|s| now.saturating_sub(s))
+            .or_else(|| beginning_of(text))
+            .filter(|at| *at <= now);
         at.map(Some).ok_or_else(|| Error::bad_value(format!("The argument {name}"), text, accepted))
     }
 }
@@ -457,6 +458,11 @@ fn until(name: &str, text: &str, now: Seconds) -> Result<Seconds> {
 pub(super) fn moment(text: &str) -> Result<Seconds> {
     let accepted = "a time as 2026-12-01 or 2026-12-01 18:00 (UTC)";
     date(text).ok_or_else(|| Error::bad_value("The time", text, accepted))
+}
+
+/// A date whose day counts from its first second.
+fn beginning_of(text: &str) -> Option<Seconds> {
+    Some(date(text)? + i64::from(!text.contains(':')) * (1 - 86_400))
 }
 
 fn date(text: &str) -> Option<Seconds> {

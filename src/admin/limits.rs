@@ -5,10 +5,11 @@ use super::{Admin, Outcome};
 use crate::account::Subject;
 use crate::clock::readable;
 use crate::error::{Error, Result};
-use crate::limit::{Action, Counts, Limit, OUTBOUND, Of, Override};
+use crate::limit::{Action, Limit, OUTBOUND, Override};
 use crate::on_state::on_state;
 use crate::settings::{Mode, Settings};
 use crate::store::state::senders;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Words for what a limit counts.
@@ -137,24 +138,10 @@ fn changed(before: Option<Limit>, given: &Arguments) -> Result<Limit> {
     }
     let mut limit = before
         .unwrap_or_else(|| Limit { name: given.text("name").into(), ..Limit::brought().swap_remove(0) });
-    if let Some(word) = given.given("counts") {
-        limit.counts =
-            [Counts::Messages, Counts::Recipients].into_iter().find(|c| c.word() == word).unwrap_or_default();
-    }
-    if let Some(word) = given.given("of") {
-        limit.of = [Of::Account, Of::Domain, Of::Server]
-            .into_iter()
-            .find(|of| of.word() == word)
-            .unwrap_or_default();
-    }
-    if let Some(word) = given.given("action") {
-        let all = [Action::Stop, Action::Slow, Action::Wait, Action::Notify];
-        limit.action = all.into_iter().find(|action| action.word() == word).unwrap_or_default();
-    }
-    if let Some(word) = given.given("mode") {
-        let all = [Mode::Off, Mode::Monitor, Mode::Enforce];
-        limit.mode = all.into_iter().find(|mode| mode.word() == word).unwrap_or(limit.mode);
-    }
+    limit.counts = chosen(given, "counts", limit.counts)?;
+    limit.of = chosen(given, "of", limit.of)?;
+    limit.action = chosen(given, "action", limit.action)?;
+    limit.mode = chosen(given, "mode", limit.mode)?;
     limit.most = given.number("most")?.unwrap_or(limit.most);
     limit.quota = given.number("quota")?.unwrap_or(limit.quota);
     limit.window = given.span("window")?.unwrap_or(limit.window);
@@ -163,6 +150,13 @@ fn changed(before: Option<Limit>, given: &Arguments) -> Result<Limit> {
         limit.note = given.note();
     }
     Ok(limit)
+}
+
+/// What one of the words of an argument stands for; where it is not given, what is there.
+fn chosen<T: DeserializeOwned>(given: &Arguments, name: &str, there: T) -> Result<T> {
+    let Some(word) = given.given(name) else { return Ok(there) };
+    serde_json::from_value(json!(word))
+        .map_err(|e| Error::bad_value(format!("The argument {name}"), word, e.to_string()))
 }
 
 /// Removes a limit. What it stopped may send again.
