@@ -36,8 +36,7 @@
 
 use super::domains::{self, News, Put};
 use super::names::{self, Known, Names};
-use super::places::{self, Table};
-use super::{Unit, activity, figures, held, known_networks, logs, sightings};
+use super::{Unit, account_places, activity, figures, held, known_networks, logs, places, sightings};
 use crate::address::Network;
 use crate::clock::Seconds;
 use crate::country::Country;
@@ -418,7 +417,7 @@ impl Writer<'_> {
             self.add(&MONTH, month, account, (country, service), &uses)?;
         }
         for ((country, account), days) in places {
-            places::add(self.t, Table::Accounts, (country, &account as &dyn ToSql), &days, kept)?;
+            account_places::add(self.t, (country, account), &days, kept)?;
         }
         self.domains(domains::Table::Days, &of_days)?;
         self.domains(domains::Table::Months, &of_months)
@@ -539,7 +538,7 @@ impl Writer<'_> {
         }
         for ((country, network), days) in networks {
             let days: Vec<(i64, i64)> = days.into_iter().collect();
-            places::add(self.t, Table::Networks, (&country, &network.to_string()), &days, kept)?;
+            places::add_network(self.t, (&country, &network.to_string()), &days, kept)?;
         }
         Ok(())
     }
