@@ -70,7 +70,9 @@ fn names_of<'a>(
     spelled: fn(&'a str) -> Cow<'a, str>,
 ) -> Names {
     let is_theirs = |owner: &str| owners.contains(owner) && !NOBODYS.contains(&owner);
-    let mut found: HashMap<Cow<str>, Option<&str>> = HashMap::new();
+    // Room at once, as a table that grows is laid out anew each time; an owner's local user may stand in each line.
+    let room = rows.iter().filter(|(_, owner)| is_theirs(owner)).count();
+    let mut found: HashMap<Cow<str>, Option<&str>> = HashMap::with_capacity(room);
     for (name, owner) in rows.iter().filter(|(_, owner)| is_theirs(owner)) {
         match found.entry(spelled(name)) {
             Entry::Vacant(new) => drop(new.insert(Some(owner))),
