@@ -8,7 +8,7 @@ use super::Unit;
 use super::packed::{Bytes, put};
 use super::places::{Days, since_in};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Accounts of a row.
 const OF_ROW: i64 = 32;
@@ -57,17 +57,22 @@ struct Part<'a> {
     country: &'a str,
     part: i64,
     blob: Vec<u8>,
+    /// Its number, and what stands beside it: the least last day, and how many entries.
+    before: Option<(i64, i64, i64)>,
 }
 
 impl<'a> Part<'a> {
     fn read(t: &Unit, country: &'a str, part: i64) -> Result<Part<'a>> {
-        let blob = t
-            .prepare_cached("SELECT days FROM account_place WHERE country = ?1 AND part = ?2")?
+        let sql = "SELECT id, oldest, entries, days FROM account_place WHERE country = ?1 AND part = ?2";
+        let mut statement = t.prepare_cached(sql)?;
+        let found = statement
             .query_row(params![country, part], |row| {
-                Ok(row.get_ref(0)?.as_blob().unwrap_or_default().to_vec())
+                let blob = row.get_ref(3)?.as_blob().unwrap_or_default().to_vec();
+                Ok((blob, (row.get(0)?, row.get(1)?, row.get(2)?)))
             })
             .optional()?;
-        Ok(Part { country, part, blob: blob.unwrap_or_default() })
+        let (blob, before) = found.unzip();
+        Ok(Part { country, part, blob: blob.unwrap_or_default(), before })
     }
 
     /// Changes the days of an account.
@@ -111,6 +116,12 @@ impl<'a> Part<'a> {
             return Ok(());
         };
         let entries = stored(&self.blob).count() as i64;
+        // Nearly always the index stays as it is.
+        if let Some((id, ..)) = self.before.filter(|(_, was, n)| (*was, *n) == (oldest, entries)) {
+            t.prepare_cached("UPDATE account_place SET days = ?2 WHERE id = ?1")?
+                .execute(params![id, self.blob])?;
+            return Ok(());
+        }
         t.prepare_cached(
             "INSERT INTO account_place(country, part, oldest, entries, days) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET oldest = excluded.oldest, entries = excluded.entries, days = excluded.days",
@@ -120,29 +131,35 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Adds so many good logins of these days.
-pub(super) fn add(
-    t: &Unit,
-    (country, account): (&str, i64),
-    of_days: &[(i64, i64)],
-    (today, kept): (i64, i64),
-) -> Result<()> {
-    let older = t
-        .prepare_cached("SELECT last, days FROM login_place WHERE country = ?1 AND account = ?2")?
-        .query_row(params![country, account], older_days)
-        .optional()?;
-    let mut part = Part::read(t, country, account.div_euclid(OF_ROW))?;
-    part.change(account, |days| {
-        if let Some(older) = &older {
-            merge(days, older, (today, kept));
+/// Good logins: how many on which days, by country and account.
+pub(super) type News<'a> = BTreeMap<(&'a str, i64), Vec<(i64, i64)>>;
+
+/// Adds good logins.
+pub(super) fn add(t: &Unit, news: &News, (today, kept): (i64, i64)) -> Result<()> {
+    let has_older: bool = t.query_row("SELECT EXISTS (SELECT 1 FROM login_place)", [], |row| row.get(0))?;
+    let news: Vec<_> = news.iter().map(|((country, account), days)| (*country, *account, days)).collect();
+    let part_of = |account: i64| account.div_euclid(OF_ROW);
+    for of_part in news.chunk_by(|a, b| a.0 == b.0 && part_of(a.1) == part_of(b.1)) {
+        let (country, first, _) = of_part[0];
+        let mut part = Part::read(t, country, part_of(first))?;
+        for (_, account, of_days) in of_part {
+            let older = if has_older { take_one_older(t, country, *account)? } else { None };
+            part.change(*account, |days| {
+                if let Some(older) = &older {
+                    merge(days, older, (today, kept));
+                }
+                of_days.iter().for_each(|(day, n)| days.add(*day, *n, today, kept));
+            });
         }
-        of_days.iter().for_each(|(day, n)| days.add(*day, *n, today, kept));
-    });
-    part.write(t)?;
-    if older.is_some() {
-        t.execute("DELETE FROM login_place WHERE country = ?1 AND account = ?2", params![country, account])?;
+        part.write(t)?;
     }
     Ok(())
+}
+
+/// Removes a row of the older form; what it told.
+fn take_one_older(t: &Unit, country: &str, account: i64) -> Result<Option<Days>> {
+    let sql = "DELETE FROM login_place WHERE country = ?1 AND account = ?2 RETURNING last, days";
+    t.prepare_cached(sql)?.query_row(params![country, account], older_days).optional()
 }
 
 /// A row of the older form, that begins with last day and days.

@@ -15,6 +15,11 @@ fn write<T>(db: &Connection, work: impl FnOnce(&Unit) -> Result<T>) -> T {
     done
 }
 
+/// One account's good logins.
+fn add_one(t: &Unit, key: (&str, i64), days: &[(i64, i64)], kept: (i64, i64)) -> Result<()> {
+    add(t, &News::from([(key, days.to_vec())]), kept)
+}
+
 /// A row as a program that knew no other form wrote it.
 fn older(db: &Connection, country: &str, account: i64, logins: &[(i64, i64)]) {
     let mut days = Days::default();
@@ -75,9 +80,13 @@ proptest! {
             Ok(())
         };
         compare(&expected)?;
-        for (country, account, ago, n) in &logins {
-            write(&db, |t| add(t, (country, *account), &[(TODAY - ago, *n)], KEPT));
-            expect(&mut expected, (country.clone(), *account), TODAY - ago, *n);
+        for at_once in logins.chunks(7) {
+            let mut news = News::new();
+            for (country, account, ago, n) in at_once {
+                news.entry((country, *account)).or_default().push((TODAY - ago, *n));
+                expect(&mut expected, (country.clone(), *account), TODAY - ago, *n);
+            }
+            write(&db, |t| add(t, &news, KEPT));
         }
         compare(&expected)?;
         // A program of an older version is still at work.
@@ -108,7 +117,7 @@ proptest! {
     fn whatever_lies_in_the_state_makes_some_entries(
         blob in prop::collection::vec(prop_oneof![0u8..40, any::<u8>()], 0..200), account in 0i64..32, day in any::<i64>(),
     ) {
-        let mut part = Part { country: "DE", part: 0, blob: blob.clone() };
+        let mut part = Part { country: "DE", part: 0, blob: blob.clone(), before: None };
         stored(&blob).for_each(|entry| drop((entry.since(day), entry.days())));
         part.change(account, |days| days.add(TODAY, 1, TODAY, 35));
         let place = u8::try_from(account).unwrap();
@@ -123,7 +132,7 @@ proptest! {
 #[test]
 fn a_row_of_both_forms_is_one_when_the_older_is_taken() {
     let db = in_memory();
-    write(&db, |t| add(t, ("DE", 7), &[(TODAY, 2)], KEPT));
+    write(&db, |t| add_one(t, ("DE", 7), &[(TODAY, 2)], KEPT));
     older(&db, "DE", 7, &[(TODAY, 1), (TODAY - 3, 4)]);
     write(&db, |t| take_older(t, KEPT, 10));
     assert_eq!(told(&db, 0, 0..10)[0], [("DE".to_string(), 7, 7, TODAY)]);
@@ -133,7 +142,7 @@ fn a_row_of_both_forms_is_one_when_the_older_is_taken() {
 fn a_flood_of_places_pushes_out_those_that_were_not_used_for_the_longest_time() {
     let db = in_memory();
     for n in 0..100i64 {
-        write(&db, |t| add(t, (["DE", "BR"][n as usize % 2], n), &[(TODAY - n, 1)], (TODAY, 90)));
+        write(&db, |t| add_one(t, (["DE", "BR"][n as usize % 2], n), &[(TODAY - n, 1)], (TODAY, 90)));
     }
     let left = || -> (usize, i64) {
         let all = told(&db, 0, 0..100)[0].clone();

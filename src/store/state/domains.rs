@@ -5,7 +5,7 @@
 //! no row, and a country or service that a domain has not had yet gets an entry only while there is room. What gets
 //! none is counted for nobody here, and in the figures by country all the same.
 
-use super::by_place::{self, ByPlace};
+use super::by_place::{self, About, ByPlace};
 use super::figures::{AccountFigure, Span, Sums};
 use super::names::{self, Numbers};
 use super::packed::{Packed, add_span};
@@ -106,26 +106,27 @@ pub(super) fn put(t: &Unit, table: Table, news: &News, how: Put, kept: (i64, i64
     for of_one in news.chunk_by(|(a, _), (b, _)| a.0 == b.0) {
         let domain = of_one[0].0.0;
         let mut row = read(t, table, domain)?;
+        let before = row.about();
         if has_older {
             take_older(t, table, domain, &mut row, kept)?;
         }
         for ((_, country, service), days) in of_one {
             let is_used = days.values().any(|uses| uses[SUCCEEDED] > 0 || uses[SENT] > 0);
-            let place = row.place(country, service);
-            if place.is_err() && !takes(t, table, &row, &mut counted, !is_used, room)? {
+            if !row.has(country, service) && !takes(t, table, &row, &mut counted, !is_used, room)? {
                 continue;
             }
-            let entry = row.entry(place, country, service);
-            entry.is_idle &= !is_used;
-            for (at, uses) in *days {
-                let Some(there) = entry.days.at(*at, kept.0, kept.1) else { continue };
-                if how == Put::Set {
-                    *there = Uses::default();
+            row.change(country, service, |packed, is_idle| {
+                *is_idle &= !is_used;
+                for (at, uses) in *days {
+                    let Some(there) = packed.at(*at, kept.0, kept.1) else { continue };
+                    if how == Put::Set {
+                        *there = Uses::default();
+                    }
+                    add(there, uses);
                 }
-                add(there, uses);
-            }
+            });
         }
-        write(t, table, domain, &row)?;
+        write(t, table, domain, &row, before)?;
     }
     Ok(())
 }
@@ -142,14 +143,21 @@ fn read(t: &Unit, table: Table, domain: i64) -> Result<ByPlace> {
     Ok(row.unwrap_or_default())
 }
 
-fn write(t: &Unit, table: Table, domain: i64, row: &ByPlace) -> Result<()> {
+/// Writes a row; `before` is what stood beside it, if there was one.
+fn write(t: &Unit, table: Table, domain: i64, row: &ByPlace, before: Option<About>) -> Result<()> {
     let name = table.name();
-    let Some(oldest) = row.oldest() else {
+    let Some(about) = row.about() else {
         t.prepare_cached(&format!("DELETE FROM {name} WHERE domain = ?1"))?.execute([domain])?;
         return Ok(());
     };
-    let uses = row.write();
+    let uses = row.blob();
     if uses.len() > LONGEST_ROW {
+        return Ok(());
+    }
+    // Nearly always the index stays as it is.
+    if before == Some(about) {
+        t.prepare_cached(&format!("UPDATE {name} SET uses = ?2 WHERE domain = ?1"))?
+            .execute(params![domain, uses])?;
         return Ok(());
     }
     t.prepare_cached(&format!(
@@ -157,7 +165,7 @@ fn write(t: &Unit, table: Table, domain: i64, row: &ByPlace) -> Result<()> {
          ON CONFLICT DO UPDATE SET oldest = excluded.oldest, entries = excluded.entries, idle = excluded.idle,
          uses = excluded.uses"
     ))?
-    .execute(params![domain, oldest, row.entries.len() as i64, row.idle() as i64, uses])?;
+    .execute(params![domain, about.oldest, about.entries, about.idle, uses])?;
     Ok(())
 }
 
@@ -181,7 +189,7 @@ fn takes(
             counted.insert(t.query_row(&sql, [], count)?)
         }
     };
-    let of_one = Room { all: row.entries.len() as i64, idle: row.idle() as i64 };
+    let of_one = row.about().map_or(Room { all: 0, idle: 0 }, |a| Room { all: a.entries, idle: a.idle });
     let fits = |there: &Room, room: Room| there.all < room.all && (!is_idle || there.idle < room.idle);
     let fits = fits(there, room) && fits(&of_one, ROOM_OF_ONE);
     there.all += i64::from(fits);
@@ -205,17 +213,19 @@ fn take_older(t: &Unit, table: Table, domain: i64, row: &mut ByPlace, kept: (i64
     while let Some(older) = rows.next()? {
         let (country, service): (String, String) = (older.get(0)?, older.get(1)?);
         let days = Packed::read(older.get(2)?, older.get_ref(3)?.as_blob().unwrap_or_default());
-        let place = row.place(&country, &service);
-        if place.is_err() && row.entries.len() as i64 >= ROOM_OF_ONE.all {
+        let is_full = row.about().is_some_and(|about| about.entries >= ROOM_OF_ONE.all);
+        if is_full && !row.has(&country, &service) {
             continue;
         }
-        let entry = row.entry(place, &country, &service);
-        entry.is_idle &= older.get::<_, bool>(4)?;
-        for (at, uses) in days.iter() {
-            if let Some(there) = entry.days.at(at, kept.0, kept.1) {
-                add(there, uses);
+        let was_idle: bool = older.get(4)?;
+        row.change(&country, &service, |packed, is_idle| {
+            *is_idle &= was_idle;
+            for (at, uses) in days.iter() {
+                if let Some(there) = packed.at(at, kept.0, kept.1) {
+                    add(there, uses);
+                }
             }
-        }
+        });
     }
     drop(rows);
     t.prepare_cached(&format!("DELETE FROM {name} WHERE domain = ?1"))?.execute([domain])?;
@@ -289,8 +299,8 @@ pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -
         // A row takes longer than one that is removed as it is.
         for domain in numbers(t, &sql, &[today - kept + 1, (piece / 4).max(1)])? {
             let mut row = read(t, table, domain)?;
-            row.entries.retain(|entry| entry.days.last > today - kept);
-            write(t, table, domain, &row)?;
+            row.retain(|last| last > today - kept);
+            write(t, table, domain, &row, None)?;
         }
     }
     Ok(())
@@ -355,7 +365,7 @@ fn fill_step(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Resul
         for domain in &domains {
             let (mut row, kept) = (read(t, table, *domain)?, table.kept(now, retention));
             take_older(t, table, *domain, &mut row, kept)?;
-            write(t, table, *domain, &row)?;
+            write(t, table, *domain, &row, None)?;
         }
         if !domains.is_empty() {
             return Ok(true);

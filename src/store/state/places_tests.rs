@@ -79,7 +79,8 @@ fn scene(names: &[&str], logins: &[(i64, &str, i64, i64)]) -> Connection {
     }
     let t = Unit::begin(&db).unwrap();
     for (account, country, ago, n) in logins {
-        account_places::add(&t, (country, *account), &[(TODAY - ago, *n)], (TODAY, 35)).unwrap();
+        let news = account_places::News::from([((*country, *account), vec![(TODAY - ago, *n)])]);
+        account_places::add(&t, &news, (TODAY, 35)).unwrap();
     }
     t.commit().unwrap();
     db

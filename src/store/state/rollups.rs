@@ -395,7 +395,7 @@ impl Writer<'_> {
     fn accounts(&mut self, days: &BTreeMap<UseKey, Uses>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
         let mut months: BTreeMap<(i64, i64, &str, &str), Uses> = BTreeMap::new();
-        let mut places: BTreeMap<(&str, i64), Vec<(i64, i64)>> = BTreeMap::new();
+        let mut places = account_places::News::new();
         let (mut of_days, mut of_months) = (News::new(), News::new());
         for ((day, name, country, service), uses) in days {
             let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
@@ -416,9 +416,7 @@ impl Writer<'_> {
         for ((month, account, country, service), uses) in months {
             self.add(&MONTH, month, account, (country, service), &uses)?;
         }
-        for ((country, account), days) in places {
-            account_places::add(self.t, (country, account), &days, kept)?;
-        }
+        account_places::add(self.t, &places, kept)?;
         self.domains(domains::Table::Days, &of_days)?;
         self.domains(domains::Table::Months, &of_months)
     }
