@@ -11,6 +11,7 @@ use crate::feeds::Feeds;
 use crate::networks::Networks;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::recipients::Recipients;
 use crate::shared_folder::identity;
 use crate::store::lock;
 use crate::store::state::{State, Within};
@@ -50,6 +51,7 @@ pub struct Kept {
     policy: RefCell<Option<Open<Policy>>>,
     networks: RefCell<Option<Open<Networks>>>,
     feeds: RefCell<Option<Open<Option<Feeds>>>>,
+    recipients: RefCell<Option<Open<Option<Recipients>>>>,
     tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
     shared: Shared,
@@ -82,7 +84,8 @@ impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
         let (policy, networks, feeds) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Kept { policy, networks, feeds, tally: RefCell::default(), state, shared: Shared::default() }
+        let (recipients, tally) = (RefCell::default(), RefCell::default());
+        Kept { policy, networks, feeds, recipients, tally, state, shared: Shared::default() }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
@@ -109,6 +112,15 @@ impl Kept {
     ) -> Result<T> {
         let mut slot = self.feeds.try_borrow_mut().map_err(|_| asked_within("feeds"))?;
         read(up_to_date(&mut slot, || paths.feeds(), LOOK, Feeds::open)?.0.as_ref())
+    }
+
+    pub(crate) fn with_recipients<T>(
+        &self,
+        paths: &Paths,
+        read: impl FnOnce(Option<&Recipients>) -> Result<T>,
+    ) -> Result<T> {
+        let mut slot = self.recipients.try_borrow_mut().map_err(|_| asked_within("recipients"))?;
+        read(up_to_date(&mut slot, || paths.recipients(), LOOK, Recipients::open)?.0.as_ref())
     }
 
     /// Writes to the file of this name, which is given another name when it is to be read: then a later line
@@ -279,10 +291,15 @@ mod tests {
         let path = dir.path().join("file");
         let mut slot = None;
         let mut read = |look: Duration, expected_opens: usize, opens: &std::cell::Cell<usize>| {
-            let found = up_to_date(&mut slot, || path.clone(), look, |path| {
-                opens.set(opens.get() + 1);
-                std::fs::read_to_string(path).map_err(Error::file("read", path))
-            });
+            let found = up_to_date(
+                &mut slot,
+                || path.clone(),
+                look,
+                |path| {
+                    opens.set(opens.get() + 1);
+                    std::fs::read_to_string(path).map_err(Error::file("read", path))
+                },
+            );
             let found = found.map(|(text, _)| text.clone()).map_err(|e| e.code());
             assert_eq!(opens.get(), expected_opens);
             found

@@ -23,6 +23,7 @@ use crate::logs::learn::sources_since;
 use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
+use crate::recipients;
 use crate::server_country;
 use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
@@ -194,6 +195,7 @@ fn as_root(call: &Call) -> Result<Done> {
     let mut done = Done::default();
     done.add(folders::make_run(&call.paths, &host).map(|()| Done::default()));
     done.add(publish_where_needed(call));
+    done.add(recipients::publish(&call.paths, &host).map(|_| Done::default()));
     done.add(forget_old_changes(call));
     Ok(done)
 }
