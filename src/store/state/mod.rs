@@ -61,6 +61,9 @@ const LONGEST: i32 = 1 << 20;
 /// now and then.
 const CACHE: u32 = 12 * 1024;
 
+/// Statements that a standing program has ready: more than it uses at once.
+const STATEMENTS: usize = 64;
+
 /// The version of this program as `min_version` counts.
 pub const VERSION: i64 = 1;
 
@@ -101,6 +104,7 @@ impl State {
     /// out 64 KiB each time).
     pub fn open_for_long(paths: &Paths) -> Result<State> {
         let state = State::open(paths)?;
+        state.connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let sql = format!("PRAGMA cache_size=-{CACHE}; PRAGMA temp_store=MEMORY;");
         state.connection.execute_batch(&sql).map_err(state.failed("prepare"))?;
         Ok(state)
