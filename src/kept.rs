@@ -53,6 +53,8 @@ pub struct Kept {
     tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
     shared: Shared,
+    /// How often the policy's name is looked at.
+    look: Duration,
 }
 
 /// What several questions share that are decided together; nothing otherwise.
@@ -82,7 +84,13 @@ impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
         let (policy, networks, feeds) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Kept { policy, networks, feeds, tally: RefCell::default(), state, shared: Shared::default() }
+        let (tally, shared, look) = (RefCell::default(), Shared::default(), Duration::ZERO);
+        Kept { policy, networks, feeds, tally, state, shared, look }
+    }
+
+    /// For what is past, of which many thousands are asked about at once: no name is looked at each time.
+    pub fn for_the_past() -> Kept {
+        Kept { look: LOOK, ..Kept::new(Arc::default()) }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
@@ -90,7 +98,7 @@ impl Kept {
         let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
         // What an administrator changes holds from the next request on. Those that are decided together have come
         // before the first of them looks.
-        let look = if self.shared.lines.borrow().is_some() { LOOK } else { Duration::ZERO };
+        let look = if self.shared.lines.borrow().is_some() { LOOK } else { self.look };
         read(up_to_date(&mut slot, &path, look, Policy::open)?.0)
     }
 

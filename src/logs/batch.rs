@@ -3,6 +3,9 @@
 //! A busy server writes the same mailbox in the same network a hundred times a day: what is written are sums. Memory is
 //! bounded: a batch that is full is written before more is read. It is written in pieces, each a transaction of its
 //! own, so that no hook waits for long.
+//!
+//! Outsiders choose names and addresses, and each line asks five tables: their hash is a quick one, with a key that is
+//! another in each process.
 
 use super::{Event, What};
 use crate::account::Account;
@@ -14,7 +17,7 @@ use crate::gather;
 use crate::request::Service;
 use crate::store::state::Unit;
 use crate::store::state::rollups::{self, FromLogs, HourFromLogs, Retention};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Names, addresses and sums of a batch, at most: some 60 MB where somebody floods a log with long names.
 const MOST_NAMES: usize = 40_000;
