@@ -148,7 +148,7 @@ fn decide_and_record(
         return Ok((decide(&Fact::Missing(Missing::State)), None));
     };
     let write_failed = state.failed("write to");
-    let unit = state.begin()?;
+    let unit = state.begin_single()?;
     let (facts, stops) = senders::gather(&unit, account, keys, send.local).map_err(failed)?;
     let mut decision = decide(&Fact::Known(facts));
     let reference = reference_of(&decision, account, &stops);

@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,12 +94,11 @@ impl Kept {
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
-        let path = paths.policy();
         let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
         // What an administrator changes holds from the next request on. Those that are decided together have come
         // before the first of them looks.
         let look = if self.shared.lines.borrow().is_some() { LOOK } else { self.look };
-        read(up_to_date(&mut slot, &path, look, Policy::open)?.0)
+        read(up_to_date(&mut slot, || paths.policy(), look, Policy::open)?.0)
     }
 
     pub(crate) fn with_networks<T>(
@@ -107,9 +106,8 @@ impl Kept {
         paths: &Paths,
         read: impl FnOnce(&Networks) -> Result<T>,
     ) -> Result<T> {
-        let path = paths.networks();
         let mut slot = self.networks.try_borrow_mut().map_err(|_| asked_within("network data"))?;
-        read(up_to_date(&mut slot, &path, LOOK, Networks::open)?.0)
+        read(up_to_date(&mut slot, || paths.networks(), LOOK, Networks::open)?.0)
     }
 
     pub(crate) fn with_feeds<T>(
@@ -117,9 +115,8 @@ impl Kept {
         paths: &Paths,
         read: impl FnOnce(Option<&Feeds>) -> Result<T>,
     ) -> Result<T> {
-        let path = paths.feeds();
         let mut slot = self.feeds.try_borrow_mut().map_err(|_| asked_within("feeds"))?;
-        read(up_to_date(&mut slot, &path, LOOK, Feeds::open)?.0.as_ref())
+        read(up_to_date(&mut slot, || paths.feeds(), LOOK, Feeds::open)?.0.as_ref())
     }
 
     /// Writes to the file of this name, which is given another name when it is to be read: then a later line
@@ -131,7 +128,7 @@ impl Kept {
         write: impl FnOnce(&File, bool) -> Result<()>,
     ) -> Result<()> {
         let mut slot = self.tally.try_borrow_mut().map_err(|_| asked_within("tally"))?;
-        let (file, looked) = up_to_date(&mut slot, path, LOOK, open)?;
+        let (file, looked) = up_to_date(&mut slot, || path.to_owned(), LOOK, open)?;
         write(file, looked)
     }
 
@@ -187,7 +184,7 @@ impl Kept {
 /// Where it cannot be opened, it is missing, as it is for a hook. Tells whether the name was looked at.
 fn up_to_date<'a, T>(
     slot: &'a mut Option<Open<T>>,
-    path: &Path,
+    path: impl FnOnce() -> PathBuf,
     look: Duration,
     open: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<(&'a T, bool)> {
@@ -195,12 +192,13 @@ fn up_to_date<'a, T>(
     if !looks && let Some(open) = slot {
         return Ok((&open.what, false));
     }
-    let now = identity(path);
+    let path = path();
+    let now = identity(&path);
     let looked = Instant::now();
     let still = slot.take().filter(|open| Some(open.identity) == now);
     let open = match still {
         Some(open) => Open { looked, ..open },
-        None => Open { what: open(path)?, identity: now.unwrap_or_default(), looked },
+        None => Open { what: open(&path)?, identity: now.unwrap_or_default(), looked },
     };
     Ok((&slot.insert(open).what, true))
 }
@@ -289,10 +287,15 @@ mod tests {
         let path = dir.path().join("file");
         let mut slot = None;
         let mut read = |look: Duration, expected_opens: usize, opens: &std::cell::Cell<usize>| {
-            let found = up_to_date(&mut slot, &path, look, |path| {
-                opens.set(opens.get() + 1);
-                std::fs::read_to_string(path).map_err(Error::file("read", path))
-            });
+            let found = up_to_date(
+                &mut slot,
+                || path.clone(),
+                look,
+                |path| {
+                    opens.set(opens.get() + 1);
+                    std::fs::read_to_string(path).map_err(Error::file("read", path))
+                },
+            );
             let found = found.map(|(text, _)| text.clone()).map_err(|e| e.code());
             assert_eq!(opens.get(), expected_opens);
             found

@@ -56,6 +56,16 @@ pub mod kind {
     pub const OVERRIDE: &str = "override";
 }
 
+/// Kinds that accounts and domains are looked for in at each call.
+pub const OF_SUBJECTS: [&str; 6] = [
+    kind::EXEMPT_SUBJECT,
+    kind::BLOCK_ACCOUNT,
+    kind::WHITELIST,
+    kind::SOMEWHERE_ALLOWED,
+    kind::ALLOWANCE,
+    kind::OVERRIDE,
+];
+
 /// Key of the server's own list of countries.
 pub const SERVER: &str = "*";
 
@@ -97,6 +107,9 @@ pub struct Head {
     /// Whether any limit has another number for somebody.
     #[serde(default)]
     pub overrides: bool,
+    /// Those of [`OF_SUBJECTS`] of which the file holds no fact, so that nobody has to look.
+    #[serde(default)]
+    pub nothing_of: BTreeSet<String>,
     /// User `postern`'s number: its messages are notices.
     pub postern_uid: u32,
     /// The mail servers' users: the keeper answers them and nobody else.
@@ -206,6 +219,9 @@ pub struct Questions<'a> {
 
 impl Questions<'_> {
     fn value(&mut self, kind: &str, key: &[u8]) -> Result<Option<String>> {
+        if self.policy.head.get().is_some_and(|head| head.nothing_of.contains(kind)) {
+            return Ok(None);
+        }
         let row = self.statement.query_row((kind, key), |row| row.get(0)).optional();
         row.map_err(Error::database("read", &self.policy.path))
     }

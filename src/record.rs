@@ -332,6 +332,14 @@ pub fn send_line(call: &Call, about: &About, decision: &SendDecision, reference:
     }
 }
 
+/// Whether [`send`] writes by one statement at most: the message passes, and counts for nobody else.
+fn writes_once(decision: &SendDecision) -> bool {
+    decision.verdict == Verdict::Allow
+        && matches!(decision.record, Record::Nothing | Record::Count(_))
+        && decision.tells.is_empty()
+        && decision.counted.as_ref().is_none_or(|counted| counted.shared.is_empty())
+}
+
 /// Writes what binds.
 pub fn send(
     t: &Unit,
@@ -343,6 +351,9 @@ pub fn send(
 ) -> rusqlite::Result<()> {
     let Some(account) = &send.account else { return Ok(()) };
     let counted = decision.counted.as_ref();
+    if !writes_once(decision) {
+        t.make_room()?;
+    }
     let keep = |window| senders::keep(t, account, window, counted.map(|counted| &counted.own), call.now);
     match &decision.record {
         Record::Nothing => {}

@@ -205,17 +205,24 @@ fn add(mut file: &File, path: &Path, text: &str) -> Result<()> {
 }
 
 fn text(line: &Line, now: Seconds) -> String {
-    let country = line.country.map_or_else(|| "-".into(), |c| c.to_string());
-    let account = line.account.map_or_else(|| "-".into(), |a| escaped_within(a.name(), LONGEST_NAME));
-    let network = line.network.map_or_else(|| "-".into(), |n| n.to_string());
-    whole(format!(
-        "2 {now} {} {} {} {country} {network} {} {} {account}",
+    let mut text = format!("2 {now}");
+    let country = line.country.map(|c| c.to_string());
+    let network = line.network.map(|n| n.to_string());
+    let account = line.account.map(|a| escaped_within(a.name(), LONGEST_NAME));
+    for field in [
         line.kind.name(),
         line.door.name(),
         line.service.name(),
+        country.as_deref().unwrap_or("-"),
+        network.as_deref().unwrap_or("-"),
         line.verdict,
-        line.reason
-    ))
+        line.reason,
+        account.as_deref().unwrap_or("-"),
+    ] {
+        text.push(' ');
+        text.push_str(field);
+    }
+    whole(text)
 }
 
 /// A line of a length that is read back.

@@ -240,21 +240,20 @@ struct Question {
 impl Question {
     /// Takes one line. The last of two lines for the same attribute counts.
     fn take(&mut self, line: &[u8]) {
-        let text = String::from_utf8_lossy(line);
-        let Some((name, value)) = text.split_once('=') else { return };
-        let place = match name {
-            "request" => &mut self.request,
-            "protocol_state" => &mut self.protocol_state,
-            "policy_context" => &mut self.policy_context,
-            "instance" => &mut self.instance,
-            "queue_id" => &mut self.queue_id,
-            "client_address" => &mut self.client_address,
-            "client_port" => &mut self.client_port,
-            "sasl_username" => &mut self.sasl_username,
-            "recipient_count" => &mut self.recipient_count,
+        let Some(at) = line.iter().position(|b| *b == b'=') else { return };
+        let place = match &line[..at] {
+            b"request" => &mut self.request,
+            b"protocol_state" => &mut self.protocol_state,
+            b"policy_context" => &mut self.policy_context,
+            b"instance" => &mut self.instance,
+            b"queue_id" => &mut self.queue_id,
+            b"client_address" => &mut self.client_address,
+            b"client_port" => &mut self.client_port,
+            b"sasl_username" => &mut self.sasl_username,
+            b"recipient_count" => &mut self.recipient_count,
             _ => return,
         };
-        *place = value.into();
+        *place = String::from_utf8_lossy(&line[at + 1..]).into_owned();
     }
 
     /// What is asked; none where there is nothing to decide.
@@ -356,7 +355,7 @@ impl Lines {
     fn line(&mut self, stream: &mut impl Read) -> std::io::Result<Option<Range<usize>>> {
         let mut searched = self.used;
         loop {
-            if let Some(length) = self.read[searched..].iter().position(|b| *b == b'\n') {
+            if let Some(length) = memchr::memchr(b'\n', &self.read[searched..]) {
                 let line = self.used..searched + length;
                 self.used = line.end + 1;
                 return Ok(Some(line));

@@ -11,7 +11,7 @@ use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::idn;
 use crate::limit::Override;
-use crate::policy::{Allowance, Entry, FORM, Head, SERVER, kind, network_key};
+use crate::policy::{Allowance, Entry, FORM, Head, OF_SUBJECTS, SERVER, kind, network_key};
 use crate::settings::{Mode, Settings};
 use fs2::FileExt;
 use rusqlite::{Connection, Transaction, params};
@@ -107,7 +107,7 @@ impl SettingsStore {
         let clouds = self.both(ListName::CloudNetwork, ListName::NoCloudNetwork)?;
         let clients = self.both(ListName::CloudMailClient, ListName::NoCloudMailClient)?;
         let attackers = self.both(ListName::AttackNetwork, ListName::NoAttackNetwork)?;
-        let head = Head {
+        let mut head = Head {
             form: FORM,
             generation: self.generation()?,
             published: now,
@@ -126,6 +126,7 @@ impl SettingsStore {
                 .map(Arc::new)
                 .collect(),
             overrides: writer.overrides(self.overrides()?, now)?,
+            nothing_of: BTreeSet::new(),
             postern_uid: host.postern_uid,
             mail_uids: host.mail_uids.clone(),
             settings: settings.into(),
@@ -134,6 +135,7 @@ impl SettingsStore {
         writer.subjects(kind::WHITELIST, &self.entries(ListName::Whitelist)?, now)?;
         writer.subjects(kind::BLOCK_ACCOUNT, &self.entries(ListName::AccountBlock)?, now)?;
         writer.countries(self.countries()?, own)?;
+        head.nothing_of = writer.nothing_of();
         writer.put(kind::HEAD, b"", &head)?;
         Ok(head.generation)
     }
@@ -148,6 +150,8 @@ impl SettingsStore {
 struct Writer<'a> {
     transaction: &'a Transaction<'a>,
     path: &'a Path,
+    /// The kinds of which facts were written.
+    kinds: BTreeSet<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -157,7 +161,7 @@ impl<'a> Writer<'a> {
                 "CREATE TABLE fact(kind TEXT, key BLOB, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID",
             )
             .map_err(Error::database("write to", path))?;
-        Ok(Writer { transaction, path })
+        Ok(Writer { transaction, path, kinds: BTreeSet::new() })
     }
 
     fn put<T: serde::Serialize>(&mut self, kind: &str, key: &[u8], value: &T) -> Result<()> {
@@ -166,7 +170,18 @@ impl<'a> Writer<'a> {
         self.put_text(kind, key, &json)
     }
 
+    fn nothing_of(&self) -> BTreeSet<String> {
+        OF_SUBJECTS
+            .iter()
+            .filter(|kind| !self.kinds.contains(**kind))
+            .map(|kind| (*kind).to_owned())
+            .collect()
+    }
+
     fn put_text(&mut self, kind: &str, key: &[u8], value: &str) -> Result<()> {
+        if !self.kinds.contains(kind) {
+            self.kinds.insert(kind.to_owned());
+        }
         self.transaction
             .prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2, ?3)")
             .and_then(|mut statement| statement.execute(params![kind, key, value]))

@@ -44,7 +44,8 @@ use crate::trouble::{self, Trouble};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a writer waits for another.
@@ -81,7 +82,7 @@ pub const SCHEMA: &[&str] = &[
 /// The open state, with the right to work on it.
 pub struct State {
     connection: Connection,
-    path: PathBuf,
+    path: Arc<Path>,
     /// The transaction that is open, if one was begun for work to come.
     within: Option<Within>,
     _lock: lock::Shared,
@@ -94,7 +95,7 @@ impl State {
         let lock = lock::shared(paths)?;
         let path = paths.state();
         let connection = connect(&path)?;
-        let state = State { connection, path, within: None, _lock: lock };
+        let state = State { connection, path: path.into(), within: None, _lock: lock };
         state.refuse_newer()?;
         Ok(state)
     }
@@ -126,13 +127,22 @@ impl State {
     /// For `map_err`.
     pub fn failed(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
         let path = self.path.clone();
-        move |source| Error::Database { doing, path, source }
+        move |source| Error::database(doing, &path)(source)
     }
 
     /// Begins a piece of work that writes: others wait from here on, so what is read is what is changed.
     pub fn begin(&mut self) -> Result<Unit<'_>> {
         let unit = match self.within {
             Some(within) => Unit::begin_within(&self.connection, within),
+            None => Unit::begin(&self.connection),
+        };
+        unit.map_err(self.failed("write to"))
+    }
+
+    /// The same for work that writes by one statement at most, unless it makes room for more ([`Unit::make_room`]).
+    pub(crate) fn begin_single(&mut self) -> Result<Unit<'_>> {
+        let unit = match self.within {
+            Some(within) => Unit::begin_single_within(&self.connection, within),
             None => Unit::begin(&self.connection),
         };
         unit.map_err(self.failed("write to"))

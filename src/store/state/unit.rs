@@ -4,28 +4,55 @@
 //! sqlite.org/lang_savepoint.html), and what becomes of the transaction becomes of it.
 
 use rusqlite::{Connection, Error, Result, ffi};
+use std::cell::Cell;
 use std::ops::Deref;
 
 /// The right to write; ends when dropped, and what was not kept is undone then.
 pub struct Unit<'a> {
     connection: &'a Connection,
-    words: &'static Words,
+    is: Cell<Is>,
     kept: bool,
 }
 
-/// How SQL says it; nothing has to be said where this is empty.
-struct Words {
-    begin: &'static str,
-    keep: &'static str,
-    undo: &'static [&'static str],
+/// What a piece of work is to SQLite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    /// A transaction of its own.
+    Alone,
+    /// All of a transaction that somebody else keeps.
+    Whole,
+    /// One statement in a transaction of several, which SQLite keeps whole or not at all.
+    Single,
+    /// A savepoint in a transaction of several.
+    Part,
 }
 
-const ALONE: Words = Words { begin: "BEGIN IMMEDIATE", keep: "COMMIT", undo: &["ROLLBACK"] };
+impl Is {
+    /// Nothing has to be said where this is empty.
+    fn begin(self) -> &'static str {
+        match self {
+            Is::Alone => "BEGIN IMMEDIATE",
+            Is::Part => "SAVEPOINT unit",
+            Is::Whole | Is::Single => "",
+        }
+    }
 
-const PART: Words =
-    Words { begin: "SAVEPOINT unit", keep: "RELEASE unit", undo: &["ROLLBACK TO unit", "RELEASE unit"] };
+    fn keep(self) -> &'static str {
+        match self {
+            Is::Alone => "COMMIT",
+            Is::Part => "RELEASE unit",
+            Is::Whole | Is::Single => "",
+        }
+    }
 
-const WHOLE: Words = Words { begin: "", keep: "", undo: &["ROLLBACK"] };
+    fn undo(self) -> &'static [&'static str] {
+        match self {
+            Is::Alone | Is::Whole => &["ROLLBACK"],
+            Is::Part => &["ROLLBACK TO unit", "RELEASE unit"],
+            Is::Single => &[],
+        }
+    }
+}
 
 /// A transaction that is open already, and whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,34 +66,51 @@ pub(crate) enum Within {
 impl<'a> Unit<'a> {
     /// Begins a transaction. Others wait from here on, so what is read is what is changed.
     pub(super) fn begin(connection: &'a Connection) -> Result<Unit<'a>> {
-        Unit::begin_by(connection, &ALONE)
+        Unit::begin_as(connection, Is::Alone)
     }
 
     /// Begins a part of the transaction that is open.
     pub(super) fn begin_within(connection: &'a Connection, within: Within) -> Result<Unit<'a>> {
+        let unit = Unit::begin_single_within(connection, within)?;
+        unit.make_room()?;
+        Ok(unit)
+    }
+
+    /// The same for work that writes by one statement at most, unless it makes room for more.
+    pub(super) fn begin_single_within(connection: &'a Connection, within: Within) -> Result<Unit<'a>> {
         // On a full disk and the like SQLite undoes the whole transaction by itself; then a savepoint would be one
         // of its own, and what came before would seem to be kept.
         if connection.is_autocommit() {
             let said = "the transaction that several questions share was undone".into();
             return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK), Some(said)));
         }
-        Unit::begin_by(
+        Unit::begin_as(
             connection,
             match within {
-                Within::Several => &PART,
-                Within::One => &WHOLE,
+                Within::Several => Is::Single,
+                Within::One => Is::Whole,
             },
         )
     }
 
-    fn begin_by(connection: &'a Connection, words: &'static Words) -> Result<Unit<'a>> {
-        run(connection, words.begin)?;
-        Ok(Unit { connection, words, kept: false })
+    fn begin_as(connection: &'a Connection, is: Is) -> Result<Unit<'a>> {
+        run(connection, is.begin())?;
+        Ok(Unit { connection, is: Cell::new(is), kept: false })
+    }
+
+    /// Makes room for more than one statement, before the first of them. In a transaction of several that has a price (a
+    /// copy of each page that is written), which most messages need not pay.
+    pub fn make_room(&self) -> Result<()> {
+        if self.is.get() == Is::Single {
+            run(self.connection, Is::Part.begin())?;
+            self.is.set(Is::Part);
+        }
+        Ok(())
     }
 
     /// Keeps what was done.
     pub fn commit(mut self) -> Result<()> {
-        run(self.connection, self.words.keep)?;
+        run(self.connection, self.is.get().keep())?;
         self.kept = true;
         Ok(())
     }
@@ -92,7 +136,7 @@ impl Drop for Unit<'_> {
         if self.kept || self.connection.is_autocommit() {
             return;
         }
-        if self.words.undo.iter().any(|words| run(self.connection, words).is_err()) {
+        if self.is.get().undo().iter().any(|words| run(self.connection, words).is_err()) {
             // What cannot be undone in part is undone as a whole.
             let _ = run(self.connection, "ROLLBACK");
         }
