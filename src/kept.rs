@@ -182,12 +182,12 @@ impl Kept {
 
 /// The open file, opened anew where its name leads to another by now, as far as that was looked at: every `look`.
 /// Where it cannot be opened, it is missing, as it is for a hook. Tells whether the name was looked at.
-fn up_to_date<'a, T>(
-    slot: &'a mut Option<Open<T>>,
+fn up_to_date<T>(
+    slot: &mut Option<Open<T>>,
     path: impl FnOnce() -> PathBuf,
     look: Duration,
     open: impl FnOnce(&Path) -> Result<T>,
-) -> Result<(&'a T, bool)> {
+) -> Result<(&T, bool)> {
     let looks = slot.as_ref().is_none_or(|open| open.looked.elapsed() >= look);
     if !looks && let Some(open) = slot {
         return Ok((&open.what, false));
