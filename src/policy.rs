@@ -197,11 +197,14 @@ impl Policy {
         Ok(Policy { connection, path: path.into(), head: OnceCell::new() })
     }
 
-    /// Begins asking; the statement is prepared once for all questions of the call.
+    /// Begins asking; the statement is prepared once for all questions of the call, with the first that is not answered
+    /// by the head.
     pub fn ask(&self) -> Result<Questions<'_>> {
-        let sql = "SELECT value FROM fact WHERE kind = ?1 AND key = ?2";
-        let statement = self.connection.prepare_cached(sql).map_err(Error::database("read", &self.path))?;
-        Ok(Questions { statement, policy: self })
+        Ok(Questions { statement: None, policy: self })
+    }
+
+    fn has_nothing_of(&self, kind: &str) -> bool {
+        self.head.get().is_some_and(|head| head.nothing_of.contains(kind))
     }
 }
 
@@ -213,17 +216,22 @@ fn uri_path(path: &Path) -> String {
 
 /// Questions to the open policy.
 pub struct Questions<'a> {
-    statement: CachedStatement<'a>,
+    statement: Option<CachedStatement<'a>>,
     policy: &'a Policy,
 }
 
 impl Questions<'_> {
     fn value(&mut self, kind: &str, key: &[u8]) -> Result<Option<String>> {
-        if self.policy.head.get().is_some_and(|head| head.nothing_of.contains(kind)) {
-            return Ok(None);
-        }
-        let row = self.statement.query_row((kind, key), |row| row.get(0)).optional();
-        row.map_err(Error::database("read", &self.policy.path))
+        let Policy { connection, path, .. } = self.policy;
+        let mut read = || -> rusqlite::Result<Option<String>> {
+            if self.statement.is_none() {
+                let sql = "SELECT value FROM fact WHERE kind = ?1 AND key = ?2";
+                self.statement = Some(connection.prepare_cached(sql)?);
+            }
+            let Some(statement) = &mut self.statement else { return Ok(None) };
+            statement.query_row((kind, key), |row| row.get(0)).optional()
+        };
+        read().map_err(Error::database("read", path))
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&mut self, kind: &str, key: &[u8]) -> Result<Option<T>> {
@@ -288,6 +296,9 @@ impl Questions<'_> {
         account: &Account,
         now: Seconds,
     ) -> Result<Option<(String, Entry)>> {
+        if self.policy.has_nothing_of(kind) {
+            return Ok(None);
+        }
         for key in Subject::keys_of(account) {
             if let Some(entry) = self.read::<Entry>(kind, key.as_bytes())?
                 && entry.holds(now)
@@ -317,17 +328,24 @@ impl Questions<'_> {
 
     /// Whether some account's or domain's own list allows this country.
     pub fn allowed_somewhere(&mut self, country: Country) -> Result<bool> {
-        Ok(self.value(kind::SOMEWHERE_ALLOWED, country.to_string().as_bytes())?.is_some())
+        Ok(!self.policy.has_nothing_of(kind::SOMEWHERE_ALLOWED)
+            && self.value(kind::SOMEWHERE_ALLOWED, country.to_string().as_bytes())?.is_some())
     }
 
     /// The other numbers for limits that stand under this key.
     pub fn overrides(&mut self, key: &str) -> Result<Vec<Override>> {
+        if self.policy.has_nothing_of(kind::OVERRIDE) {
+            return Ok(Vec::new());
+        }
         Ok(self.read(kind::OVERRIDE, key.as_bytes())?.unwrap_or_default())
     }
 
     /// The account's and its domain's allowances.
     pub fn allowances(&mut self, account: &Account) -> Result<Vec<Allowance>> {
         let mut all = Vec::new();
+        if self.policy.has_nothing_of(kind::ALLOWANCE) {
+            return Ok(all);
+        }
         for key in Subject::keys_of(account) {
             all.extend(self.read::<Vec<Allowance>>(kind::ALLOWANCE, key.as_bytes())?.unwrap_or_default());
         }

@@ -7,6 +7,7 @@ use crate::decide::limits::Counted;
 use crate::decide::meters::Meters;
 use crate::decide::send::{SenderState, Stopped};
 use crate::decide::window::Window;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 /// Most senders that are kept. Names come from logins that succeeded or from local users, so outsiders
@@ -64,16 +65,13 @@ pub fn gather(
     may_be_held: bool,
 ) -> Result<(SenderState, Vec<Stop>)> {
     let name = account.name();
-    let sender = db
-        .prepare_cached("SELECT window, told_until, meters FROM sender WHERE account = ?1")?
-        .query_row([name], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?)))
-        .optional()?;
-    let (window, told_until, own) = sender.unwrap_or_default();
-    let mut counted = Counted { own: Meters::read(&own), shared: Vec::new() };
-    let mut stops: Vec<Stop> = stop_of(db, name)?.into_iter().collect();
+    let Row { window, told_until, meters, stop } = row_of(db, name)?;
+    let mut counted = Counted { own: Meters::read(&meters), shared: Vec::new() };
+    let mut stops: Vec<Stop> = stop.into_iter().collect();
     for key in keys {
-        counted.shared.push(((*key).to_owned(), meters_of(db, key)?));
-        stops.extend(stop_of(db, key)?);
+        let row = row_of(db, key)?;
+        counted.shared.push(((*key).to_owned(), Meters::read(&row.meters)));
+        stops.extend(row.stop);
     }
     let held = match may_be_held {
         true => db
@@ -97,10 +95,31 @@ pub fn gather(
     Ok((state, stops))
 }
 
-fn meters_of(db: &Connection, key: &str) -> Result<Meters> {
-    let mut statement = db.prepare_cached("SELECT meters FROM sender WHERE account = ?1")?;
-    let bytes: Option<Vec<u8>> = statement.query_row([key], |row| row.get(0)).optional()?;
-    Ok(Meters::read(&bytes.unwrap_or_default()))
+/// All that stands under an account's name or a key.
+#[derive(Default)]
+struct Row {
+    window: Vec<u8>,
+    told_until: Option<Seconds>,
+    meters: Vec<u8>,
+    stop: Option<Stop>,
+}
+
+fn row_of(db: &Connection, key: &str) -> Result<Row> {
+    // One statement: each has a price of its own, whatever it finds.
+    let mut statement = db.prepare_cached(
+        "SELECT s.window, s.told_until, s.meters, t.* FROM (SELECT ?1 AS key) \
+         LEFT JOIN sender s ON s.account = key LEFT JOIN stop t ON t.account = key",
+    )?;
+    statement.query_row([key], |row| {
+        // The first column of the stop: its account.
+        let is_stopped = row.get_ref(3)? != ValueRef::Null;
+        Ok(Row {
+            window: row.get::<_, Option<_>>(0)?.unwrap_or_default(),
+            told_until: row.get(1)?,
+            meters: row.get::<_, Option<_>>(2)?.unwrap_or_default(),
+            stop: if is_stopped { Some(Stop::read(row)?) } else { None },
+        })
+    })
 }
 
 /// The stop of this account, or of who stands under this key, in force or over.
@@ -124,9 +143,8 @@ pub fn newest_stops(db: &Connection, now: Seconds, most: i64) -> Result<Vec<Stop
 /// Keeps the window with the newest message in it, and what further limits have counted.
 pub fn keep(t: &Unit, account: &Account, window: &Window, own: Option<&Meters>, now: Seconds) -> Result<()> {
     t.prepare_cached(
-        "INSERT INTO sender(account, window, last, meters) VALUES (?1, ?2, ?3, coalesce(?4, x''))
-         ON CONFLICT(account) DO UPDATE SET window = excluded.window, last = excluded.last,
-                                            meters = coalesce(?4, meters)",
+        "INSERT INTO sender(account, window, last, meters) VALUES (?1, ?2, ?3, coalesce(?4, x'')) \
+         ON CONFLICT(account) DO UPDATE SET window = ?2, last = ?3, meters = coalesce(?4, meters)",
     )?
     .execute(params![account.name(), window.stored(), now, own.map(Meters::stored)])?;
     Ok(())
