@@ -34,7 +34,6 @@ use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Trouble that nobody met for a week is forgotten.
@@ -237,7 +236,7 @@ fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
         ],
     );
     if !logs.is_empty() {
-        let kept = Kept::new(Arc::default());
+        let kept = Kept::for_the_past();
         done.add(read_followed(&Call { kept: Some(&kept), ..call.clone() }, logs));
     }
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();
