@@ -15,6 +15,7 @@ use crate::clock::Seconds;
 use crate::error;
 use hashbrown::HashMap;
 use rusqlite::{Connection, OptionalExtension, Result, params};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -85,10 +86,10 @@ impl Table {
 }
 
 /// A row's key: domain, country, service.
-pub(super) type Key = (i64, String, String);
+pub(super) type Key<'a> = (i64, Cow<'a, str>, Cow<'a, str>);
 
 /// What is to be put into rows: for each, figures by day or month.
-pub(super) type News = BTreeMap<Key, BTreeMap<i64, Uses>>;
+pub(super) type News<'a> = BTreeMap<Key<'a>, BTreeMap<i64, Uses>>;
 
 /// How the figures of a day come into a row that may have some of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,10 +389,11 @@ fn fill_one(t: &Unit, table: Table, at: i64, kept: (i64, i64)) -> Result<()> {
     let mut rows = statement.query([at])?;
     while let Some(row) = rows.next()? {
         let mut uses = Uses::default();
+        let text = |i| row.get::<_, String>(i).map(Cow::Owned);
         for (n, sum) in uses.iter_mut().enumerate() {
             *sum = figures::whole(row.get(n + 3)?);
         }
-        news.entry((row.get(0)?, row.get(1)?, row.get(2)?)).or_default().insert(at, uses);
+        news.entry((row.get(0)?, text(1)?, text(2)?)).or_default().insert(at, uses);
     }
     drop(rows);
     put(t, table, &news, Put::Set, kept, ROOM)

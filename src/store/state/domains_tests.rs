@@ -263,7 +263,7 @@ fn the_countries_of_one_domain_are_bounded_and_leave_room_for_good_logins() {
         let letter = |n: i64| char::from(b'A' + u8::try_from(n % 26).unwrap());
         let country: String = [letter(n / 26), letter(n)].iter().collect();
         let uses = [1, 0, 0, used, 0, 0, 0, 0, 0];
-        ((1, country, format!("s{}", n / 676)), BTreeMap::from([(TODAY, uses)]))
+        ((1, country.into(), format!("s{}", n / 676).into()), BTreeMap::from([(TODAY, uses)]))
     };
     for (from, used, expected) in [(0, 0, 700), (2_000, 1, 1_000), (4_000, 1, 1_000)] {
         let news: News = (from..from + 1_500).map(|n| place(n, used)).collect();
@@ -284,8 +284,8 @@ fn the_countries_of_one_domain_are_bounded_and_leave_room_for_good_logins() {
 #[test]
 fn a_row_that_would_be_too_long_stays_as_it_was() {
     let db = in_memory();
-    let of_day = |day: i64, n: i64| -> News {
-        let place = |n: i64| (1, format!("{n}"), "imap".to_string());
+    let of_day = |day: i64, n: i64| -> News<'static> {
+        let place = |n: i64| (1, format!("{n}").into(), "imap".into());
         (0..1_000).map(|place_of| (place(place_of), BTreeMap::from([(day, [n; 9])]))).collect()
     };
     for ago in (0..35).rev() {
