@@ -60,6 +60,17 @@ impl Effect {
 
 /// Whom a proposal would have refused within so many days; the first of them by name.
 pub(super) fn of(admin: &Admin, whose: &Whose, days: i64, limit: usize) -> Result<Effect> {
+    of_known(admin, whose, days, limit, None)
+}
+
+/// The same where the server's figures of these days were read already.
+pub(super) fn of_known(
+    admin: &Admin,
+    whose: &Whose,
+    days: i64,
+    limit: usize,
+    known: Option<&[Figure]>,
+) -> Result<Effect> {
     let store = admin.settings()?;
     let proposal = proposal(admin, &store, whose)?;
     let (first, today) = (since(admin, days), admin.call.now / 86_400);
@@ -68,7 +79,10 @@ pub(super) fn of(admin: &Admin, whose: &Whose, days: i64, limit: usize) -> Resul
         let refused = places::refused_by(db, &proposal, first, limit, &seen)?;
         let of_server = match seen {
             Seen::These(_) => refused.of_seen,
-            Seen::All => successes(&figures::by_country(db, first, today)?),
+            Seen::All => match known {
+                Some(figures) => successes(figures),
+                None => successes(&figures::by_country(db, first, today)?),
+            },
         };
         Ok((refused, of_server))
     })?;

@@ -321,7 +321,8 @@ pub fn suggest_countries(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let own = server_country::find(&admin.call.paths, &settings);
     let added = own.country.filter(|own| chosen.insert(*own));
     let enough = all >= ENOUGH.0 && seen >= ENOUGH.1;
-    let effect = effect::of(admin, &Whose::Server(chosen.clone()), days, given.limit()? as usize)?;
+    let (whose, limit) = (Whose::Server(chosen.clone()), given.limit()? as usize);
+    let effect = effect::of_known(admin, &whose, days, limit, Some(&figures))?;
     let rows: Vec<Value> = countries
         .iter()
         .filter_map(|(code, n)| Some((code.as_ref()?, n)))
