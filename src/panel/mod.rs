@@ -5,11 +5,13 @@
 
 mod cpanel;
 mod file;
+mod names;
 mod owners;
 mod plain;
 mod plesk;
 
 pub use cpanel::CPanel;
+pub use names::Names;
 pub use owners::Owners;
 pub use plain::Plain;
 pub use plesk::Plesk;
