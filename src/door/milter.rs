@@ -33,7 +33,7 @@ const LONGEST_VALUE: usize = 256;
 
 /// Most bytes that are kept of what comes at once. The rest is read and forgotten, since a long field of the
 /// message's own must not end the conversation.
-const KEPT: usize = 65_536;
+const KEPT: usize = 8192;
 
 /// The newest protocol version that is spoken.
 const VERSION: u32 = 6;
