@@ -279,10 +279,15 @@ mod tests {
         let path = dir.path().join("file");
         let mut slot = None;
         let mut read = |look: Duration, expected_opens: usize, opens: &std::cell::Cell<usize>| {
-            let found = up_to_date(&mut slot, || path.clone(), look, |path| {
-                opens.set(opens.get() + 1);
-                std::fs::read_to_string(path).map_err(Error::file("read", path))
-            });
+            let found = up_to_date(
+                &mut slot,
+                || path.clone(),
+                look,
+                |path| {
+                    opens.set(opens.get() + 1);
+                    std::fs::read_to_string(path).map_err(Error::file("read", path))
+                },
+            );
             let found = found.map(|(text, _)| text.clone()).map_err(|e| e.code());
             assert_eq!(opens.get(), expected_opens);
             found

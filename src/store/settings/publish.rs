@@ -171,7 +171,11 @@ impl<'a> Writer<'a> {
     }
 
     fn nothing_of(&self) -> BTreeSet<String> {
-        OF_SUBJECTS.iter().filter(|kind| !self.kinds.contains(**kind)).map(|kind| (*kind).to_owned()).collect()
+        OF_SUBJECTS
+            .iter()
+            .filter(|kind| !self.kinds.contains(**kind))
+            .map(|kind| (*kind).to_owned())
+            .collect()
     }
 
     fn put_text(&mut self, kind: &str, key: &[u8], value: &str) -> Result<()> {
