@@ -90,11 +90,12 @@ pub(super) fn send_test_notice(admin: &Admin, _: &Arguments) -> Result<Outcome> 
 pub(super) fn report(admin: &Admin, settings: &Settings, all: &[Standing], report: &mut Report) {
     let now = admin.call.now;
     let defined = Defined::read(&admin.call.paths);
-    for standing in all {
-        let part = match standing.channel {
-            Channel::Mail => "notices".to_owned(),
-            other => format!("notices by {}", other.name()),
-        };
+    let is_bad = |channel| match channel {
+        Channel::Webhook => defined.webhook.why().is_some(),
+        Channel::Command => defined.command.why().is_some(),
+        _ => false,
+    };
+    for standing in all.iter().filter(|standing| !is_bad(standing.channel)) {
         let (waiting, memory) = (standing.waiting, &standing.memory);
         let is_mail = standing.channel == Channel::Mail;
         let (level, says) = match (memory.failing_since, standing.gathers_until(now)) {
@@ -116,13 +117,22 @@ pub(super) fn report(admin: &Admin, settings: &Settings, all: &[Standing], repor
             }
             _ => (Level::Good, "0 wait to be sent; `postern tick` sends them.".to_owned()),
         };
-        report.add(&part, level, says);
+        report.add(&part(standing.channel), level, says);
     }
-    for (part, why) in
-        [("notices by webhook", defined.webhook.why()), ("notices by command", defined.command.why())]
+    // A file that cannot be used is trouble at once, also before its first turn.
+    for (channel, why) in
+        [(Channel::Webhook, defined.webhook.why()), (Channel::Command, defined.command.why())]
     {
         if let Some(why) = why {
-            report.add(part, Level::Trouble, why);
+            let waiting = all.iter().find(|s| s.channel == channel).map_or(0, |s| s.waiting);
+            report.add(&part(channel), Level::Trouble, format!("{why} {waiting} wait."));
         }
+    }
+}
+
+fn part(channel: Channel) -> String {
+    match channel {
+        Channel::Mail => "notices".to_owned(),
+        other => format!("notices by {}", other.name()),
     }
 }

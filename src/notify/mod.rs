@@ -134,7 +134,7 @@ impl Turn<'_> {
             Ok((notices::all_waiting(db, channel, progress.base)?, notices::fallen(db, channel, &progress)?))
         })?;
         let mut memory = progress.memory;
-        if (waiting.is_empty() && gone == 0) || now < memory.next {
+        if (waiting.is_empty() && gone == 0) || memory.rests(now) {
             return Ok(());
         }
         let Plan { digest, ones, is_new_hour } = plan(waiting, gone, &memory, ceiling, now);

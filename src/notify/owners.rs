@@ -27,7 +27,7 @@ pub(crate) type Contacts = std::result::Result<BTreeMap<String, String>, String>
 pub(crate) fn waiting_accounts(call: &Call) -> Result<Vec<String>> {
     let mut state = State::open(&call.paths)?;
     let progress = state.write(|t| notices::begin(t, Channel::Owner))?;
-    if call.now < progress.memory.next {
+    if progress.memory.rests(call.now) {
         return Ok(Vec::new());
     }
     let waiting = state.read(|db| notices::waiting(db, Channel::Owner, progress.base, MOST))?;
@@ -94,7 +94,7 @@ pub(super) fn send(turn: &mut Turn, contacts: &Contacts, administrator: &str) ->
     let progress = turn.progress(Channel::Owner)?;
     let mut memory = progress.memory;
     let waiting = turn.state.read(|db| notices::waiting(db, Channel::Owner, progress.base, MOST))?;
-    if waiting.is_empty() || call.now < memory.next {
+    if waiting.is_empty() || memory.rests(call.now) {
         return Ok(());
     }
     let contacts = match contacts {

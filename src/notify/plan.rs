@@ -5,7 +5,7 @@
 //! itself. What waited for longer than an hour, because nothing could be sent, is told in a digest too.
 
 use crate::clock::Seconds;
-use crate::store::state::notices::{Memory, Notice};
+use crate::store::state::notices::{LONGEST_REST, Memory, Notice};
 use std::collections::HashMap;
 
 /// Seconds.
@@ -111,7 +111,7 @@ pub(super) fn grouped(notices: Vec<Notice>) -> Vec<Group> {
 pub(super) fn rest(tries: u32) -> Seconds {
     match tries {
         0..6 => 0,
-        more => (60 << (more - 5).min(5)).min(1800),
+        more => (60 << (more - 5).min(5)).min(LONGEST_REST),
     }
 }
 

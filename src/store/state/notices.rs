@@ -114,6 +114,16 @@ pub struct Memory {
     pub owners: BTreeMap<String, Seconds>,
 }
 
+/// Longest rest of a channel that fails, in seconds.
+pub const LONGEST_REST: Seconds = 1800;
+
+impl Memory {
+    /// Whether the channel failed and rests for now. Nobody rests for longer, whatever was laid into the state.
+    pub fn rests(&self, now: Seconds) -> bool {
+        now < self.next && self.next <= now.saturating_add(LONGEST_REST)
+    }
+}
+
 /// Queues a notice.
 pub fn queue(t: &Unit, at: Seconds, kind: &str, account: &str, detail: &str) -> Result<()> {
     insert(t, at, kind, account, detail)?;
