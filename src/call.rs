@@ -7,6 +7,7 @@ use crate::kept::Kept;
 use crate::networks::Networks;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::recipients::Recipients;
 use crate::store::state::State;
 
 /// The surroundings of one call.
@@ -52,6 +53,14 @@ impl<'a> Call<'a> {
         match self.kept {
             Some(kept) => kept.with_feeds(&self.paths, read),
             None => read(Feeds::open(&self.paths.feeds())?.as_ref()),
+        }
+    }
+
+    /// Looks recipients up; there is nothing where nothing was published yet.
+    pub fn with_recipients<T>(&self, read: impl FnOnce(Option<&Recipients>) -> Result<T>) -> Result<T> {
+        match self.kept {
+            Some(kept) => kept.with_recipients(&self.paths, read),
+            None => read(Recipients::open(&self.paths.recipients())?.as_ref()),
         }
     }
 

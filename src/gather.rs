@@ -15,9 +15,10 @@ use crate::decide::login::{Learned, LoginFacts, LoginPolicy, Mark, Source, asks_
 use crate::decide::send::SendPolicy;
 use crate::error::Result;
 use crate::feeds::Feeds;
-use crate::limit::{Limit, OUTBOUND, Of, Override, WINDOW};
+use crate::limit::{Counts, Limit, OUTBOUND, Of, Override, WINDOW};
 use crate::networks::{NetworkInfo, Tag};
 use crate::policy::{Entry, Head, Questions, kind};
+use crate::recipients::{self, Recipients};
 use crate::request::{Login, Send};
 use crate::settings::{Mode, Settings};
 use crate::store::state::{self, sightings};
@@ -294,7 +295,10 @@ fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<Se
         let overrides = Overrides::of(questions, &head, account)?;
         facts.messages = overrides.holding(OUTBOUND, true, call.now);
         facts.limits = head.limits.iter().filter_map(|l| applied(l, account, &overrides, call.now)).collect();
-        facts.weight = Weight { recipients: send.recipients.into(), ..Weight::default() };
+        let counts_recipients = |applied: &Applied| applied.limit.counts != Counts::Messages;
+        if facts.limits.iter().any(counts_recipients) {
+            facts.weight = weight(call, send);
+        }
     }
     if let Some(address) = send.address {
         let exempt = questions.network(kind::EXEMPT_NETWORK, &head.exempt_lengths, address, call.now)?;
@@ -302,6 +306,21 @@ fn send_policy(questions: &mut Questions, call: &Call, send: &Send) -> Result<Se
     }
     facts.settings = head.settings.clone();
     Ok(facts)
+}
+
+/// What the message adds to limits of recipients.
+fn weight(call: &Call, send: &Send) -> Weight {
+    if send.named.is_empty() {
+        return recipients::unknown(send.recipients);
+    }
+    let weigh = |known: Option<&Recipients>| match known {
+        Some(known) => Ok(known.weigh(send.recipients, &send.named)),
+        None => Ok(recipients::unknown(send.recipients)),
+    };
+    call.with_recipients(weigh).unwrap_or_else(|error| {
+        trouble::mark(call, Trouble::Policy, &error.to_string());
+        recipients::unknown(send.recipients)
+    })
 }
 
 /// What is set otherwise for an account, and for its domain.

@@ -11,6 +11,7 @@ use crate::feeds::Feeds;
 use crate::networks::Networks;
 use crate::paths::Paths;
 use crate::policy::Policy;
+use crate::recipients::Recipients;
 use crate::shared_folder::identity;
 use crate::store::lock;
 use crate::store::state::{State, Within};
@@ -50,9 +51,12 @@ pub struct Kept {
     policy: RefCell<Option<Open<Policy>>>,
     networks: RefCell<Option<Open<Networks>>>,
     feeds: RefCell<Option<Open<Option<Feeds>>>>,
+    recipients: RefCell<Option<Open<Option<Recipients>>>>,
     tally: RefCell<Option<Open<File>>>,
     state: Arc<KeptState>,
     shared: Shared,
+    /// How often the policy's name is looked at.
+    look: Duration,
 }
 
 /// What several questions share that are decided together; nothing otherwise.
@@ -82,14 +86,20 @@ impl Kept {
     /// Nothing is open yet; the state is shared with others.
     pub fn new(state: Arc<KeptState>) -> Kept {
         let (policy, networks, feeds) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Kept { policy, networks, feeds, tally: RefCell::default(), state, shared: Shared::default() }
+        let (recipients, tally, shared) = (RefCell::default(), RefCell::default(), Shared::default());
+        Kept { policy, networks, feeds, recipients, tally, state, shared, look: Duration::ZERO }
+    }
+
+    /// For what is past, of which many thousands are asked about at once: no name is looked at each time.
+    pub fn for_the_past() -> Kept {
+        Kept { look: LOOK, ..Kept::new(Arc::default()) }
     }
 
     pub(crate) fn with_policy<T>(&self, paths: &Paths, read: impl FnOnce(&Policy) -> Result<T>) -> Result<T> {
         let mut slot = self.policy.try_borrow_mut().map_err(|_| asked_within("policy"))?;
         // What an administrator changes holds from the next request on. Those that are decided together have come
         // before the first of them looks.
-        let look = if self.shared.lines.borrow().is_some() { LOOK } else { Duration::ZERO };
+        let look = if self.shared.lines.borrow().is_some() { LOOK } else { self.look };
         read(up_to_date(&mut slot, || paths.policy(), look, Policy::open)?.0)
     }
 
@@ -109,6 +119,15 @@ impl Kept {
     ) -> Result<T> {
         let mut slot = self.feeds.try_borrow_mut().map_err(|_| asked_within("feeds"))?;
         read(up_to_date(&mut slot, || paths.feeds(), LOOK, Feeds::open)?.0.as_ref())
+    }
+
+    pub(crate) fn with_recipients<T>(
+        &self,
+        paths: &Paths,
+        read: impl FnOnce(Option<&Recipients>) -> Result<T>,
+    ) -> Result<T> {
+        let mut slot = self.recipients.try_borrow_mut().map_err(|_| asked_within("recipients"))?;
+        read(up_to_date(&mut slot, || paths.recipients(), LOOK, Recipients::open)?.0.as_ref())
     }
 
     /// Writes to the file of this name, which is given another name when it is to be read: then a later line
@@ -174,12 +193,12 @@ impl Kept {
 
 /// The open file, opened anew where its name leads to another by now, as far as that was looked at: every `look`.
 /// Where it cannot be opened, it is missing, as it is for a hook. Tells whether the name was looked at.
-fn up_to_date<'a, T>(
-    slot: &'a mut Option<Open<T>>,
+fn up_to_date<T>(
+    slot: &mut Option<Open<T>>,
     path: impl FnOnce() -> PathBuf,
     look: Duration,
     open: impl FnOnce(&Path) -> Result<T>,
-) -> Result<(&'a T, bool)> {
+) -> Result<(&T, bool)> {
     let looks = slot.as_ref().is_none_or(|open| open.looked.elapsed() >= look);
     if !looks && let Some(open) = slot {
         return Ok((&open.what, false));

@@ -33,6 +33,7 @@ pub mod policy;
 
 // The rules, what is written down, what is said.
 pub mod decide;
+pub mod recipients;
 pub mod record;
 pub mod sources;
 pub mod store;

@@ -44,12 +44,12 @@ pub enum Counts {
     /// Messages, whatever number of recipients each has.
     #[default]
     Messages,
-    /// Recipients, wherever they are, each time anew.
+    /// Recipients on other servers, each time anew.
     Recipients,
-    /// Different recipients: the same one counts once within the window. Refused by [`Limit::check`] until doors name
-    /// the recipients.
+    /// Different recipients on other servers: the same one counts once within the window. One that the mail server does
+    /// not name counts each time.
     DistinctRecipients,
-    /// Recipients on this server; refused as well.
+    /// Recipients on this server.
     LocalRecipients,
 }
 
@@ -235,10 +235,6 @@ impl Limit {
             if !(bounds.0..=bounds.1).contains(&value) {
                 return refuse(what, value.to_string(), between(bounds));
             }
-        }
-        if matches!(self.counts, Counts::DistinctRecipients | Counts::LocalRecipients) {
-            let accepted = "give messages or recipients: no mail server tells us yet who the recipients are";
-            return refuse("counting", self.counts.word().into(), accepted.into());
         }
         if self.of == Of::Server && matches!(self.action, Action::Stop | Action::Slow) {
             let accepted = "give wait or notify: what all send together must not stop everybody for hours";

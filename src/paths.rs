@@ -86,6 +86,11 @@ impl Paths {
         self.lib().join("policy.db")
     }
 
+    /// What tells recipients of messages apart, for hooks to read.
+    pub fn recipients(&self) -> PathBuf {
+        self.lib().join("recipients.bin")
+    }
+
     /// Folder of the network data; user `postern`'s.
     pub fn data(&self) -> PathBuf {
         self.lib().join("data")

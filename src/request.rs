@@ -72,6 +72,8 @@ pub struct Send {
     pub uid: Option<u32>,
     /// How many recipients it has.
     pub recipients: u32,
+    /// Those of them whom the door names, as [`named`](crate::recipients::named) reads them.
+    pub named: Vec<String>,
     /// The server's own name for the message.
     pub message: Option<MessageId>,
     /// Handed in by a program on this machine, so there is no client that could be told "later".

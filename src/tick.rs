@@ -23,6 +23,7 @@ use crate::logs::follow::{self, Followed};
 use crate::logs::learn::sources_since;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
+use crate::recipients;
 use crate::server_country;
 use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
@@ -33,7 +34,6 @@ use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Trouble that nobody met for a week is forgotten.
@@ -197,6 +197,7 @@ fn as_root(call: &Call) -> Result<Done> {
     let mut done = Done::default();
     done.add(folders::make_run(&call.paths, &host).map(|()| Done::default()));
     done.add(publish_where_needed(call));
+    done.add(recipients::publish(&call.paths, &host).map(|_| Done::default()));
     done.add(forget_old_changes(call));
     Ok(done)
 }
@@ -228,7 +229,7 @@ fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
     let mut done =
         parts(call, &[renew_key, fold::fold_tally, note_sources, release_whitelisted, fill_domains, tidy]);
     if !logs.is_empty() {
-        let kept = Kept::new(Arc::default());
+        let kept = Kept::for_the_past();
         done.add(read_followed(&Call { kept: Some(&kept), ..call.clone() }, logs));
     }
     let all: Vec<String> = of_root.into_iter().chain(done.failed.iter().cloned()).collect();

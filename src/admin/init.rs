@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::folders;
 use crate::on_state::as_postern;
 use crate::paths::Paths;
+use crate::recipients;
 use crate::store::settings::{Host, SettingsStore};
 use crate::store::state;
 use crate::trouble;
@@ -27,6 +28,7 @@ pub fn init(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     store.set_host(&host)?;
     drop(store);
     let generation = admin.publish()?;
+    let recipients = recipients::publish(paths, &host);
     let secrets = policy_secrets::make(paths, &host);
     let mended = folders::make_given(paths, &host)
         .and_then(|()| as_postern(paths, || mend(paths, &host.mail_uids, now)))
@@ -34,6 +36,9 @@ pub fn init(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let data = json!({ "user": host.postern_uid, "mail_users": host.mail_uids, "generation": generation });
     let mut outcome = Outcome { data, ..Outcome::said("Postern's files are in place.") };
     outcome.messages.extend(mended);
+    if let Err(error) = recipients {
+        outcome.messages.push(format!("The domains of this server are not known: {error}"));
+    }
     outcome.messages.extend(secrets.map_err(|e| {
         Error::State(format!("Everything is in place but the secrets of Dovecot's policy door. {e}"))
     })?);

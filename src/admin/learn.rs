@@ -14,7 +14,6 @@ use crate::tick::only_one::reader_of_logs;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// So long one child reads; then another goes on where it was.
@@ -75,7 +74,7 @@ fn read(
             Why::Learn { dry_run: true, .. } => None,
             _ => Some(reader_of_logs(&admin.call.paths, WAIT)?.ok_or_else(busy)?),
         };
-        let kept = Kept::new(Arc::default());
+        let kept = Kept::for_the_past();
         let call = Call { kept: Some(&kept), ..admin.call.clone() };
         Reading::new(&call, settings, why, Instant::now() + TURN).read(&Source::new(name, file)?, name)
     })

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Words for what a limit counts.
-pub const COUNTS: &[&str] = &["messages", "recipients"];
+pub const COUNTS: &[&str] = &["messages", "recipients", "distinct_recipients", "local_recipients"];
 /// Words for whose messages it counts together.
 pub const OF: &[&str] = &["account", "domain", "server"];
 /// Words for what happens beyond it.

@@ -123,6 +123,7 @@ fn message_now(admin: &Admin, event: &Event, door: Door) -> Result<Now> {
         by_mail_server: false,
         uid: None,
         recipients: 1,
+        named: Vec::new(),
         message: None,
         local: matches!(door, Door::EximLocal | Door::PostfixLocal),
         door,

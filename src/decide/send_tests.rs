@@ -34,6 +34,7 @@ impl Sender {
             by_mail_server: false,
             uid: None,
             recipients: 1,
+            named: Vec::new(),
             message: None,
             local: false,
             door: Door::EximData,

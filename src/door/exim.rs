@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `auth` | `acl_smtp_auth` | address |
 //! | `mail` | `acl_smtp_mail`, once for each login | address, account |
-//! | `send` | `acl_smtp_data`, `acl_not_smtp` | from (data or local), address, account, caller, uid, recipients, id |
+//! | `send` | `acl_smtp_data`, `acl_not_smtp` | from (data or local), address, account, caller, uid, recipients, id, to (the recipients, with commas; may be left out) |
 //! | `outcome` | `acl_smtp_quit`, `acl_smtp_notquit`, the next AUTH | address, account, ended (succeeded or failed) |
 
 use super::line::{self, Asked};
@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::flow;
 use crate::hook::{self, CommandLine};
+use crate::recipients;
 use crate::record::client_text;
 use crate::request::{Door, Ended, Login, MessageId, Outcome, Request, Send, Service};
 use crate::trouble::{self, Trouble};
@@ -155,6 +156,7 @@ fn message(value: Value, address: Option<Address>, account: Option<Account>, mai
         by_mail_server,
         uid,
         recipients: value("recipients").parse().unwrap_or(1),
+        named: recipients::named(&value("to")),
         message: MessageId::new(&value("id")).ok(),
         local: final_answer,
         door: if final_answer { Door::EximLocal } else { Door::EximData },

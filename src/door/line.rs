@@ -7,14 +7,15 @@
 //! ```
 //!
 //! The answer is the line that `postern-exim` prints for the same values (see [`exim`]), and the end
-//! of the connection. Fields stand in a fixed order and none may be left out; an empty value is an empty field.
+//! of the connection. Fields stand in a fixed order; an empty value is an empty field. None may be left
+//! out but `to`, which older snippets do not have.
 //! Base64, because a HELO or sender may hold a newline, which must not become a field or a line of its own.
 //!
 //! | verb | fields |
 //! |---|---|
 //! | `auth` | address |
 //! | `mail` | address, account |
-//! | `send` | from, address, account, caller, uid, recipients, id |
+//! | `send` | from, address, account, caller, uid, recipients, id, to |
 //! | `outcome` | address, account, ended |
 //!
 //! Who asks nothing is told nothing: so a hook finds out whether somebody listens. A question is at most [`LONGEST`]
@@ -46,9 +47,12 @@ const VERSION: &[u8] = b"postern/1";
 const FIELDS: &[(&str, &[&str])] = &[
     ("auth", &["address"]),
     ("mail", &["address", "account"]),
-    ("send", &["from", "address", "account", "caller", "uid", "recipients", "id"]),
+    ("send", &["from", "address", "account", "caller", "uid", "recipients", "id", "to"]),
     ("outcome", &["address", "account", "ended"]),
 ];
+
+/// The field that may be left out: the last of its verb.
+const MAY_LACK: &str = "to";
 
 /// How long a hook waits for the keeper. Enough is left of its own time to go on without.
 const PATIENCE: Duration = Duration::from_millis(600);
@@ -180,13 +184,14 @@ fn request(line: &[u8], mail_server: u32) -> Result<Request> {
         return Err(Error::bad_value("The verb", &String::from_utf8_lossy(verb), accepted));
     };
     let values = words.map(decoded).collect::<Result<Vec<String>>>()?;
-    if values.len() != names.len() {
+    let least = names.len() - usize::from(names.last() == Some(&MAY_LACK));
+    if !(least..=names.len()).contains(&values.len()) {
         let accepted = format!("its {} fields: {}", names.len(), names.join(", "));
         return Err(Error::bad_value("The question", &String::from_utf8_lossy(verb), accepted));
     }
     let value = |name: &str| {
         let place = names.iter().position(|known| *known == name);
-        place.map_or_else(String::new, |i| values[i].clone())
+        place.and_then(|i| values.get(i)).cloned().unwrap_or_default()
     };
     exim::request(verb, &value, mail_server)
 }

@@ -19,6 +19,7 @@ use super::postfix::safe_text;
 use super::{Ask, say};
 use crate::account::Account;
 use crate::error::{Error, Result};
+use crate::recipients;
 use crate::request::{Door, MessageId, Request, Send};
 use crate::verdict::{Answer, Verdict};
 use std::io::{ErrorKind, Read, Write};
@@ -32,7 +33,7 @@ const LONGEST_VALUE: usize = 256;
 
 /// Most bytes that are kept of what comes at once. The rest is read and forgotten, since a long field of the
 /// message's own must not end the conversation.
-const KEPT: usize = 65_536;
+const KEPT: usize = 8192;
 
 /// The newest protocol version that is spoken.
 const VERSION: u32 = 6;
@@ -67,7 +68,7 @@ pub fn converse(
         let reply = match command {
             b'O' => talk.negotiated(&data),
             b'D' => talk.note_macros(&data),
-            b'R' => talk.note_recipient(),
+            b'R' => talk.note_recipient(&data),
             b'L' => talk.note_field(&data),
             b'A' | b'K' => talk.forget(),
             b'Q' => return Ok(first),
@@ -113,6 +114,8 @@ struct Talk {
     unanswered: u32,
     name: String,
     recipients: u32,
+    /// Their names as far as they are kept, with commas.
+    named: String,
     fields: Vec<Vec<u8>>,
 }
 
@@ -140,8 +143,15 @@ impl Talk {
         Vec::new()
     }
 
-    fn note_recipient(&mut self) -> Vec<u8> {
+    /// A recipient is its address in angle brackets, then parameters, each with a zero byte at its end.
+    fn note_recipient(&mut self, data: &[u8]) -> Vec<u8> {
         self.recipients = self.recipients.saturating_add(1);
+        let address = data.split(|b| *b == 0).next().unwrap_or_default();
+        if self.named.len() < recipients::LONGEST {
+            let address = String::from_utf8_lossy(address);
+            self.named.push_str(address.trim_start_matches('<').trim_end_matches('>'));
+            self.named.push(',');
+        }
         self.unless(RECIPIENTS_UNANSWERED)
     }
 
@@ -184,6 +194,7 @@ impl Talk {
             by_mail_server: false,
             uid: Some(uid),
             recipients: self.recipients.max(1),
+            named: recipients::named(&self.named),
             message: Some(message),
             local: true,
             door: Door::PostfixLocal,

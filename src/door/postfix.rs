@@ -27,6 +27,7 @@ use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::hook::{self, CommandLine, Conversation, Standard};
 use crate::local_user;
+use crate::recipients;
 use crate::record::client_text;
 use crate::request::{Door, Login, MessageId, Request, Send, Service};
 use crate::trouble::{self, Trouble};
@@ -141,7 +142,7 @@ impl Talk {
         let asked =
             question.and_then(|question| Ok(question.request()?.map(|request| Asked { question, request })));
         Ok(match asked {
-            Ok(Some(asked)) => match self.memory.action(&asked) {
+            Ok(Some(mut asked)) => match self.memory.note(&mut asked).action(&asked) {
                 Some(action) => Heard::Knows(action),
                 None => Heard::Asks(Box::new(asked)),
             },
@@ -193,9 +194,37 @@ pub(super) fn safe_text(answer: &Answer) -> String {
 struct Memory {
     used: Option<(Question, Verdict, Vec<u8>)>,
     sent: Option<(Question, Vec<u8>)>,
+    /// Of the message that is under way: one of its questions, and the recipients that were asked about so far, with
+    /// commas.
+    named: Option<(Question, String)>,
 }
 
 impl Memory {
+    /// Notes the recipient that is asked about at RCPT, and names all of them where the message is asked about: there
+    /// Postfix names one only, and none where there are more (SMTPD_POLICY_README).
+    fn note(&mut self, asked: &mut Asked) -> &Memory {
+        let question = &asked.question;
+        let earlier = self.named.take().filter(|(earlier, _)| question.is_same_message(earlier));
+        match &mut asked.request {
+            Request::Use(_) if question.protocol_state == "RCPT" => {
+                let (_, mut named) = earlier.unwrap_or_default();
+                if named.len() < recipients::LONGEST {
+                    named.push_str(&question.recipient);
+                    named.push(',');
+                }
+                self.named = Some((question.clone(), named));
+            }
+            Request::Send(send) => {
+                if let Some((_, named)) = &earlier {
+                    send.named = recipients::named(named);
+                }
+                self.named = earlier;
+            }
+            _ => self.named = earlier,
+        }
+        self
+    }
+
     /// What is answered without asking again.
     fn action(&self, asked: &Asked) -> Option<Vec<u8>> {
         let question = &asked.question;
@@ -235,6 +264,8 @@ struct Question {
     client_port: String,
     sasl_username: String,
     recipient_count: String,
+    /// The only recipient, or at RCPT the one that is asked about.
+    recipient: String,
 }
 
 impl Question {
@@ -251,6 +282,7 @@ impl Question {
             b"client_port" => &mut self.client_port,
             b"sasl_username" => &mut self.sasl_username,
             b"recipient_count" => &mut self.recipient_count,
+            b"recipient" => &mut self.recipient,
             _ => return,
         };
         *place = String::from_utf8_lossy(&line[at + 1..]).into_owned();
@@ -276,6 +308,7 @@ impl Question {
                 by_mail_server: false,
                 uid: None,
                 recipients: self.recipient_count.parse().unwrap_or(1).max(1),
+                named: recipients::named(&self.recipient),
                 message: MessageId::new(&self.queue_id).ok(),
                 local: false,
                 door: Door::PostfixData,

@@ -3,6 +3,9 @@
 //! A busy server writes the same mailbox in the same network a hundred times a day: what is written are sums. Memory is
 //! bounded: a batch that is full is written before more is read. It is written in pieces, each a transaction of its
 //! own, so that no hook waits for long.
+//!
+//! Outsiders choose names and addresses, and each line asks five tables: their hash is a quick one, with a key that is
+//! another in each process.
 
 use super::{Event, What};
 use crate::account::Account;
@@ -14,7 +17,7 @@ use crate::gather;
 use crate::request::Service;
 use crate::store::state::Unit;
 use crate::store::state::rollups::{self, FromLogs, HourFromLogs, Retention};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Names, addresses and sums of a batch, at most: some 60 MB where somebody floods a log with long names.
 const MOST_NAMES: usize = 40_000;
@@ -55,7 +58,14 @@ struct Key {
 /// Where an address is: its country, and the network that becomes known.
 type Place = (Option<Country>, Option<Network>);
 
-type HourKey = (i64, What, Service, Option<Country>);
+/// The numbers of an address's place, and of its country with no network.
+#[derive(Clone, Copy)]
+struct Numbers {
+    network: u32,
+    country: u32,
+}
+
+type HourKey = (i64, What, Service, u32);
 
 /// What is gathered.
 #[derive(Default)]
@@ -63,7 +73,7 @@ pub struct Batch {
     numbers: HashMap<Box<[u8]>, u32>,
     names: Vec<String>,
     bytes_of_names: usize,
-    addresses: HashMap<Address, u32>,
+    addresses: HashMap<Address, Numbers>,
     place_numbers: HashMap<Place, u32>,
     places: Vec<Place>,
     /// Successes and failures that count in figures, and successes that make a network known.
@@ -94,11 +104,14 @@ impl Batch {
     /// Adds an event.
     pub fn add(&mut self, call: &Call, event: &Event, counts: Counts) {
         let place = self.place(call, event.address);
+        let country = place.country;
+        // Its network is of interest where that becomes known; failures come from ever others.
+        let place = if counts.teaches { place.network } else { place.country };
         // A clock may go ahead a little; a day that is yet to come has no figures.
         let at = event.at.min(call.now);
         let (hour, day) = (at.div_euclid(3600), at.div_euclid(86_400));
         if counts.by_country {
-            let key = (hour, event.what, event.service, self.places[place as usize].0);
+            let key = (hour, event.what, event.service, country);
             *self.hours.entry(key).or_default() += i64::from(event.times);
         }
         if event.what == What::Inbound || !(counts.figures || counts.teaches) {
@@ -142,31 +155,40 @@ impl Batch {
         number
     }
 
-    fn place(&mut self, call: &Call, address: Address) -> u32 {
-        if let Some(number) = self.addresses.get(&address) {
-            return *number;
+    fn place(&mut self, call: &Call, address: Address) -> Numbers {
+        if let Some(numbers) = self.addresses.get(&address) {
+            return *numbers;
         }
         let found = gather::place(call, address);
         let is_public = address.class() == AddressClass::Public;
         let around = if found.mail_service.is_some() { Network::widely_around } else { Network::around };
-        let place = (found.country, is_public.then(|| around(address)));
+        let numbers = Numbers {
+            network: self.number_of((found.country, is_public.then(|| around(address)))),
+            country: self.number_of((found.country, None)),
+        };
+        self.addresses.insert(address, numbers);
+        numbers
+    }
+
+    fn number_of(&mut self, place: Place) -> u32 {
         let next = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-        let number = *self.place_numbers.entry(place).or_insert_with(|| {
+        *self.place_numbers.entry(place).or_insert_with(|| {
             self.places.push(place);
             next
-        });
-        self.addresses.insert(address, number);
-        number
+        })
+    }
+
+    fn country(&self, place: u32) -> &str {
+        self.places[place as usize].0.as_ref().map_or("", Country::as_str)
     }
 
     /// The sums in an order that is the same whenever the same lines are read.
     pub fn pieces(&self) -> Pieces<'_> {
-        let country = |place: u32| self.places[place as usize].0.as_ref().map_or("", Country::as_str);
         let login = |(key, [succeeded, failed, known]): (&Key, &[u32; 3])| FromLogs {
             account: &self.names[key.name as usize],
             day: key.day.into(),
             service: key.service.name(),
-            country: country(key.place),
+            country: self.country(key.place),
             network: self.places[key.place as usize].1,
             succeeded: (*succeeded).into(),
             failed: (*failed).into(),
@@ -176,7 +198,7 @@ impl Batch {
         logins.sort_unstable_by_key(|l| (l.account, l.day, l.service, l.country, l.network));
         let mut hours = Vec::new();
         for ((hour, what, service, country), n) in &self.hours {
-            let country = country.as_ref().map_or("", Country::as_str);
+            let country = self.country(*country);
             let mut add = |head| hours.push((*hour, head, service.name(), country, *n));
             match what {
                 What::Inbound => add(INBOUND),

@@ -10,10 +10,17 @@
 //! follows that is all of the server's (`login_log_format_elements` as Dovecot brings it). Failed SMTP logins are in
 //! Exim's and Postfix's logs alone.
 
-use super::prefix::{split, split_last};
+use super::prefix::Words;
 use super::{Message, What, address};
 use crate::address::Address;
 use crate::request::Service;
+
+static USER: Words = Words::new(": user=<");
+static METHOD: Words = Words::new(">, method=");
+static NEXT: Words = Words::new(">, ");
+static CLIENT: Words = Words::new(", rip=");
+static FAILED: Words = Words::new("(auth failed, ");
+static ATTEMPTS: Words = Words::new(" attempts");
 
 /// Most failures that one line is believed.
 const MOST: u32 = 1000;
@@ -33,7 +40,7 @@ pub(super) fn message<'a>(process: &[u8], text: &'a [u8]) -> Message<'a> {
         _ => return Message::Other,
     };
     let text = without_level(text).unwrap_or(text);
-    let Some((head, rest)) = split(text, b": user=<") else { return Message::Other };
+    let Some((head, rest)) = USER.split(text) else { return Message::Other };
     let (what, times) = match head {
         b"Login" | b"Logged in" => (What::Success, 1),
         _ => match failures(head) {
@@ -41,10 +48,10 @@ pub(super) fn message<'a>(process: &[u8], text: &'a [u8]) -> Message<'a> {
             None => return Message::Other,
         },
     };
-    match split_last(rest, b">, method=") {
+    match METHOD.split_last(rest) {
         Some((account, tail)) => match address_of(tail) {
             // Who logs in for another (`master=<…>`) is neither.
-            Some(_) if what == What::Success && split(account, b">, ").is_some() => Message::Ambiguous,
+            Some(_) if what == What::Success && NEXT.are_in(account) => Message::Ambiguous,
             // Nobody's: an anonymous login.
             Some(_) if account.is_empty() && what == What::Success => Message::Other,
             Some(address) => Message::Login { what, service, address, account, times },
@@ -56,28 +63,34 @@ pub(super) fn message<'a>(process: &[u8], text: &'a [u8]) -> Message<'a> {
 
 /// Of `Disconnected (auth failed, 3 attempts in 9 secs)`.
 fn failures(head: &[u8]) -> Option<u32> {
-    let (_, rest) = split(head, b"(auth failed, ")?;
-    let (number, _) = split(rest, b" attempts")?;
+    let (_, rest) = FAILED.split(head)?;
+    let (number, _) = ATTEMPTS.split(rest)?;
     let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
     Some(number.clamp(1, MOST))
 }
 
 /// `PLAIN, rip=ADDRESS, lip=ADDRESS, mpid=7, TLS, session=<…>`, each but the first two where it is there.
 fn address_of(tail: &[u8]) -> Option<Address> {
-    let (method, rest) = split(tail, b", rip=")?;
+    let (method, rest) = CLIENT.split(tail)?;
     if !method.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
         return None;
     }
-    let mut rest =
-        memchr::memmem::find(rest, b", ").map_or((rest, b"".as_slice()), |at| (&rest[..at], &rest[at + 2..]));
-    let client = address(rest.0)?;
-    while !rest.1.is_empty() {
-        rest = split(rest.1, b", ").unwrap_or((rest.1, b""));
-        if !is_known(rest.0) {
+    let (client, mut rest) = element(rest);
+    let client = address(client)?;
+    while !rest.is_empty() {
+        let (next, after) = element(rest);
+        if !is_known(next) {
             return None;
         }
+        rest = after;
     }
     Some(client)
+}
+
+/// What stands before the next `, `, and after it.
+fn element(text: &[u8]) -> (&[u8], &[u8]) {
+    let mut commas = memchr::memchr_iter(b',', text).filter(|at| text.get(at + 1) == Some(&b' '));
+    commas.next().map_or((text, b""), |at| (&text[..at], &text[at + 2..]))
 }
 
 fn is_known(element: &[u8]) -> bool {

@@ -12,15 +12,17 @@
 //! (`helo_accept_junk_hosts`); a line with another HELO is ambiguous. So is one in which the words that only the
 //! server writes stand twice.
 
-use super::prefix::{is_repeated, split, word};
+use super::prefix::{Words, word};
 use super::{Message, What, address};
 use crate::address::Address;
 use crate::request::Service;
 use memchr::memchr;
 
 const FAILED: &[u8] = b" authenticator failed for ";
-const WRONG: &[u8] = b": 535 Incorrect authentication data";
 const SET_ID: &[u8] = b" (set_id=";
+static WRONG: Words = Words::new(": 535 Incorrect authentication data");
+static PROTOCOL: Words = Words::new(" P=");
+static LOGIN: Words = Words::new(" A=");
 
 /// A message of Exim's own file.
 pub(super) fn message(text: &[u8]) -> Message<'_> {
@@ -101,9 +103,9 @@ fn is_name(text: &[u8]) -> bool {
 }
 
 fn failure(text: &[u8]) -> Message<'_> {
-    let Some((before, after)) = split(text, WRONG) else { return Message::Other };
+    let Some((before, after)) = WRONG.split(text) else { return Message::Other };
     // A HELO, or the name that was tried, may hold the same words.
-    if is_repeated(text, WRONG) {
+    if WRONG.are_repeated(text) {
         return Message::Ambiguous;
     }
     let account = match after {
@@ -134,11 +136,11 @@ fn arrival(text: &[u8]) -> Message<'_> {
         return if quoted { Message::Ambiguous } else { Message::Other };
     };
     let hostile = |b: &u8| matches!(b, b'"' | b'\\' | b'(' | b')' | b'[' | b']');
-    if sender.iter().any(hostile) || is_repeated(rest, b" P=") {
+    if sender.iter().any(hostile) || PROTOCOL.are_repeated(rest) {
         return Message::Ambiguous;
     }
     let Some((address, rest)) = host(from) else { return Message::Ambiguous };
-    let Some((end, rest)) = split(rest, b" P=") else { return Message::Other };
+    let Some((end, rest)) = PROTOCOL.split(rest) else { return Message::Other };
     if !is_end_of_host(end) {
         return Message::Ambiguous;
     }
@@ -162,7 +164,7 @@ fn account(mut rest: &[u8]) -> Option<&[u8]> {
             // What follows is the server's own, so the name holds no blank.
             let is_end = after.is_empty()
                 || [b"S=".as_slice(), b"K ", b"PRX=", b"SNI="].iter().any(|w| after.starts_with(w));
-            let (_, name) = split(login, b":")?;
+            let name = &login[memchr(b':', login)? + 1..];
             // With `smtp_mailauth` the sender that the client claims follows.
             let is_one = name.iter().filter(|b| **b == b'@').count() <= 1
                 && !(name.contains(&b'@') && name.contains(&b':'));
@@ -170,14 +172,14 @@ fn account(mut rest: &[u8]) -> Option<&[u8]> {
         }
         // What a client chooses stands before the server's own ` A=` and may hold another.
         let is_chosen = rest.starts_with(b"DN=") || rest.starts_with(b"SNI=");
-        if is_chosen && is_repeated(rest, b" A=") {
+        if is_chosen && LOGIN.are_repeated(rest) {
             return None;
         }
         let known: [&[u8]; 8] = [b"X=", b"CV=", b"TFO", b"L ", b"L.", b"L*", b"L-", b"TTL"];
         rest = if rest.starts_with(b"DN=\"") || rest.starts_with(b"SNI=\"") {
-            let (_, quoted) = split(rest, b"=\"")?;
+            let quoted = &rest[memchr(b'"', rest)? + 1..];
             // A quote within the value would end it early, and the rest would look like the server's own words.
-            let login = split(quoted, b" A=").map_or(quoted, |(before, _)| before);
+            let login = LOGIN.split(quoted).map_or(quoted, |(before, _)| before);
             let end = memchr(b'"', quoted).filter(|end| !quoted[..*end].contains(&b'\\'))?;
             if login.iter().filter(|b| **b == b'"').count() % 2 == 0 {
                 return None;

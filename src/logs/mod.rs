@@ -87,6 +87,9 @@ const EXIM: usize = 0;
 const DOVECOT: usize = 1;
 const POSTFIX: usize = 2;
 
+/// Ends the name of a process of Dovecot's.
+static PROCESS: prefix::Words = prefix::Words::new(": ");
+
 /// Reads lines of one file, one after the other.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -135,9 +138,7 @@ impl Reader {
 fn of_program(rest: &[u8]) -> (usize, Message<'_>) {
     let Some((program, text)) = prefix::take(rest) else { return (EXIM, Message::Unknown) };
     match program {
-        b"dovecot" => {
-            (DOVECOT, prefix::split(text, b": ").map_or(Message::Other, |(p, t)| dovecot::message(p, t)))
-        }
+        b"dovecot" => (DOVECOT, PROCESS.split(text).map_or(Message::Other, |(p, t)| dovecot::message(p, t))),
         _ if postfix::is_program(program) => (POSTFIX, postfix::message(program, text)),
         _ if program.starts_with(b"exim") => (EXIM, exim::message_in_syslog(text)),
         // Dovecot's own file, in which the process stands where syslog has the program.

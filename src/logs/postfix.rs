@@ -10,13 +10,16 @@
 //! unless DNS has it in both directions. A message counts where its queue file begins, so one that is refused after its
 //! recipients counts too.
 
-use super::prefix::{is_repeated, split};
+use super::prefix::Words;
 use super::{Message, What, address};
 use crate::address::Address;
 use crate::request::Service;
 use memchr::memchr;
 
-const NAME: &[u8] = b", sasl_username=";
+static CLIENT: Words = Words::new(": client=");
+static NAME: Words = Words::new(", sasl_username=");
+static SENDER: Words = Words::new(", sasl_sender=");
+static FAILED: Words = Words::new(" authentication failed: ");
 
 /// Whether it is a part of Postfix, of whatever instance.
 pub(super) fn is_program(program: &[u8]) -> bool {
@@ -30,7 +33,7 @@ pub(super) fn message<'a>(program: &[u8], text: &'a [u8]) -> Message<'a> {
     if let Some(rest) = text.strip_prefix(b"warning: ") {
         return failure(rest);
     }
-    match split(text, b": client=") {
+    match CLIENT.split(text) {
         Some((id, rest)) if is_queue_id(id) => arrival(rest),
         _ => Message::Other,
     }
@@ -43,17 +46,15 @@ fn is_queue_id(id: &[u8]) -> bool {
 
 fn failure(text: &[u8]) -> Message<'_> {
     let Some((address, rest)) = host(text) else { return Message::Other };
-    let Some((method, rest)) =
-        rest.strip_prefix(b": SASL ").and_then(|rest| split(rest, b" authentication failed: "))
-    else {
+    let Some((method, rest)) = rest.strip_prefix(b": SASL ").and_then(|rest| FAILED.split(rest)) else {
         return Message::Other;
     };
     if !method.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        || is_repeated(rest, NAME)
+        || NAME.are_repeated(rest)
     {
         return Message::Ambiguous;
     }
-    let (reason, account) = split(rest, NAME).unwrap_or((rest, b""));
+    let (reason, account) = NAME.split(rest).unwrap_or((rest, b""));
     // The back end's trouble, and nobody's password.
     let trouble: [&[u8]; 3] = [
         b"Connection lost to authentication server",
@@ -68,14 +69,14 @@ fn failure(text: &[u8]) -> Message<'_> {
 
 fn arrival(text: &[u8]) -> Message<'_> {
     let Some((address, rest)) = host(text) else { return Message::Ambiguous };
-    let Some((before, login)) = split(rest, NAME) else {
+    let Some((before, login)) = NAME.split(rest) else {
         // Behind a filter: who came to us is the filter.
         return if rest.is_empty() { Message::Inbound(address) } else { Message::Other };
     };
     let is_method = before
         .strip_prefix(b", sasl_method=")
         .is_some_and(|m| m.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')));
-    let account = split(login, b", sasl_sender=").map_or(login, |(account, _)| account);
+    let account = SENDER.split(login).map_or(login, |(account, _)| account);
     if !is_method || account.is_empty() || account.contains(&b',') || account.contains(&b' ') {
         return Message::Ambiguous;
     }

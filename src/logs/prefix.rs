@@ -1,6 +1,8 @@
-//! What stands between a line's time and its message: machine and program.
+//! What stands between a line's time and its message: machine and program; and how words are found in a line.
 
 use memchr::memchr;
+use memchr::memmem::Finder;
+use std::sync::OnceLock;
 
 /// The program and its message: of `host program[7]: text`, `host program: text`, `program: text`, or, behind a time
 /// of RFC 5424, `host program 7 - - text`.
@@ -27,21 +29,45 @@ pub(super) fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// What stands before and after the first place with these bytes.
-pub(super) fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let begin = memchr::memmem::find(text, at)?;
-    Some((&text[..begin], &text[begin + at.len()..]))
+/// Bytes that are looked for in every line: how to find them quickly is worked out once, which takes longer than to
+/// look through a line.
+pub(super) struct Words {
+    bytes: &'static [u8],
+    finder: OnceLock<Finder<'static>>,
 }
 
-/// The same for the last place.
-pub(super) fn split_last<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let begin = memchr::memmem::rfind(text, at)?;
-    Some((&text[..begin], &text[begin + at.len()..]))
-}
+impl Words {
+    pub(super) const fn new(bytes: &'static str) -> Words {
+        Words { bytes: bytes.as_bytes(), finder: OnceLock::new() }
+    }
 
-/// Whether these bytes stand there more than once.
-pub(super) fn is_repeated(text: &[u8], what: &[u8]) -> bool {
-    split(text, what).is_some_and(|(_, after)| memchr::memmem::find(after, what).is_some())
+    fn finder(&self) -> &Finder<'static> {
+        self.finder.get_or_init(|| Finder::new(self.bytes))
+    }
+
+    /// Whether they stand there.
+    pub(super) fn are_in(&self, text: &[u8]) -> bool {
+        self.finder().find(text).is_some()
+    }
+
+    /// What stands before and after the first place with them.
+    pub(super) fn split<'a>(&self, text: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        self.around(text, self.finder().find(text)?)
+    }
+
+    /// The same for the last place; for bytes of which no two places overlap.
+    pub(super) fn split_last<'a>(&self, text: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        self.around(text, self.finder().find_iter(text).last()?)
+    }
+
+    fn around<'a>(&self, text: &'a [u8], at: usize) -> Option<(&'a [u8], &'a [u8])> {
+        Some((text.get(..at)?, text.get(at + self.bytes.len()..)?))
+    }
+
+    /// Whether they stand there more than once.
+    pub(super) fn are_repeated(&self, text: &[u8]) -> bool {
+        self.split(text).is_some_and(|(_, after)| self.are_in(after))
+    }
 }
 
 fn without_number(program: &[u8]) -> &[u8] {

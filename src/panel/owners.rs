@@ -43,6 +43,11 @@ impl<'a> Owners<'a> {
         all.filter(|account| !NOBODYS.contains(&account.as_ref())).collect()
     }
 
+    /// All domains, as the records spell them.
+    pub fn all_domains(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(|(domain, _)| *domain)
+    }
+
     /// The domains of these accounts, in lower case.
     pub fn domains_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
         names_of(&self.domains, accounts, lower_case)

@@ -347,3 +347,71 @@ fn a_day_as_beginning_counts_whole() {
     sandbox.sends_freely(ALICE, 20);
     assert!(sandbox.send(ALICE).starts_with("defer 451"));
 }
+
+impl Sandbox {
+    /// Sends a message to these, as Exim names them.
+    fn send_naming(&self, account: &str, to: &[&str]) -> String {
+        let mut words: Vec<String> = Sandbox::message(account).into();
+        words.retain(|word| !word.starts_with("--recipients="));
+        words.extend([format!("--recipients={}", to.len()), format!("--to={}", to.join(", "))]);
+        self.exim(&[], &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+#[test]
+fn different_recipients_count_once_each_within_the_window() {
+    let sandbox = Sandbox::new().limit(&[
+        "spray",
+        "--counts",
+        "distinct_recipients",
+        "--most",
+        "3",
+        "--window",
+        "10m",
+        "--action",
+        "wait",
+    ]);
+    for _ in 0..20 {
+        assert_eq!(sandbox.send_naming(ALICE, &["a@far.test", "A@FAR.test", "b@far.test"]), "allow\n");
+    }
+    assert_eq!(sandbox.send_naming(BOB, &["c@far.test", "d@far.test", "e@far.test"]), "allow\n");
+    let said = sandbox.send_naming(ALICE, &["c@far.test", "d@far.test"]);
+    assert!(said.starts_with("defer 451 4.7.1 More than 3 different recipients in 10 minutes"), "{said}");
+    assert_eq!(sandbox.send_naming(ALICE, &["c@far.test"]), "allow\n", "what was refused is not counted");
+    assert!(sandbox.send_naming(ALICE, &["d@far.test"]).starts_with("defer 451"));
+    assert!(sandbox.send_to(ALICE, 1).starts_with("defer 451"), "one that is not named is a new one");
+    sandbox.wait(601);
+    assert_eq!(sandbox.send_naming(ALICE, &["d@far.test", "e@far.test", "f@far.test"]), "allow\n");
+}
+
+#[test]
+fn recipients_on_this_server_are_counted_apart_by_the_domains_that_are_known() {
+    let sandbox = Sandbox::new()
+        .limit(&["far", "--counts", "recipients", "--most", "2", "--window", "10m", "--action", "wait"])
+        .limit(&[
+            "near",
+            "--counts",
+            "local_recipients",
+            "--most",
+            "3",
+            "--window",
+            "10m",
+            "--action",
+            "wait",
+        ]);
+    let near = ["x@example.test", "y@Example.TEST", "z@example.test"];
+    assert!(sandbox.send_naming(ALICE, &near).starts_with("deny 550"), "nobody told which domains are here");
+    std::fs::write(sandbox.path("etc/postern/owners"), "example.test: ann\n").unwrap();
+    sandbox.postern(&["tick"]).succeeded();
+    assert_eq!(sandbox.send_naming(ALICE, &near), "allow\n");
+    assert_eq!(sandbox.send_naming(ALICE, &["a@far.test", "b@far.test"]), "allow\n");
+    assert!(
+        sandbox
+            .send_naming(ALICE, &["x@example.test"])
+            .starts_with("defer 451 4.7.1 More than 3 recipients on this")
+    );
+    assert!(sandbox.send_naming(BOB, &["a@far.test", "b@far.test", "x@example.test"]).starts_with("allow"));
+    assert!(
+        sandbox.send_naming(BOB, &["c@far.test"]).starts_with("defer 451 4.7.1 More than 2 recipients in")
+    );
+}

@@ -5,6 +5,7 @@ use crate::clients::{Imap, Pop3, Smtp};
 use crate::doing::{BRAZILIAN, GERMAN, OUTSIDE};
 use crate::rig::{ALICE, BOB, Doors, MailServer, Mailbox, Pair, Scene, eventually};
 use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Postern is there, and has no part in what is tried.
 const DOORS: Doors = Doors { postlogin: true, ..Doors::NONE };
@@ -42,6 +43,10 @@ fn learned(scene: &Scene, files: &[&str]) -> Value {
     scene.api(&["learn_logs", &format!("files={}", files.join(","))])
 }
 
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
 fn sums(said: &Value) -> [u64; 4] {
     ["successes", "failures", "inbound", "foreign"].map(|key| said[key].as_u64().unwrap_or(0))
 }
@@ -64,7 +69,7 @@ fn a_day(scene: &Scene) {
 
 #[test]
 fn what_happened_is_read_in_the_logs_of_each_pair() {
-    for pair in [Pair::Bookworm, Pair::BookwormPostfix] {
+    for pair in Pair::EVERY {
         let scene = Scene::on(pair).doors(DOORS).start();
         a_day(&scene);
         let files = [mail_log(&scene), "/rig/dovecot/log"];
@@ -93,7 +98,7 @@ fn what_happened_is_read_in_the_logs_of_each_pair() {
 
 #[test]
 fn no_name_and_no_helo_of_a_client_accuses_another() {
-    for pair in [Pair::Bookworm, Pair::BookwormPostfix] {
+    for pair in Pair::EVERY {
         let scene = Scene::on(pair).doors(DOORS).start();
         for name in tricks() {
             scene.smtp(BRAZILIAN).auth_plain(&name, "wrong");
@@ -108,6 +113,9 @@ fn no_name_and_no_helo_of_a_client_accuses_another() {
             );
         }
         let files = [mail_log(&scene), "/rig/dovecot/log"];
+        // The past is what was before the second in which it is learned.
+        let second = unix_now();
+        eventually("the second is over", || unix_now() > second);
         let said = learned(&scene, &files);
         let seen = || format!("{pair:?} {said:#}\n{}\n{}", scene.mail_server_log(), scene.dovecot_log());
         assert!(said["total"]["failures"].as_u64().unwrap() >= 10, "{}", seen());

@@ -18,6 +18,7 @@ mod faults_hooks;
 mod faults_postfix;
 mod faults_state;
 mod keeper;
+mod limits;
 mod local;
 mod logins;
 mod logs;

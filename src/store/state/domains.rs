@@ -13,6 +13,7 @@ use super::{State, Unit, figures};
 use crate::clock::Seconds;
 use crate::error;
 use rusqlite::{Connection, OptionalExtension, Result, params};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -69,10 +70,10 @@ impl Table {
 }
 
 /// A row's key: domain, country, service.
-pub(super) type Key = (i64, String, String);
+pub(super) type Key<'a> = (i64, Cow<'a, str>, Cow<'a, str>);
 
 /// What is to be put into rows: for each, figures by day or month.
-pub(super) type News = BTreeMap<Key, BTreeMap<i64, Uses>>;
+pub(super) type News<'a> = BTreeMap<Key<'a>, BTreeMap<i64, Uses>>;
 
 /// How the figures of a day come into a row that may have some of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +87,17 @@ pub(super) enum Put {
 /// Puts figures into the rows; those of rows for which there is no room are left out.
 pub(super) fn put(t: &Unit, table: Table, news: &News, how: Put, kept: (i64, i64), room: Room) -> Result<()> {
     let name = table.name();
+    let find =
+        format!("SELECT last, uses, idle FROM {name} WHERE domain = ?1 AND country = ?2 AND service = ?3");
+    let write = format!(
+        "INSERT INTO {name} VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET last = excluded.last, idle = excluded.idle, uses = excluded.uses"
+    );
     let mut rows = None;
     for ((domain, country, service), days) in news {
         let key = params![domain, country, service];
         let stored = t
-            .prepare_cached(&format!(
-                "SELECT last, uses, idle FROM {name} WHERE domain = ?1 AND country = ?2 AND service = ?3"
-            ))?
+            .prepare_cached(&find)?
             .query_row(key, |row| {
                 let packed = Packed::read(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default());
                 Ok((packed, row.get::<_, bool>(2)?))
@@ -110,11 +115,7 @@ pub(super) fn put(t: &Unit, table: Table, news: &News, how: Put, kept: (i64, i64
             }
             there.iter_mut().zip(uses).for_each(|(sum, n)| *sum = sum.saturating_add(*n));
         }
-        t.prepare_cached(&format!(
-            "INSERT INTO {name} VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET last = excluded.last, idle = excluded.idle, uses = excluded.uses"
-        ))?
-        .execute(params![
+        t.prepare_cached(&write)?.execute(params![
             domain,
             country,
             service,
@@ -271,10 +272,11 @@ fn fill_one(t: &Unit, table: Table, at: i64, kept: (i64, i64)) -> Result<()> {
     let mut rows = statement.query([at])?;
     while let Some(row) = rows.next()? {
         let mut uses = Uses::default();
+        let text = |i| row.get::<_, String>(i).map(Cow::Owned);
         for (n, sum) in uses.iter_mut().enumerate() {
             *sum = figures::whole(row.get(n + 3)?);
         }
-        news.entry((row.get(0)?, row.get(1)?, row.get(2)?)).or_default().insert(at, uses);
+        news.entry((row.get(0)?, text(1)?, text(2)?)).or_default().insert(at, uses);
     }
     drop(rows);
     put(t, table, &news, Put::Set, kept, ROOM)

@@ -66,6 +66,11 @@ pub(super) fn add(t: &Unit, account: i64, network: &Network, uses: Uses) -> Resu
         return Ok(());
     }
     t.prepare_cached("INSERT INTO known_network VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(values)?;
+    // Hardly any mailbox has too many, and SQLite thinks about how to remove them each time that it is told to.
+    let count = "SELECT count(*) FROM known_network WHERE account = ?1";
+    if t.prepare_cached(count)?.query_row([account], |row| row.get::<_, i64>(0))? <= MOST_OF_ONE {
+        return Ok(());
+    }
     t.prepare_cached(
         "DELETE FROM known_network WHERE account = ?1 AND network IN
          (SELECT network FROM known_network WHERE account = ?1 ORDER BY last DESC, n DESC LIMIT -1 OFFSET ?2)",

@@ -47,7 +47,7 @@ pub(super) fn domain_of(name: &str) -> &str {
 }
 
 /// What is known of a name.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
     /// Its number; 0 where it gets none.
     pub(super) id: i64,
@@ -101,7 +101,8 @@ type Lay<'a> = &'a dyn Fn(&str, i64, i64) -> Result<usize>;
 
 /// One table of names.
 struct Numbered {
-    table: &'static str,
+    find: String,
+    update: String,
     left: Most,
     known: HashMap<String, Known>,
 }
@@ -112,24 +113,23 @@ impl Numbered {
             t.query_row(&format!("SELECT count(*) FROM {table} {which}"), [], |row| row.get::<_, i64>(0))
         };
         let left = Most { all: most.all - count("")?, unproven: most.unproven - count("WHERE proven = 0")? };
-        Ok(Numbered { table, left, known: HashMap::new() })
+        let find = format!("SELECT id, last, proven FROM {table} WHERE name = ?1");
+        let update = format!("UPDATE {table} SET last = ?2, proven = ?3 WHERE id = ?1");
+        Ok(Numbered { find, update, left, known: HashMap::new() })
     }
 
     fn number(&mut self, t: &Unit, name: &str, day: i64, proves: bool, lay: Lay) -> Result<Known> {
-        let known = match self.known.get(name) {
-            Some(known) => Some(*known),
+        let remembered = self.known.get(name).copied();
+        let known = match remembered {
+            Some(known) => Some(known),
             None => self.read(t, name)?,
         };
         let proven = if proves { day } else { 0 };
         let now = match known {
             Some(known) => {
                 let now = Known { last: day.max(known.last), proven: proven.max(known.proven), ..known };
-                if (now.last, now.proven) != (known.last, known.proven) {
-                    t.prepare_cached(&format!(
-                        "UPDATE {} SET last = ?2, proven = ?3 WHERE id = ?1",
-                        self.table
-                    ))?
-                    .execute([now.id, now.last, now.proven])?;
+                if now != known {
+                    t.prepare_cached(&self.update)?.execute([now.id, now.last, now.proven])?;
                 }
                 now
             }
@@ -141,12 +141,14 @@ impl Numbered {
                 Known { id: t.last_insert_rowid(), last: day, proven }
             }
         };
-        self.known.insert(name.into(), now);
+        if remembered != Some(now) {
+            self.known.insert(name.into(), now);
+        }
         Ok(now)
     }
 
     fn read(&self, t: &Unit, name: &str) -> Result<Option<Known>> {
-        t.prepare_cached(&format!("SELECT id, last, proven FROM {} WHERE name = ?1", self.table))?
+        t.prepare_cached(&self.find)?
             .query_row([name], |row| Ok(Known { id: row.get(0)?, last: row.get(1)?, proven: row.get(2)? }))
             .optional()
     }

@@ -100,9 +100,20 @@ pub(super) fn add(
     of_days: &[(i64, i64)],
     (today, kept): (i64, i64),
 ) -> Result<()> {
-    let (name, column) = table.names();
+    let (find, write) = match table {
+        Table::Accounts => (
+            "SELECT last, days FROM login_place WHERE country = ?1 AND account = ?2",
+            "INSERT INTO login_place VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days",
+        ),
+        Table::Networks => (
+            "SELECT last, days FROM login_network WHERE country = ?1 AND network = ?2",
+            "INSERT INTO login_network VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days",
+        ),
+    };
     let stored = t
-        .prepare_cached(&format!("SELECT last, days FROM {name} WHERE country = ?1 AND {column} = ?2"))?
+        .prepare_cached(find)?
         .query_row(params![country, who], |row| {
             Ok(Days::read(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default()))
         })
@@ -111,11 +122,7 @@ pub(super) fn add(
     for (day, n) in of_days {
         days.add(*day, *n, today, kept);
     }
-    t.prepare_cached(&format!(
-        "INSERT INTO {name} VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days"
-    ))?
-    .execute(params![country, who, days.last, days.write()])?;
+    t.prepare_cached(write)?.execute(params![country, who, days.last, days.write()])?;
     Ok(())
 }
 

@@ -45,7 +45,9 @@ use crate::request::{Door, MessageId, Service};
 use crate::settings::Settings;
 use crate::tally;
 use rusqlite::{Connection, OptionalExtension, Result, ToSql, params, params_from_iter};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 /// How long figures are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,21 +162,22 @@ pub(super) const SENT: usize = 5;
 /// Columns for which a reason is kept.
 const WITH_REASON: [&str; 5] = ["refused", "would_refuse", "sending_refused", "sending_would_refuse", "held"];
 
-type UseKey = (i64, String, String, String);
-type ReasonKey = (i64, String, String, String, &'static str, String);
-type HourKey = (i64, &'static str, String, String, &'static str);
+type UseKey<'a> = (i64, Cow<'a, str>, &'a str, &'a str);
+type ReasonKey<'a> = (i64, Cow<'a, str>, &'a str, &'a str, &'static str, &'a str);
+type HourKey<'a> = (i64, &'static str, &'a str, &'a str, &'static str);
+type KnownKey<'a> = (Cow<'a, str>, &'a str, Network, i64);
 
-/// Counts of one tally file, in memory.
+/// Counts of one tally file, or of a piece of a log, in memory. What was read is borrowed.
 #[derive(Default)]
-struct Counts {
+struct Counts<'a> {
     /// By day, account, country and service.
-    days: BTreeMap<UseKey, Uses>,
+    days: BTreeMap<UseKey<'a>, Uses>,
     /// By day, account, country, service, what, and reason.
-    reasons: BTreeMap<ReasonKey, i64>,
-    hours: BTreeMap<HourKey, i64>,
-    doors: HashMap<(String, String), Seconds>,
+    reasons: BTreeMap<ReasonKey<'a>, i64>,
+    hours: BTreeMap<HourKey<'a>, i64>,
+    doors: HashMap<(&'a str, &'a str), Seconds>,
     /// Logins that succeeded, by account, country, network and day.
-    known: BTreeMap<(String, String, Network, i64), i64>,
+    known: BTreeMap<KnownKey<'a>, i64>,
 }
 
 /// Folds the lines of one file, named so that it is never folded twice. Times outside of what is kept are
@@ -259,9 +262,9 @@ fn add_within(
 ) -> Result<()> {
     let (mut counts, today) = (Counts::default(), now / 86_400);
     for login in logins {
-        let (account, country) = (login.account.to_string(), login.country.to_string());
+        let (account, country) = (Cow::Borrowed(login.account), login.country);
         if login.succeeded + login.failed > 0 && login.day > today - retention.login_days {
-            let key = (login.day, account.clone(), country.clone(), login.service.to_string());
+            let key = (login.day, account.clone(), country, login.service);
             let uses = counts.days.entry(key).or_default();
             uses[TRIED] += login.succeeded + login.failed;
             uses[SUCCEEDED] += login.succeeded;
@@ -272,7 +275,7 @@ fn add_within(
         }
     }
     for (hour, (direction, what), service, country, n) in hours {
-        let key = (*hour, *direction, service.to_string(), country.to_string(), *what);
+        let key = (*hour, *direction, *service, *country, *what);
         *counts.hours.entry(key).or_default() += n;
     }
     let names = Names::load(t, caps.names, caps.domains)?;
@@ -298,30 +301,29 @@ fn known_words(entry: &tally::Entry) -> bool {
         && tally::reasons(entry.reason).all(letters)
 }
 
-impl Counts {
-    fn add(&mut self, entry: &tally::Entry, now: Seconds, retention: &Retention) {
+impl<'a> Counts<'a> {
+    fn add(&mut self, entry: &tally::Entry<'a>, now: Seconds, retention: &Retention) {
         let oldest = now - retention.login_days * 86_400;
         let at = if entry.at > now || entry.at < oldest { now } else { entry.at };
-        let seen = self.doors.entry((entry.door.into(), entry.service.into())).or_insert(at);
+        let seen = self.doors.entry((entry.door, entry.service)).or_insert(at);
         *seen = at.max(*seen);
-        let (day, account) = (at / 86_400, entry.account.to_string());
-        let (country, service) = (entry.country.to_string(), entry.service.to_string());
+        let (day, account) = (at / 86_400, &entry.account);
+        let (country, service) = (entry.country, entry.service);
         if let Ok(network) = entry.network.parse::<Network>()
             && entry.kind == "success"
         {
-            *self.known.entry((account.clone(), country.clone(), network, day)).or_default() += 1;
+            *self.known.entry((account.clone(), country, network, day)).or_default() += 1;
         }
         for (direction, what) in columns(entry) {
-            let key = (at / 3600, *direction, service.clone(), country.clone(), *what);
+            let key = (at / 3600, *direction, service, country, *what);
             *self.hours.entry(key).or_default() += 1;
             let Some(n) = HEADS.iter().position(|head| head == &(*direction, *what)) else { continue };
-            let (key, column) = ((day, account.clone(), country.clone(), service.clone()), COLUMNS[n]);
+            let (key, column) = ((day, account.clone(), country, service), COLUMNS[n]);
             self.days.entry(key).or_default()[n] += 1;
             if WITH_REASON.contains(&column) {
                 let reasons: BTreeSet<&str> = tally::reasons(entry.reason).collect();
                 for reason in reasons {
-                    let (reason, account) = (reason.to_string(), account.clone());
-                    let key = (day, account, country.clone(), service.clone(), column, reason);
+                    let key = (day, account.clone(), country, service, column, reason);
                     *self.reasons.entry(key).or_default() += 1;
                 }
             }
@@ -359,11 +361,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(mut self, counts: Counts) -> Result<()> {
+    fn write(mut self, counts: Counts<'_>) -> Result<()> {
         self.hours(&counts.hours)?;
         self.accounts(&counts.days)?;
         self.reasons(&counts.reasons)?;
-        self.known(counts.known)?;
+        self.known(&counts.known)?;
         self.keep_rows()?;
         for ((name, service), last) in counts.doors {
             self.t.execute(
@@ -374,7 +376,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn hours(&self, hours: &BTreeMap<HourKey, i64>) -> Result<()> {
+    fn hours(&self, hours: &BTreeMap<HourKey<'_>, i64>) -> Result<()> {
         for table in ["hour", "day", "month"] {
             let mut upsert = self.t.prepare(&format!(
                 "INSERT INTO traffic_{table} VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -393,7 +395,7 @@ impl Writer<'_> {
     }
 
     /// Whatever concerns one row is written once, however many days it comes from.
-    fn accounts(&mut self, days: &BTreeMap<UseKey, Uses>) -> Result<()> {
+    fn accounts(&mut self, days: &BTreeMap<UseKey<'_>, Uses>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
         let mut months: BTreeMap<(i64, i64, &str, &str), Uses> = BTreeMap::new();
         let mut places: BTreeMap<(&str, i64), Vec<(i64, i64)>> = BTreeMap::new();
@@ -401,7 +403,7 @@ impl Writer<'_> {
         for ((day, name, country, service), uses) in days {
             let proves = uses[SUCCEEDED] > 0 || uses[SENT] > 0;
             let (account, domain) = self.names.number(self.t, name, *day, proves)?;
-            let (country, service) = (country.as_str(), service.as_str());
+            let (country, service) = (*country, *service);
             let month = figures::month_of(*day);
             self.add(&DAY, *day, account.id, (country, service), uses)?;
             let monthly = if account.is_proven() { account.id } else { 0 };
@@ -468,23 +470,11 @@ impl Writer<'_> {
         row: (&str, &str),
         uses: &Uses,
     ) -> Result<bool> {
-        let figures: Vec<String> =
-            COLUMNS.iter().zip(5..).map(|(column, n)| format!("{column} = {column} + ?{n}")).collect();
-        let sql = format!(
-            "UPDATE {} SET {} WHERE {} = ?1 AND account = ?2 AND country = ?3 AND service = ?4",
-            table.name,
-            figures.join(", "),
-            table.span
-        );
-        Ok(self.with_row(&sql, at, account, row, uses)? > 0)
+        Ok(self.with_row(&table.update, at, account, row, uses)? > 0)
     }
 
     fn insert(&self, table: &ByAccount, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<()> {
-        let sql = format!(
-            "INSERT INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            table.name
-        );
-        self.with_row(&sql, at, account, row, uses).map(|_| ())
+        self.with_row(&table.insert, at, account, row, uses).map(|_| ())
     }
 
     fn with_row(&self, sql: &str, at: i64, account: i64, row: (&str, &str), uses: &Uses) -> Result<usize> {
@@ -493,7 +483,7 @@ impl Writer<'_> {
         self.t.prepare_cached(sql)?.execute(params_from_iter(key.into_iter().chain(uses)))
     }
 
-    fn reasons(&mut self, reasons: &BTreeMap<ReasonKey, i64>) -> Result<()> {
+    fn reasons(&mut self, reasons: &BTreeMap<ReasonKey<'_>, i64>) -> Result<()> {
         for ((day, name, country, service, what, reason), n) in reasons {
             let (Known { id: account, .. }, _) = self.names.number(self.t, name, *day, false)?;
             let add = |account: i64, sql: &str| -> Result<usize> {
@@ -517,12 +507,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn known(&mut self, known: BTreeMap<(String, String, Network, i64), i64>) -> Result<()> {
+    fn known(&mut self, known: &BTreeMap<KnownKey<'_>, i64>) -> Result<()> {
         let kept = (self.now / 86_400, self.retention.login_days);
         let mut of_accounts: BTreeMap<(i64, Network), known_networks::Uses> = BTreeMap::new();
-        let mut networks: BTreeMap<(String, Network), BTreeMap<i64, i64>> = BTreeMap::new();
+        let mut networks: BTreeMap<(&str, Network), BTreeMap<i64, i64>> = BTreeMap::new();
         for ((name, country, network, day), n) in known {
-            let (Known { id: account, .. }, _) = self.names.number(self.t, &name, day, true)?;
+            let (network, day, n) = (*network, *day, *n);
+            let (Known { id: account, .. }, _) = self.names.number(self.t, name, day, true)?;
             if account != 0 {
                 let uses = known_networks::Uses::on(day, n);
                 let sum =
@@ -539,7 +530,7 @@ impl Writer<'_> {
         }
         for ((country, network), days) in networks {
             let days: Vec<(i64, i64)> = days.into_iter().collect();
-            places::add(self.t, Table::Networks, (&country, &network.to_string()), &days, kept)?;
+            places::add(self.t, Table::Networks, (country, &network.to_string()), &days, kept)?;
         }
         Ok(())
     }
@@ -569,7 +560,13 @@ impl Writer<'_> {
 }
 
 /// Adds to what is to be put into a domain's row; what is nobody's is left out.
-fn add_news(news: &mut News, domain: i64, (country, service): (&str, &str), at: i64, uses: &Uses) {
+fn add_news<'a>(
+    news: &mut News<'a>,
+    domain: i64,
+    (country, service): (&'a str, &'a str),
+    at: i64,
+    uses: &Uses,
+) {
     if domain != 0 {
         let row = news.entry((domain, country.into(), service.into())).or_default();
         row.entry(at).or_default().iter_mut().zip(uses).for_each(|(sum, n)| *sum += n);
@@ -587,12 +584,38 @@ fn rows_of(t: &Unit, table: &str, at: i64) -> Result<Room> {
 /// A table by account.
 struct ByAccount {
     name: &'static str,
-    span: &'static str,
     room: fn(&Caps) -> Room,
+    /// Adds to a row.
+    update: LazyLock<String>,
+    insert: LazyLock<String>,
 }
 
-const DAY: ByAccount = ByAccount { name: "account_day", span: "day", room: |caps| caps.day };
-const MONTH: ByAccount = ByAccount { name: "account_month", span: "month", room: |caps| caps.month };
+static DAY: ByAccount = ByAccount {
+    name: "account_day",
+    room: |caps| caps.day,
+    update: LazyLock::new(|| update_of("account_day", "day")),
+    insert: LazyLock::new(|| insert_into("account_day")),
+};
+
+static MONTH: ByAccount = ByAccount {
+    name: "account_month",
+    room: |caps| caps.month,
+    update: LazyLock::new(|| update_of("account_month", "month")),
+    insert: LazyLock::new(|| insert_into("account_month")),
+};
+
+fn update_of(name: &str, span: &str) -> String {
+    let figures: Vec<String> =
+        COLUMNS.iter().zip(5..).map(|(column, n)| format!("{column} = {column} + ?{n}")).collect();
+    let figures = figures.join(", ");
+    format!(
+        "UPDATE {name} SET {figures} WHERE {span} = ?1 AND account = ?2 AND country = ?3 AND service = ?4"
+    )
+}
+
+fn insert_into(name: &str) -> String {
+    format!("INSERT INTO {name} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
+}
 
 /// Forgets what is older than it is kept for, and names that no row speaks of any more; so much that it is done
 /// in a moment, and the rest in the next minutes.
