@@ -3,7 +3,7 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
-    explain, feeds, held, init, learn, limits, lists, settings, statistics, status, story, undo,
+    explain, feeds, held, init, learn, limits, lists, notices, settings, statistics, status, story, undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -153,6 +153,7 @@ pub const GROUPS: &[(&str, &str)] = &[
         "Feeds, lists of attacking networks that others publish: list, switch on and off, define, fetch",
     ),
     ("held", "Messages of local programs that are held: list, release, remove"),
+    ("notices", "Notices to the administrator: what waits and what fails, a test of every way"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
 ];
@@ -1052,6 +1053,20 @@ pub const FUNCTIONS: &[Function] = &[
         "The minute's work: fold the tally, send notices, prune; run it each minute",
         &[switch("verbose", "say what was done and what failed; else only log and exit status tell")],
         tick,
+    ),
+    reads(
+        "list_notices",
+        &["notices", "list"],
+        "Notices that wait, and how each way stands by which they go",
+        &[LIMIT],
+        notices::list_notices,
+    ),
+    changes(
+        "send_test_notice",
+        &["notices", "test"],
+        "Send a test by mail, webhook and command, and say what became of it",
+        &[],
+        notices::send_test_notice,
     ),
     changes(
         "clear_trouble",

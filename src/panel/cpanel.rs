@@ -1,11 +1,12 @@
 //! cPanel & WHM: `/etc/userdomains` and `/etc/trueuserdomains` (`domain: user`), `/etc/trueuserowners`
 //! (`user: owner`), as cPanel's own tools read and write them. Since version 132 the last one is readable for root
-//! alone.
+//! alone. Where an owner reads mail stands in `/var/cpanel/users/USER` (`CONTACTEMAIL=`).
 
-use super::file::{pairs, read};
-use super::{Owners, Panel};
-use crate::error::Result;
+use super::file::{is_name, pairs, read};
+use super::{Owners, Panel, contact_in};
+use crate::error::{Error, Result};
 use crate::paths::Paths;
+use std::io::ErrorKind;
 
 /// cPanel & WHM.
 pub struct CPanel;
@@ -42,7 +43,24 @@ impl Panel for CPanel {
         }
         Ok(owners)
     }
+
+    fn contact(&self, paths: &Paths, _: &[String], owner: &str) -> Result<Option<String>> {
+        if owner.starts_with('.') || !is_name(owner) {
+            return Ok(None);
+        }
+        match read(&paths.at(USERS).join(owner)) {
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            text => text.map(|text| contact_of(&text)),
+        }
+    }
 }
+
+fn contact_of(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("CONTACTEMAIL=")).and_then(contact_in)
+}
+
+/// A file for each account.
+const USERS: &str = "/var/cpanel/users";
 
 /// Every domain, subdomains, parked and addon domains among them.
 const DOMAINS: &str = "/etc/userdomains";
@@ -84,6 +102,28 @@ mod tests {
             let mut records = records([USERDOMAINS, TRUEUSERDOMAINS, TRUEUSEROWNERS]);
             records[broken].push_str("ann.test ann\n");
             assert_eq!(CPanel.owners(&records).unwrap_err().code(), "data");
+        }
+    }
+
+    #[test]
+    fn an_owners_address_is_one_that_can_be_written_to() {
+        assert_eq!(
+            contact_of("BWLIMIT=1\nCONTACTEMAIL=ann@elsewhere.test\nDNS=ann.test\n").unwrap(),
+            "ann@elsewhere.test"
+        );
+        for bad in [
+            "",
+            "CONTACTEMAIL=\n",
+            "CONTACTEMAIL=ann\n",
+            "CONTACTEMAIL=-x@y.test\n",
+            "XCONTACTEMAIL=a@b.test\n",
+            "CONTACTEMAIL=a b@c.test\n",
+        ] {
+            assert_eq!(contact_of(bad), None, "{bad}");
+        }
+        let here = Paths::below("/nowhere");
+        for odd in ["..", "../ann", "nobody here", ""] {
+            assert_eq!(CPanel.contact(&here, &[], odd).unwrap(), None, "{odd}");
         }
     }
 

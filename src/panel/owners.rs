@@ -55,10 +55,37 @@ impl<'a> Owners<'a> {
         names_of(&self.domains, accounts, lower_case)
     }
 
+    /// The accounts to which these domains belong, in lower case as they are given. What the records give to two has none.
+    pub fn owners_of_domains(&self, domains: &HashSet<String>) -> HashMap<String, &'a str> {
+        owners_among(&self.domains, domains)
+    }
+
+    /// The accounts for which these local users send, in the same way.
+    pub fn owners_of_users(&self, users: &HashSet<String>) -> HashMap<String, &'a str> {
+        owners_among(&self.users, users)
+    }
+
     /// The local users that send for these accounts, in lower case as everywhere in Postern.
     pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> Names {
         names_of(&self.users, accounts, lower_case)
     }
+}
+
+fn owners_among<'a>(rows: &[(&str, &'a str)], wanted: &HashSet<String>) -> HashMap<String, &'a str> {
+    let mut found: HashMap<String, Option<&str>> = HashMap::new();
+    for (name, owner) in rows {
+        let name = lower_case(name);
+        if !wanted.contains(name.as_ref()) {
+            continue;
+        }
+        let theirs = Some(*owner).filter(|owner| !NOBODYS.contains(owner));
+        match found.entry(name.into_owned()) {
+            Entry::Vacant(new) => drop(new.insert(theirs)),
+            Entry::Occupied(mut there) if *there.get() != theirs => drop(there.insert(None)),
+            Entry::Occupied(_) => {}
+        }
+    }
+    found.into_iter().filter_map(|(name, owner)| owner.map(|owner| (name, owner))).collect()
 }
 
 fn lower_case(name: &str) -> Cow<'_, str> {
@@ -130,6 +157,10 @@ pub(super) mod tests {
         owners.add_user("web", "ben");
         assert_eq!(domains(&owners, "ann"), set(&["a.test"]));
         assert_eq!(owners.domains_of(&HashSet::from(["ann".into(), "ben".into()])), set(&["a.test"]));
+        let all =
+            owners.owners_of_domains(&["a.test", "b.test", "c.test", "d.test"].map(String::from).into());
+        assert_eq!(all, HashMap::from([("a.test".to_string(), "ann")]));
+        assert_eq!(owners.owners_of_users(&["web".to_string()].into()), HashMap::new());
         assert_eq!(
             (domains(&owners, "ben"), users(&owners, "ann"), users(&owners, "ben")),
             Default::default()
