@@ -33,6 +33,7 @@ pub(crate) mod monitoring;
 pub mod openapi;
 mod own_service;
 mod policy_secrets;
+mod password;
 pub mod queue;
 pub mod render;
 pub mod settings;

@@ -264,7 +264,8 @@ pub fn remove_from_queue(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 
 fn act(admin: &Admin, given: &Arguments, deed: Deed) -> Result<Outcome> {
     let accounts = admin.meant(given, "account")?;
-    let one = given.given("message").map(MessageId::new).transpose()?;
+    // An empty name must not stand for all.
+    let one = given.names().any(|name| name == "message").then(|| MessageId::new(given.text("message"))).transpose()?;
     let servers = Servers::found(admin)?;
     let Found { mut messages, mut warnings } = look(admin, &servers, &accounts)?;
     let whose = given.text("account");

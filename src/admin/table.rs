@@ -398,8 +398,17 @@ pub const FUNCTIONS: &[Function] = &[
             BLOCK_VALUE,
             option("reason", Kind::Note, "why, for the trail of changes: \"password changed\""),
             switch("lift", "lift what other products ban of the address, too"),
+            switch("anyway", "although it is not known that the password was changed, where release_needs_password_change is on"),
         ],
         blocks::release,
+    )
+    .for_owners(),
+    reads(
+        "list_watched",
+        &["blocks", "watched"],
+        "Accounts that were released lately and are watched: stopped again, they are stopped for longer",
+        &[],
+        blocks::list_watched,
     )
     .for_owners(),
     changes(

@@ -3,8 +3,10 @@
 //! alone.
 
 use super::file::{pairs, read};
-use super::{Owners, Panel};
-use crate::error::Result;
+use super::{Owners, Panel, Password, passwords};
+use crate::account::Account;
+use crate::clock::Seconds;
+use crate::error::{Error, Result};
 use crate::paths::Paths;
 
 /// cPanel & WHM.
@@ -41,6 +43,18 @@ impl Panel for CPanel {
             }
         }
         Ok(owners)
+    }
+
+    fn password_since(&self, paths: &Paths, account: &Account, since: Seconds) -> Password {
+        let told = || {
+            let records = self.records(paths)?;
+            let owners = self.owners(&records)?;
+            let domain = account.domain().unwrap_or_default();
+            let user = owners.account_of_domain(domain);
+            let user = user.ok_or_else(|| Error::NotFound(format!("no account has the domain {domain}.")))?;
+            passwords::in_shadow(paths, user, account, since)
+        };
+        told().unwrap_or_else(|error: Error| Password::NotKnown(error.to_string()))
     }
 }
 

@@ -53,6 +53,13 @@ impl<'a> Owners<'a> {
         names_of(&self.domains, accounts, lower_case)
     }
 
+    /// The account that has this domain (in lower case); none where it is nobody's, or of two.
+    pub fn account_of_domain(&self, domain: &str) -> Option<&str> {
+        let mut all = self.domains.iter().filter(|(name, _)| lower_case(name) == domain).map(|(_, owner)| *owner);
+        let first = all.next().filter(|owner| !NOBODYS.contains(owner))?;
+        all.all(|other| other == first).then_some(first)
+    }
+
     /// The local users that send for these accounts, in lower case as everywhere in Postern.
     pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
         names_of(&self.users, accounts, lower_case)
@@ -176,6 +183,7 @@ pub(super) mod tests {
                 for account in ["ann", "ben", "cat", "nobody"] {
                     let expected = says == HashSet::from([account]) && account != "nobody";
                     prop_assert_eq!(domains(&owners, account).contains(&domain), expected);
+                    prop_assert_eq!(owners.account_of_domain(&domain) == Some(account), expected);
                 }
             }
         }

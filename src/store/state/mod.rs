@@ -77,6 +77,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-10.sql"),
 ];
 
 /// The open state, with the right to work on it.
