@@ -149,7 +149,8 @@ mod tests {
         assert_eq!((said.well, said.text.as_str()), (false, "none /\n"));
         assert!(ask_a_shell("printf 12345", 5).unwrap().well);
         let both = ["-c", "printf a; printf b >&2; printf '\\377'"];
-        let all = |errors| hear(Path::new("/bin/sh"), &both, Duration::from_millis(2000), 100, errors).unwrap().1;
+        let all =
+            |errors| hear(Path::new("/bin/sh"), &both, Duration::from_millis(2000), 100, errors).unwrap().1;
         assert_eq!((all(true), all(false)), (b"ab\xff".to_vec(), b"a\xff".to_vec()));
         assert!(ask_a_shell("printf 123456", 5).unwrap_err().to_string().contains("more than 5 bytes"));
         let endless = ask_a_shell("while :; do printf 12345678; done", 1000).unwrap_err().to_string();

@@ -439,7 +439,9 @@ fn with_its_past(detail: String, stop: &Stopped) -> String {
     match stop.times {
         0 => detail,
         1 => format!("{detail} It was released lately and is watched, so the stop is longer than the first."),
-        n => format!("{detail} It was released {n} times lately and is watched, so the stop is longer than before."),
+        n => format!(
+            "{detail} It was released {n} times lately and is watched, so the stop is longer than before."
+        ),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
+use super::password;
 use super::table::Scope;
 use super::{Admin, Outcome, bans, lists, looks_like_network, own_service};
-use super::password;
 use crate::account::{Account, Subject};
 use crate::address::{Address, Network};
 use crate::error::{Error, Result};

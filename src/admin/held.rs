@@ -174,7 +174,8 @@ impl Said {
 
     /// Postfix 3.7 and 3.10 end with status 0 whether they have the message or not, and say what they did.
     pub(super) fn of_postfix(message: &str, well: bool, text: &str) -> Said {
-        let did = [": released from hold", ": placed on hold", ": removed"].map(|what| format!("postsuper: {message}{what}"));
+        let did = [": released from hold", ": placed on hold", ": removed"]
+            .map(|what| format!("postsuper: {message}{what}"));
         match text.lines().any(|line| did.contains(&line.trim().to_owned())) {
             true => Said::Done,
             false if well => Said::Gone,

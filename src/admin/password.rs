@@ -30,10 +30,15 @@ pub(super) fn must_have_changed(admin: &Admin, keys: &[String], anyway: bool) ->
         let why = match panel.password_since(&admin.call.paths, &mailbox, stop.since) {
             Password::Changed => continue,
             Password::NotChanged => {
-                format!("The password of {mailbox} was not changed since it was stopped ({}).", readable(stop.since))
+                format!(
+                    "The password of {mailbox} was not changed since it was stopped ({}).",
+                    readable(stop.since)
+                )
             }
             Password::NotKnown(why) => {
-                format!("It is not known whether the password of {mailbox} was changed since it was stopped: {why}")
+                format!(
+                    "It is not known whether the password of {mailbox} was changed since it was stopped: {why}"
+                )
             }
         };
         if admin.scope() != Scope::Root {

@@ -265,7 +265,11 @@ pub fn remove_from_queue(admin: &Admin, given: &Arguments) -> Result<Outcome> {
 fn act(admin: &Admin, given: &Arguments, deed: Deed) -> Result<Outcome> {
     let accounts = admin.meant(given, "account")?;
     // An empty name must not stand for all.
-    let one = given.names().any(|name| name == "message").then(|| MessageId::new(given.text("message"))).transpose()?;
+    let one = given
+        .names()
+        .any(|name| name == "message")
+        .then(|| MessageId::new(given.text("message")))
+        .transpose()?;
     let servers = Servers::found(admin)?;
     let Found { mut messages, mut warnings } = look(admin, &servers, &accounts)?;
     let whose = given.text("account");
@@ -285,7 +289,10 @@ fn act(admin: &Admin, given: &Arguments, deed: Deed) -> Result<Outcome> {
         warnings.extend((n > 0).then_some(told));
     }
     if messages.is_empty() {
-        return Ok(Outcome { warnings, ..Outcome::said(format!("There is nothing of {whose} to be {}.", deed.words().1)) });
+        return Ok(Outcome {
+            warnings,
+            ..Outcome::said(format!("There is nothing of {whose} to be {}.", deed.words().1))
+        });
     }
     if deed == Deed::Remove && !given.is_on("confirm")? {
         return Err(Error::NeedsConfirmation(format!(
@@ -339,6 +346,10 @@ fn done_with(
         named += &format!(" and {more} more");
     }
     admin.note(action, whose, &named, reason)?;
-    outcome.messages.push(format!("{} {} {done_word}.", counted(done.len(), whose), if done.len() == 1 { "was" } else { "were" }));
+    outcome.messages.push(format!(
+        "{} {} {done_word}.",
+        counted(done.len(), whose),
+        if done.len() == 1 { "was" } else { "were" }
+    ));
     Ok(outcome)
 }

@@ -236,12 +236,7 @@ pub fn decide_with_state(
     decision
 }
 
-fn judge(
-    send: &Send,
-    policy: &SendPolicy,
-    state: &Fact<SenderState>,
-    now: Seconds,
-) -> SendDecision {
+fn judge(send: &Send, policy: &SendPolicy, state: &Fact<SenderState>, now: Seconds) -> SendDecision {
     let state = match state {
         Fact::Known(state) => state,
         Fact::Missing(what) => return plainly(Verdict::Allow, Reason::FactMissing(*what)),
@@ -281,9 +276,11 @@ fn judge(
         // Held, it could never be released either.
         Some(Answer::Never(reason)) => (Verdict::Refuse, reason, Record::NotNow),
         Some(Answer::Wait(reason)) => (no, reason, Record::NotNow),
-        Some(Answer::Stop { reason, until, limit, quota, key }) => {
-            (no, reason, Record::Stop { stop: Stopped { until, limit, quota, key, ..Stopped::default() }, window })
-        }
+        Some(Answer::Stop { reason, until, limit, quota, key }) => (
+            no,
+            reason,
+            Record::Stop { stop: Stopped { until, limit, quota, key, ..Stopped::default() }, window },
+        ),
     };
     if let Some((mut meter, an_hour)) = quota.filter(|_| verdict == Verdict::Allow) {
         meter.add(now, QUOTA_WINDOW, 1);

@@ -43,7 +43,11 @@ pub trait Panel {
     /// Whether the mailbox's password was changed since, in epoch seconds, as far as files tell that root may read.
     fn password_since(&self, _: &Paths, _: &Account, _: Seconds) -> Password {
         let says = |panel: &str| format!("{panel} has no file that tells.");
-        Password::NotKnown(if self.is_a_panel() { says(self.name()) } else { says("a server without a panel") })
+        Password::NotKnown(if self.is_a_panel() {
+            says(self.name())
+        } else {
+            says("a server without a panel")
+        })
     }
 }
 

@@ -55,7 +55,8 @@ impl<'a> Owners<'a> {
 
     /// The account that has this domain (in lower case); none where it is nobody's, or of two.
     pub fn account_of_domain(&self, domain: &str) -> Option<&str> {
-        let mut all = self.domains.iter().filter(|(name, _)| lower_case(name) == domain).map(|(_, owner)| *owner);
+        let mut all =
+            self.domains.iter().filter(|(name, _)| lower_case(name) == domain).map(|(_, owner)| *owner);
         let first = all.next().filter(|owner| !NOBODYS.contains(owner))?;
         all.all(|other| other == first).then_some(first)
     }

@@ -48,7 +48,9 @@ pub(super) fn in_shadow(paths: &Paths, user: &str, account: &Account, since: Sec
     let directory = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(home);
     let mut at = OwnedFd::from(directory.map_err(failed())?);
     let plain = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    for (part, kind) in [("etc", OFlag::O_DIRECTORY), (domain, OFlag::O_DIRECTORY), ("shadow", OFlag::empty())] {
+    for (part, kind) in
+        [("etc", OFlag::O_DIRECTORY), (domain, OFlag::O_DIRECTORY), ("shadow", OFlag::empty())]
+    {
         at = openat(&at, part, plain | kind, Mode::empty()).map_err(|e| failed()(e.into()))?;
     }
     let file = File::from(at);
@@ -59,7 +61,9 @@ pub(super) fn in_shadow(paths: &Paths, user: &str, account: &Account, since: Sec
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes).map_err(failed())?;
     let Some(day) = day_in(&bytes, name) else {
-        return Err(Error::NotFound(format!("{place} does not say when the password of {account} was changed.")));
+        return Err(Error::NotFound(format!(
+            "{place} does not say when the password of {account} was changed."
+        )));
     };
     let was = day > since / DAY || (day == since / DAY && about.mtime() > since);
     Ok(if was { Password::Changed } else { Password::NotChanged })

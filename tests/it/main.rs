@@ -38,6 +38,7 @@ mod pins;
 mod policy;
 mod postfix;
 mod postlogin;
+mod release;
 mod scopes;
 mod seams;
 mod secrets;

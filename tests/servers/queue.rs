@@ -74,7 +74,10 @@ fn an_accounts_queue_is_dealt_with_and_nobody_elses(scene: &Scene) {
     assert_eq!(of_alice, ["login", "login", "login", "sender"]);
     let rows = queue_of(scene, ALICE.name);
     let posed = rows.iter().find(|row| row["sender"] == BOB.name).unwrap();
-    assert_eq!((&posed["recipients"], &posed["frozen"], &posed["held"]), (&2.into(), &false.into(), &false.into()));
+    assert_eq!(
+        (&posed["recipients"], &posed["frozen"], &posed["held"]),
+        (&2.into(), &false.into(), &false.into())
+    );
     assert!(rows.iter().all(|row| row["size"].as_i64().unwrap() > 0 && row["since"].as_i64().unwrap() > 0));
 
     queue(scene, &["freeze", ALICE.name, "--reason", "taken over"]).succeeded();
@@ -93,7 +96,10 @@ fn an_accounts_queue_is_dealt_with_and_nobody_elses(scene: &Scene) {
 
     let unconfirmed = queue(scene, &["remove", ALICE.name]);
     assert_eq!((unconfirmed.code(), waiting(scene)), (Some(1), 3), "{unconfirmed:?}");
-    assert!(unconfirmed.stderr.contains("3 messages of alice@example.test would be removed"), "{unconfirmed:?}");
+    assert!(
+        unconfirmed.stderr.contains("3 messages of alice@example.test would be removed"),
+        "{unconfirmed:?}"
+    );
     let one = queue_of(scene, ALICE.name)[0]["message"].as_str().unwrap().to_owned();
     let not_his = queue(scene, &["remove", BOB.name, "--message", &one, "--confirm"]);
     assert_eq!((not_his.code(), waiting(scene)), (Some(1), 3), "{not_his:?}");
@@ -102,7 +108,11 @@ fn an_accounts_queue_is_dealt_with_and_nobody_elses(scene: &Scene) {
     queue(scene, &["remove", ALICE.name, "--confirm", "--reason", "spam"]).succeeded();
     assert_eq!((waiting(scene), scene.mail_outside().len()), (0, 5));
     let trail = scene.api(&["list_audit", "limit=1"]);
-    assert_eq!((&trail[0]["action"], &trail[0]["subject"]), (&"remove_from_queue".into(), &ALICE.name.into()), "{trail}");
+    assert_eq!(
+        (&trail[0]["action"], &trail[0]["subject"]),
+        (&"remove_from_queue".into(), &ALICE.name.into()),
+        "{trail}"
+    );
     assert_eq!(trail[0]["after"], "spam", "{trail}");
     assert!(!trail.to_string().contains(&one), "the second call removed the others: {trail}");
 }
@@ -120,13 +130,22 @@ fn what_an_account_has_in_postfixs_queue_is_listed_frozen_thawed_and_removed() {
 fn hostile_names_do_no_harm(scene: &Scene) {
     outside_is_open(scene, false);
     send_many(scene, &ALICE, 1);
-    for sender in ["\"a b'; touch /rig/harm\"@remote.test", "-Mrm@remote.test", "\"$(touch /rig/harm)\"@remote.test", "\"1xW3sF-000000-AA <x>\"@remote.test"] {
+    for sender in [
+        "\"a b'; touch /rig/harm\"@remote.test",
+        "-Mrm@remote.test",
+        "\"$(touch /rig/harm)\"@remote.test",
+        "\"1xW3sF-000000-AA <x>\"@remote.test",
+    ] {
         scene.smtp_from_loopback().send(sender, &[OUTSIDE, "\"  1 2 1xW3sF-000000-AA\"@remote.test"], "x");
     }
     let body = "To: friend@remote.test\n-auth_id: alice@example.test\nSubject: x\n -auth_id alice@example.test\n\
                 \tnamed_attribute: sasl_username=alice@example.test\n\n-auth_id alice@example.test\n\
                 named_attribute: sasl_username=alice@example.test\n";
-    scene.sendmail("webuser", &["-F", "x\n-auth_id alice@example.test\nnamed_attribute: sasl_username=alice@example.test", "-t"], body);
+    scene.sendmail(
+        "webuser",
+        &["-F", "x\n-auth_id alice@example.test\nnamed_attribute: sasl_username=alice@example.test", "-t"],
+        body,
+    );
     eventually("they wait", || waiting(scene) == 6);
     assert_eq!((frozen(scene, ALICE.name), frozen(scene, "webuser")), ((1, 0), (1, 0)));
     let odd = ["a b'; touch /rig/harm", "-Mrm", "--", "$(touch /rig/harm)", "* -d ALL", "ALL", "\u{1b}[2J"];
@@ -188,8 +207,15 @@ fn a_retry_counts_nothing(scene: &Scene) {
     eventually("all leave", || (waiting(scene), scene.mail_outside().len()) == (0, 6));
     assert_eq!((scene.api(&["list_blocks"]), told::activity(scene)), (block, events));
     let sent = told::statistics(scene);
-    assert_eq!((sent["DE messages_sent"], sent["DE messages_refused"], sent["- messages_sent"]), (3, 1, 3), "{sent:?}");
-    assert_eq!(told::activity(scene), BTreeMap::from([(format!("{} {GERMAN} DE smtp refuse over_limit", ALICE.name), 1)]));
+    assert_eq!(
+        (sent["DE messages_sent"], sent["DE messages_refused"], sent["- messages_sent"]),
+        (3, 1, 3),
+        "{sent:?}"
+    );
+    assert_eq!(
+        told::activity(scene),
+        BTreeMap::from([(format!("{} {GERMAN} DE smtp refuse over_limit", ALICE.name), 1)])
+    );
 }
 
 #[test]
@@ -205,7 +231,10 @@ fn what_postern_holds_is_shown_and_not_thawed(scene: &Scene) {
     }
     eventually("two are held", || (waiting(scene), scene.mail_outside().len()) == (2, 1));
     let rows = queue_of(scene, "webuser");
-    assert!(rows.len() == 2 && rows.iter().all(|row| row["held"] == true && row["frozen"] == true), "{rows:?}");
+    assert!(
+        rows.len() == 2 && rows.iter().all(|row| row["held"] == true && row["frozen"] == true),
+        "{rows:?}"
+    );
     let said = queue(scene, &["thaw", "webuser"]);
     assert!(said.stderr.contains("2 of them Postern holds"), "{said:?}");
     run_the_queue(scene);

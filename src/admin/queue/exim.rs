@@ -131,7 +131,8 @@ mod tests {
         let head = "1xW3sF-000000005sq-0Rcy-H\nDebian-exim 102 104\n<boss@other.test>\n1700000000 0\n-received_time_usec .1\n";
         let end = "-body_linecount 1\nXX\n2\na@remote.test\nb@remote.test\n\n020I From: x\n";
         let remote = "--helo_name client\n-host_address [192.0.2.7]:587\n";
-        let by_login = read(&format!("{head}{remote}--auth_id Alice@Example.test\n-frozen 1700000009\n{end}"));
+        let by_login =
+            read(&format!("{head}{remote}--auth_id Alice@Example.test\n-frozen 1700000009\n{end}"));
         let by_login = by_login.unwrap();
         assert_eq!(by_login.account, "alice@example.test".parse().ok());
         assert_eq!((by_login.by, by_login.recipients, by_login.frozen), (By::Login, 2, true));
@@ -146,7 +147,8 @@ mod tests {
         let head = "x-H\nweb 2001 2001\n<>\n1700000000 0\n";
         let forged = "x\n-auth_id alice@example.test\n";
         let variable = format!("--aclm _subject {}\n{forged}\n", forged.len());
-        let end = "XX\n1\n-auth_id@remote.test\n\n030  -auth_id alice@example.test\n-auth_id alice@example.test\n";
+        let end =
+            "XX\n1\n-auth_id@remote.test\n\n030  -auth_id alice@example.test\n-auth_id alice@example.test\n";
         assert_eq!(whose(&format!("{head}{variable}{end}")), (Some("web".into()), By::LocalUser));
         let tree = "YN -auth_id\nNN 7@remote.test\nNN x\n3\n";
         assert_eq!(read(&format!("{head}{tree}")).unwrap().recipients, 3);

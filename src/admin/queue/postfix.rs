@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn the_login_or_the_local_user_has_a_message_and_the_sender_only_without_them() {
-        let by_smtp = format!("Received: from x (y [192.0.2.7])\n\tby server (Postfix) with ESMTPSA id {ID};\n");
+        let by_smtp =
+            format!("Received: from x (y [192.0.2.7])\n\tby server (Postfix) with ESMTPSA id {ID};\n");
         let local = format!("Received: by server (Postfix, from userid 2001)\n\tid {ID}; now\n");
         assert_eq!(told(&message(LOGIN, &by_smtp)), ("alice@example.test".into(), By::Login));
         assert_eq!(told(&message("", &by_smtp)), ("boss@other.test".into(), By::Sender));
@@ -133,10 +134,13 @@ mod tests {
     #[test]
     fn the_list_is_read_line_by_line_and_strange_names_are_left_out() {
         let row = |id: &str| {
-            format!("{{\"queue_name\": \"hold\", \"queue_id\": \"{id}\", \"arrival_time\": 1700000000, \"message_size\": 438, \"forced_expire\": false, \"sender\": \"x@y.test\", \"recipients\": [{{\"address\": \"wow!@remote.test\"}}]}}\n")
+            format!(
+                "{{\"queue_name\": \"hold\", \"queue_id\": \"{id}\", \"arrival_time\": 1700000000, \"message_size\": 438, \"forced_expire\": false, \"sender\": \"x@y.test\", \"recipients\": [{{\"address\": \"wow!@remote.test\"}}]}}\n"
+            )
         };
         let text = [row(ID), row("-d"), row("ALL"), row("1xW1Xt-0000gl-1R"), "broken\n".into()].concat();
-        let names: Vec<_> = listed(&text).into_iter().map(|(id, row)| (id.to_string(), row.recipients.len())).collect();
+        let names: Vec<_> =
+            listed(&text).into_iter().map(|(id, row)| (id.to_string(), row.recipients.len())).collect();
         assert_eq!(names, [(ID.to_owned(), 1)]);
     }
 

@@ -397,9 +397,13 @@ mod tests {
         assert!(stops(&t, 0).unwrap().is_empty());
         assert_eq!((found(NOON), found(NOON + 86_399), found(NOON + 86_400)), (vec![1], vec![1], vec![]));
         let (state, _) = gather(&t, &alice(), &[], true).unwrap();
-        assert_eq!((state.stops[0].until, state.stops[0].times, state.stops[0].watch_until), (0, 1, Some(NOON + 86_400)));
+        assert_eq!(
+            (state.stops[0].until, state.stops[0].times, state.stops[0].watch_until),
+            (0, 1, Some(NOON + 86_400))
+        );
         // Stopped again within the watch, then long after it.
-        keep_stop(&t, &Stop { times: 1, watch_until: Some(NOON + 86_400), ..stop(ALICE, NOON + 1200) }).unwrap();
+        keep_stop(&t, &Stop { times: 1, watch_until: Some(NOON + 86_400), ..stop(ALICE, NOON + 1200) })
+            .unwrap();
         assert!(found(NOON).is_empty());
         release(&t, ALICE, watch(NOON + 900)).unwrap();
         assert_eq!(found(NOON + 900), [2]);
