@@ -62,7 +62,7 @@ impl Recipients {
             Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        if map.len() < HEAD || !map.starts_with(MAGIC) || (map.len() - HEAD) % 8 != 0 {
+        if map.len() < HEAD || !map.starts_with(MAGIC) || !(map.len() - HEAD).is_multiple_of(8) {
             let damaged = format!(
                 "The file {} is damaged: remove it, and `postern tick` makes it anew.",
                 path.display()

@@ -120,7 +120,7 @@ fn look(admin: &Admin, servers: &Servers, accounts: &[Account]) -> Result<Found>
         all.extend(postfix::messages((postqueue, postcat), &admin.call.paths, &mut warnings)?);
     }
     all.retain(|queued| queued.account.as_ref().is_some_and(|account| accounts.contains(account)));
-    all.sort_by(|a, b| (a.since, a.message.to_string()).cmp(&(b.since, b.message.to_string())));
+    all.sort_by_cached_key(|queued| (queued.since, queued.message.to_string()));
     Ok(Found { messages: all, warnings })
 }
 
