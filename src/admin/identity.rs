@@ -9,12 +9,12 @@ use super::table::{Function, Scope};
 use crate::account::{Account, Subject};
 use crate::error::{Error, Result};
 use crate::hook::has_borrowed_authority;
-use crate::panel;
+use crate::panel::{self, Names};
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::store::settings::rank::Rank;
+use hashbrown::HashSet;
 use nix::unistd::{geteuid, getuid};
-use std::collections::HashSet;
 use std::str::FromStr;
 
 /// Longest name of somebody, in bytes.
@@ -87,8 +87,8 @@ pub struct Theirs {
     pub scope: Scope,
     /// His name in the trail.
     pub who: String,
-    domains: HashSet<String>,
-    users: HashSet<String>,
+    domains: Names,
+    users: Names,
 }
 
 impl Theirs {
@@ -133,7 +133,7 @@ impl Theirs {
     pub fn few_keys(&self, most: usize) -> Option<Vec<String>> {
         let domains = self.domains.iter().map(|domain| format!("@{domain}"));
         (self.domains.len() + self.users.len() <= most)
-            .then(|| domains.chain(self.users.iter().cloned()).collect())
+            .then(|| domains.chain(self.users.iter().map(Into::into)).collect())
     }
 
     /// Refuses a function that is above him, before its arguments are looked at.
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn ann() -> Theirs {
-        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let set = |names: &[&str]| names.iter().copied().collect();
         Theirs {
             scope: Scope::Owner,
             who: "owner ann".into(),

@@ -59,9 +59,19 @@ fn pair(line: &str) -> Option<(&str, &str)> {
     (is_name(left) && is_name(right)).then_some((left, right))
 }
 
+/// Bytes that a name may have as they are.
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut b) = ([false; 256], 0u8);
+    while b < 128 {
+        plain[b as usize] = b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+' | b'*' | b'@');
+        b += 1;
+    }
+    plain
+};
+
 pub(super) fn is_name(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+*@".contains(&b);
-    let in_letters = |c: char| c.is_alphanumeric() || u8::try_from(c).is_ok_and(plain);
+    let plain = |b: u8| PLAIN[usize::from(b)];
+    let in_letters = |c: char| c.is_alphanumeric() || c.is_ascii() && plain(c as u8);
     !text.is_empty() && text.len() <= LONGEST && (text.bytes().all(plain) || text.chars().all(in_letters))
 }
 

@@ -5,12 +5,14 @@
 
 mod cpanel;
 mod file;
+mod names;
 mod owners;
 mod passwords;
 mod plain;
 mod plesk;
 
 pub use cpanel::CPanel;
+pub use names::Names;
 pub use owners::Owners;
 pub use passwords::Password;
 pub use plain::Plain;

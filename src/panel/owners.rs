@@ -1,9 +1,10 @@
 //! What a panel knows of owners, in one form for all panels.
 
+use super::Names;
 use crate::account;
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
 use std::borrow::Cow;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 /// Names that are no customer's account, whatever a file says: cPanel gives `nobody` what belongs to no account, and
 /// `root` what no reseller has.
@@ -25,7 +26,8 @@ impl<'a> Owners<'a> {
 
     /// The local user sends for this account.
     pub fn add_user(&mut self, user: &'a str, account: &'a str) {
-        if !NOBODYS.contains(&user) {
+        // A file names an owner in each of his lines.
+        if !NOBODYS.contains(&user) && self.users.last() != Some(&(user, account)) {
             self.users.push((user, account));
         }
     }
@@ -39,7 +41,7 @@ impl<'a> Owners<'a> {
     pub fn accounts_of<'b>(&self, reseller: &'b str) -> HashSet<Cow<'b, str>> {
         let customers = names_of(&self.customers, &HashSet::from([reseller.into()]), Cow::Borrowed);
         let own = std::iter::once(Cow::Borrowed(reseller));
-        let all = customers.into_iter().map(Cow::Owned).chain(own);
+        let all = customers.iter().map(|name| Cow::Owned(name.to_string())).chain(own);
         all.filter(|account| !NOBODYS.contains(&account.as_ref())).collect()
     }
 
@@ -49,7 +51,7 @@ impl<'a> Owners<'a> {
     }
 
     /// The domains of these accounts, in lower case.
-    pub fn domains_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
+    pub fn domains_of(&self, accounts: &HashSet<Cow<str>>) -> Names {
         names_of(&self.domains, accounts, lower_case)
     }
 
@@ -62,7 +64,7 @@ impl<'a> Owners<'a> {
     }
 
     /// The local users that send for these accounts, in lower case as everywhere in Postern.
-    pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> HashSet<String> {
+    pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> Names {
         names_of(&self.users, accounts, lower_case)
     }
 }
@@ -79,9 +81,11 @@ fn names_of<'a>(
     rows: &[(&'a str, &'a str)],
     owners: &HashSet<Cow<str>>,
     spelled: fn(&'a str) -> Cow<'a, str>,
-) -> HashSet<String> {
+) -> Names {
     let is_theirs = |owner: &str| owners.contains(owner) && !NOBODYS.contains(&owner);
-    let mut found: HashMap<Cow<str>, Option<&str>> = HashMap::new();
+    // Room at once, as a table that grows is laid out anew each time; an owner's local user may stand in each line.
+    let room = rows.iter().filter(|(_, owner)| is_theirs(owner)).count();
+    let mut found: HashMap<Cow<str>, Option<&str>> = HashMap::with_capacity(room);
     for (name, owner) in rows.iter().filter(|(_, owner)| is_theirs(owner)) {
         match found.entry(spelled(name)) {
             Entry::Vacant(new) => drop(new.insert(Some(owner))),
@@ -92,7 +96,7 @@ fn names_of<'a>(
     for (name, _) in rows.iter().filter(|(_, owner)| !is_theirs(owner)) {
         found.remove(spelled(name).as_ref());
     }
-    found.into_iter().filter(|(_, owner)| owner.is_some()).map(|(name, _)| name.into_owned()).collect()
+    found.iter().filter(|(_, owner)| owner.is_some()).map(|(name, _)| name.as_ref()).collect()
 }
 
 #[cfg(test)]
@@ -100,20 +104,20 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(crate) fn set(names: &[&str]) -> HashSet<String> {
-        names.iter().map(ToString::to_string).collect()
+    pub(crate) fn set(names: &[&str]) -> Names {
+        names.iter().copied().collect()
     }
 
-    pub(crate) fn domains(owners: &Owners, account: &str) -> HashSet<String> {
+    pub(crate) fn domains(owners: &Owners, account: &str) -> Names {
         owners.domains_of(&HashSet::from([account.into()]))
     }
 
-    pub(crate) fn users(owners: &Owners, account: &str) -> HashSet<String> {
+    pub(crate) fn users(owners: &Owners, account: &str) -> Names {
         owners.users_of(&HashSet::from([account.into()]))
     }
 
-    pub(crate) fn accounts(owners: &Owners, reseller: &str) -> HashSet<String> {
-        owners.accounts_of(reseller).into_iter().map(Cow::into_owned).collect()
+    pub(crate) fn accounts(owners: &Owners, reseller: &str) -> Names {
+        owners.accounts_of(reseller).iter().map(Cow::as_ref).collect()
     }
 
     #[test]

@@ -388,7 +388,7 @@ fn what_the_settings_keep_for_a_shorter_time_is_gone() {
     sandbox.postern(&["tick"]).succeeded();
     let oldest = "SELECT min(day) FROM account_day";
     assert_eq!(sandbox.in_state::<i64>(oldest), NOON / DAY - 7);
-    assert_eq!(sandbox.in_state::<i64>("SELECT min(last) FROM login_place"), NOON / DAY - 3);
+    assert_eq!(sandbox.in_state::<i64>("SELECT min(oldest) FROM account_place"), NOON / DAY - 3);
     let said = sandbox.postern(&["countries", "suggest", "--days", "8"]).failed();
     assert!(said.contains("at most 7"), "{said}");
     for (key, bad) in [("keep_login_days", "6"), ("keep_login_months", "0"), ("keep_activity_days", "0")] {
@@ -405,7 +405,12 @@ fn a_forged_state_makes_absurd_figures_and_nothing_worse() {
         format!("UPDATE traffic_day SET n = {huge}"),
         format!("UPDATE traffic_month SET n = {huge}, verdict = char(27) || verdict"),
         format!("UPDATE account_day SET tried = {huge}, succeeded = {huge}"),
-        "UPDATE login_place SET days = zeroblob(100000)".into(),
+        "UPDATE account_place SET days = zeroblob(100000)".into(),
+        "UPDATE domain_by_day SET uses = zeroblob(100000)".into(),
+        "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3000)
+         INSERT INTO account_place(country, part, oldest, entries, days)
+         SELECT char(27) || v, 0, 20782, 1, x'01e6a20102ff7f' FROM n"
+            .into(),
         "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 3000)
          INSERT INTO login_place SELECT char(27) || v, 1, 20782, x'ffffffff' FROM n"
             .into(),

@@ -12,6 +12,7 @@ mod combinations;
 mod crowd;
 mod doing;
 mod every_rule;
+mod exims_own;
 mod faults_disk;
 mod faults_files;
 mod faults_hooks;

@@ -54,26 +54,57 @@ fn parts(since: i64, today: i64) -> ((i64, i64), (i64, i64)) {
     }
 }
 
-const BY_COUNTRY: &str = "SELECT direction, service, country, verdict, total(n) FROM (
-         SELECT direction, service, country, verdict, n FROM traffic_day WHERE day BETWEEN ?1 AND ?2
-         UNION ALL
-         SELECT direction, service, country, verdict, n FROM traffic_month WHERE month BETWEEN ?3 AND ?4)
-     GROUP BY direction, service, country, verdict ORDER BY direction, country, service, verdict";
+const BY_COUNTRY: &str =
+    "SELECT direction, service, country, verdict, n FROM traffic_day WHERE day BETWEEN ?1 AND ?2
+     UNION ALL
+     SELECT direction, service, country, verdict, n FROM traffic_month WHERE month BETWEEN ?3 AND ?4";
 
 /// Figures by country and service from this day to today.
 pub fn by_country(db: &Connection, since: i64, today: i64) -> Result<Vec<Figure>> {
     let (days, months) = parts(since, today);
-    db.prepare_cached(BY_COUNTRY)?
-        .query_map([days.0, days.1, months.0, months.1], |row| {
-            Ok(Figure {
-                direction: row.get(0)?,
-                service: row.get(1)?,
-                country: row.get(2)?,
-                verdict: row.get(3)?,
-                n: whole(row.get(4)?),
-            })
-        })?
-        .collect()
+    let mut statement = db.prepare_cached(BY_COUNTRY)?;
+    let mut rows = statement.query([days.0, days.1, months.0, months.1])?;
+    // Summed up here: a month of days is some ten thousand rows, which the database would sort.
+    let (mut sums, mut names): (hashbrown::HashMap<Vec<u8>, Figure>, _) = Default::default();
+    while let Some(row) = rows.next()? {
+        let [direction, service, country, verdict] =
+            [text(row, 0)?, text(row, 1)?, text(row, 2)?, text(row, 3)?];
+        let n = number(row, 4)?;
+        joined(&mut names, [direction, service, country, verdict]);
+        match sums.get_mut(&names) {
+            Some(sum) => sum.n = sum.n.saturating_add(n),
+            None => {
+                let [direction, service, country, verdict] =
+                    [direction, service, country, verdict].map(String::from);
+                sums.insert(names.clone(), Figure { direction, service, country, verdict, n });
+            }
+        }
+    }
+    let mut figures: Vec<Figure> = sums.into_values().collect();
+    figures.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+    Ok(figures)
+}
+
+fn text<'a>(row: &'a rusqlite::Row, column: usize) -> Result<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+/// These names as one key: each ends with a byte that is in no text.
+fn joined(key: &mut Vec<u8>, names: [&str; 4]) {
+    key.clear();
+    for name in names {
+        key.extend(name.as_bytes());
+        key.push(0xff);
+    }
+}
+
+/// What was counted. A sum of absurd numbers that somebody wrote into the state is no whole number any more.
+fn number(row: &rusqlite::Row, column: usize) -> Result<i64> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(n) => n,
+        ValueRef::Real(n) => whole(n),
+        _ => 0,
+    })
 }
 
 /// A sum. Whoever writes absurd numbers into the state gets an absurd sum, and no error.
@@ -179,13 +210,7 @@ impl Sums {
     fn add(&mut self, row: &rusqlite::Row) -> Result<()> {
         let uses = self.of(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         for (n, use_) in uses.iter_mut().enumerate() {
-            // A sum of absurd numbers that somebody wrote into the state is no whole number any more.
-            let more = match row.get_ref(n + 2)? {
-                ValueRef::Integer(more) => more,
-                ValueRef::Real(more) => whole(more),
-                _ => 0,
-            };
-            *use_ = use_.saturating_add(more);
+            *use_ = use_.saturating_add(number(row, n + 2)?);
         }
         Ok(())
     }

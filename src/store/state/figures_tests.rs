@@ -1,7 +1,7 @@
 //! Spans, sums, and how the database finds what is asked for.
 
 use super::*;
-use crate::store::state::{activity, in_memory, names};
+use crate::store::state::{account_places, activity, in_memory, names};
 
 #[test]
 fn months_begin_where_the_calendar_says() {
@@ -78,14 +78,24 @@ fn no_statistic_reads_events_and_each_goes_along_a_key() {
     let db = in_memory();
     let [of_day, of_days] = [Span::Days(0, 0).sql_of_one(), Span::Days(0, 0).sql_of_all()];
     let [of_month, of_months] = [Span::Months(0, 0).sql_of_one(), Span::Months(0, 0).sql_of_all()];
-    let place = "SELECT account, last, days FROM login_place WHERE country = ?1";
-    let network = "SELECT network, last, days FROM login_network WHERE country = ?1";
-    let of_one = "SELECT country, last, days FROM login_place WHERE account = ?1";
-    let next = "SELECT country FROM login_place WHERE country > ?1 ORDER BY country LIMIT 1";
+    let (place, of_one, network) = (account_places::BY_COUNTRY, account_places::BY_PART, places::NETWORKS);
+    let [next, next_of_older] = account_places::NEXT_COUNTRY;
     let domain = names::DOMAIN;
     let [none_yet, none] = names::WITHOUT_DOMAIN;
     let by_account = [&of_day, &of_days, &of_month, &of_months].map(String::as_str);
-    let others = [BY_COUNTRY, SUCCESS_DAYS, BY_REASON, place, network, of_one, next, domain, none_yet, none];
+    let others = [
+        BY_COUNTRY,
+        SUCCESS_DAYS,
+        BY_REASON,
+        place,
+        network,
+        of_one,
+        next,
+        next_of_older,
+        domain,
+        none_yet,
+        none,
+    ];
     for sql in by_account.into_iter().chain(others) {
         let steps = plan(&db, sql);
         let is_scan = |step: &&String| step.starts_with("SCAN") && !step.starts_with("SCAN (subquery");

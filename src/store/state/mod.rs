@@ -12,8 +12,10 @@
 //! program version that may still write. A program below it treats the state as missing.
 
 mod access;
+mod account_places;
 pub mod activity;
 pub mod backup;
+mod by_place;
 pub mod domains;
 pub mod figures;
 pub mod held;
@@ -77,6 +79,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
     include_str!("schema-10.sql"),
 ];
 

@@ -316,6 +316,8 @@ pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -
     )?;
     // A domain's number must not be given away while anything has it: it may become somebody else's.
     let unused = "NOT EXISTS (SELECT 1 FROM account WHERE domain = d.id)
+         AND NOT EXISTS (SELECT 1 FROM domain_by_day WHERE domain = d.id)
+         AND NOT EXISTS (SELECT 1 FROM domain_by_month WHERE domain = d.id)
          AND NOT EXISTS (SELECT 1 FROM domain_days WHERE domain = d.id)
          AND NOT EXISTS (SELECT 1 FROM domain_months WHERE domain = d.id)";
     for (which, oldest) in [("proven = 0 AND", today - retention.login_days - 2), ("", today - kept - 2)] {

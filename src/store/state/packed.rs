@@ -38,6 +38,11 @@ impl Packed {
         bytes
     }
 
+    /// Each day or month, from the last one backwards.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Uses)> {
+        self.uses.iter().zip(0..).map(|(uses, ago)| (self.last.saturating_sub(ago), uses))
+    }
+
     /// The figures of a day (or month), to change them; none for one that is older than the oldest of `kept`. A
     /// day in the future counts as today: a clock that went ahead, or a last day from before it was set back.
     pub(super) fn at(&mut self, at: i64, today: i64, kept: i64) -> Option<&mut Uses> {
@@ -61,7 +66,7 @@ impl Packed {
     }
 }
 
-fn put(bytes: &mut Vec<u8>, mut n: u64) {
+pub(super) fn put(bytes: &mut Vec<u8>, mut n: u64) {
     while n > 0x7f {
         bytes.push(n as u8 | 0x80);
         n >>= 7;
@@ -77,23 +82,43 @@ pub(super) fn add_span(sum: &mut Uses, last: i64, blob: &[u8], (first, until): (
             return;
         }
         let Some(mask) = bytes.number() else { return };
-        for (column, n) in sum.iter_mut().enumerate() {
-            if mask >> column & 1 == 1 {
-                let Some(more) = bytes.number() else { return };
-                if at <= until {
-                    *n = n.saturating_add(i64::try_from(more).unwrap_or(i64::MAX));
-                }
+        let mut left = mask & ((1 << COLUMNS.len()) - 1);
+        while left != 0 {
+            let Some(more) = bytes.number() else { return };
+            if at <= until {
+                let n = &mut sum[left.trailing_zeros() as usize];
+                *n = n.saturating_add(i64::try_from(more).unwrap_or(i64::MAX));
             }
+            left &= left - 1;
         }
         at = at.saturating_sub(1);
     }
 }
 
 /// What is left of a row.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
-impl Bytes<'_> {
-    fn number(&mut self) -> Option<u64> {
+impl<'a> Bytes<'a> {
+    /// So many bytes.
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// As many bytes as the first one says.
+    pub(super) fn short(&mut self) -> Option<&'a [u8]> {
+        let length = self.take(1)?[0];
+        self.take(length.into())
+    }
+
+    #[inline]
+    pub(super) fn number(&mut self) -> Option<u64> {
+        // Nearly all are short.
+        if let [byte @ 0..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some((*byte).into());
+        }
         let (mut n, mut shift) = (0u64, 0);
         loop {
             let (byte, rest) = self.0.split_first()?;

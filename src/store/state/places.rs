@@ -1,66 +1,48 @@
-//! Where logins succeed: accounts by country, networks by country, with how often on each of the last days.
+//! Where logins succeed: accounts by country ([`account_places`]), networks by country, with how often on each of the
+//! last days.
 //!
-//! One short row for each pair, so that "who logged in from there within so many days" is answered by reading
-//! the rows of one country, however long the span. Outsiders cannot choose these rows: only who knows a
+//! "Who logged in from there within so many days" is answered by reading the rows of one country, which hold all days,
+//! however long the span. Outsiders cannot choose these rows: only who knows a
 //! password makes one. A thief who has one can make many, so both tables are capped, the latest stay.
 
-use super::Unit;
 use super::names::{Seen, numbers};
 use super::rollups::Retention;
+use super::{Unit, account_places};
 use crate::clock::Seconds;
 use crate::country::Country;
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension, Result, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Rows of each of the two tables.
+/// Accounts in a country, and networks, that are kept.
 const MOST: i64 = 500_000;
 
 /// Most days that one row tells apart.
 const MOST_DAYS: usize = 100;
 
-/// Countries that are walked through: more than there are, so that a forged state is no work without an end.
-const MOST_COUNTRIES: usize = 1000;
-
-/// What the rows of a table are about, besides the country.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// Accounts, by number.
-    Accounts,
-    /// Networks, as text.
-    Networks,
-}
-
-impl Table {
-    fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Table::Accounts => ("login_place", "account"),
-            Table::Networks => ("login_network", "network"),
-        }
-    }
-}
-
 /// How often on each day, from the last one backwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Days {
-    last: i64,
-    counts: Vec<u32>,
+pub(super) struct Days {
+    pub(super) last: i64,
+    pub(super) counts: Vec<u32>,
 }
 
 impl Days {
+    /// Most days that are told apart.
+    pub(super) const MOST: usize = MOST_DAYS;
+
     /// As stored. Whatever lies in the state makes some days.
-    fn read(last: i64, blob: &[u8]) -> Days {
+    pub(super) fn read(last: i64, blob: &[u8]) -> Days {
         let word = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
         Days { last, counts: blob.chunks_exact(4).take(MOST_DAYS).map(word).collect() }
     }
 
-    fn write(&self) -> Vec<u8> {
+    pub(super) fn write(&self) -> Vec<u8> {
         self.counts.iter().flat_map(|n| n.to_le_bytes()).collect()
     }
 
     /// Adds so many on this day; days before the oldest of `kept` are dropped. A last day in the future, from
     /// before the clock was set back, counts as today.
-    fn add(&mut self, day: i64, n: i64, today: i64, kept: i64) {
+    pub(super) fn add(&mut self, day: i64, n: i64, today: i64, kept: i64) {
         let kept = usize::try_from(kept).unwrap_or(0).clamp(1, MOST_DAYS);
         self.last = self.last.min(today);
         if self.counts.is_empty() {
@@ -86,35 +68,22 @@ impl Days {
 }
 
 /// How often since this day, the day itself among them, as [`Days`] are stored.
-fn since_in(last: i64, blob: &[u8], day: i64) -> u64 {
+pub(super) fn since_in(last: i64, blob: &[u8], day: i64) -> u64 {
     let days = usize::try_from(last.saturating_sub(day).saturating_add(1)).unwrap_or(0);
     let word = |b: &[u8]| b.try_into().map_or(0, u32::from_le_bytes);
     blob.chunks_exact(4).take(days.min(MOST_DAYS)).map(|b| u64::from(word(b))).sum()
 }
 
-/// Adds so many good logins of these days.
-pub(super) fn add(
+/// Adds so many good logins of these days from a network.
+pub(super) fn add_network(
     t: &Unit,
-    table: Table,
-    (country, who): (&str, &dyn ToSql),
+    (country, network): (&str, &str),
     of_days: &[(i64, i64)],
     (today, kept): (i64, i64),
 ) -> Result<()> {
-    let (find, write) = match table {
-        Table::Accounts => (
-            "SELECT last, days FROM login_place WHERE country = ?1 AND account = ?2",
-            "INSERT INTO login_place VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days",
-        ),
-        Table::Networks => (
-            "SELECT last, days FROM login_network WHERE country = ?1 AND network = ?2",
-            "INSERT INTO login_network VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days",
-        ),
-    };
     let stored = t
-        .prepare_cached(find)?
-        .query_row(params![country, who], |row| {
+        .prepare_cached("SELECT last, days FROM login_network WHERE country = ?1 AND network = ?2")?
+        .query_row(params![country, network], |row| {
             Ok(Days::read(row.get(0)?, row.get_ref(1)?.as_blob().unwrap_or_default()))
         })
         .optional()?;
@@ -122,7 +91,11 @@ pub(super) fn add(
     for (day, n) in of_days {
         days.add(*day, *n, today, kept);
     }
-    t.prepare_cached(write)?.execute(params![country, who, days.last, days.write()])?;
+    t.prepare_cached(
+        "INSERT INTO login_network VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET last = excluded.last, days = excluded.days",
+    )?
+    .execute(params![country, network, days.last, days.write()])?;
     Ok(())
 }
 
@@ -137,51 +110,43 @@ pub struct Logins<Who> {
     pub last: i64,
 }
 
-/// Tells of each row of a country that has logins since this day: who, how many, the last day.
-fn visit<Who: FromSql>(
-    db: &Connection,
-    table: Table,
-    country: &str,
-    since: i64,
-    mut tell: impl FnMut(Who, u64, i64),
-) -> Result<()> {
-    let (name, column) = table.names();
-    let mut statement =
-        db.prepare_cached(&format!("SELECT {column}, last, days FROM {name} WHERE country = ?1"))?;
-    let mut rows = statement.query([country])?;
-    while let Some(row) = rows.next()? {
-        let last = row.get(1)?;
-        let n = since_in(last, row.get_ref(2)?.as_blob().unwrap_or_default(), since);
-        if n > 0 {
-            tell(row.get(0)?, n, last);
-        }
-    }
-    Ok(())
+/// The most logins of those that are met: no more is kept of the others.
+struct Most<Who> {
+    limit: usize,
+    found: Vec<Logins<Who>>,
+    /// Whoever has fewer is not among them.
+    least: u64,
 }
 
-/// The rows of one country since this day, the most logins first, so many at most; and the sum of all that may be
-/// seen.
-fn of_country<Who: Ord + FromSql>(
-    db: &Connection,
-    table: Table,
-    (country, since): (&str, i64),
-    limit: usize,
-    is_seen: impl Fn(&Who) -> bool,
-) -> Result<(Vec<Logins<Who>>, Sum)> {
-    let (mut found, mut sum) = (Vec::new(), Sum::default());
-    visit(db, table, country, since, |who: Who, n, last| {
-        if is_seen(&who) {
-            sum.add(n);
-            found.push(Logins { who, n, last });
-        }
-    })?;
-    let by_weight = |a: &Logins<Who>, b: &Logins<Who>| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who));
-    if limit < found.len() {
-        found.select_nth_unstable_by(limit, by_weight);
-        found.truncate(limit);
+impl<Who: Ord> Most<Who> {
+    fn of(limit: usize) -> Most<Who> {
+        Most { limit, found: Vec::new(), least: 0 }
     }
-    found.sort_unstable_by(by_weight);
-    Ok((found, sum))
+
+    /// Whether anybody with so many can be among them. Of equals those come first that stand first in their order:
+    /// where they are met in it, one more is none.
+    fn takes(&self, n: u64, in_order: bool) -> bool {
+        self.limit > 0 && (n > self.least || (n == self.least && !in_order))
+    }
+
+    fn take(&mut self, new: Logins<Who>) {
+        self.found.push(new);
+        if self.found.len() >= self.limit.saturating_mul(2) {
+            self.found.select_nth_unstable_by(self.limit - 1, by_weight);
+            self.found.truncate(self.limit);
+            self.least = self.found[self.limit - 1].n;
+        }
+    }
+
+    fn sorted(mut self) -> Vec<Logins<Who>> {
+        self.found.sort_unstable_by(by_weight);
+        self.found.truncate(self.limit);
+        self.found
+    }
+}
+
+fn by_weight<Who: Ord>(a: &Logins<Who>, b: &Logins<Who>) -> std::cmp::Ordering {
+    b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who))
 }
 
 /// How many are meant, and how many logins they had.
@@ -201,7 +166,8 @@ impl Sum {
     }
 }
 
-/// Accounts that may be seen and logged in well from a country since this day, the most logins first.
+/// Accounts that may be seen and logged in well from a country since this day, the most logins first, so many at most;
+/// and the sum of all of them.
 pub fn accounts_in(
     db: &Connection,
     country: &str,
@@ -209,21 +175,46 @@ pub fn accounts_in(
     limit: usize,
     seen: &Seen,
 ) -> Result<(Vec<Logins<String>>, Sum)> {
-    let is_seen = |account: &i64| seen.holds(*account);
-    let (found, sum) = of_country(db, Table::Accounts, (country, since), limit, is_seen)?;
+    let (mut most, mut sum) = (Most::of(limit), Sum::default());
+    account_places::visit(db, country, since, |who, n, last| {
+        if seen.holds(who) {
+            sum.add(n);
+            if most.takes(n, false) {
+                most.take(Logins { who, n, last });
+            }
+        }
+    })?;
     let named = |l: Logins<i64>| Ok(Logins { who: name_of(db, l.who)?, n: l.n, last: l.last });
-    Ok((found.into_iter().map(named).collect::<Result<_>>()?, sum))
+    Ok((most.sorted().into_iter().map(named).collect::<Result<_>>()?, sum))
 }
 
-/// Networks from which anybody logged in well from a country since this day, the most logins first.
+/// Networks from which anybody logged in well from a country since this day, the most logins first, so many at most;
+/// and the sum of all of them.
 pub fn networks_in(
     db: &Connection,
     country: &str,
     since: i64,
     limit: usize,
 ) -> Result<(Vec<Logins<String>>, Sum)> {
-    of_country(db, Table::Networks, (country, since), limit, |_| true)
+    let (mut most, mut sum) = (Most::of(limit), Sum::default());
+    let mut statement = db.prepare_cached(NETWORKS)?;
+    let mut rows = statement.query([country])?;
+    while let Some(row) = rows.next()? {
+        let last = row.get(0)?;
+        let n = since_in(last, row.get_ref(1)?.as_blob().unwrap_or_default(), since);
+        if n > 0 {
+            sum.add(n);
+            // A name is looked at, and copied, only where it counts.
+            if most.takes(n, true) {
+                most.take(Logins { who: row.get(2)?, n, last });
+            }
+        }
+    }
+    Ok((most.sorted(), sum))
 }
+
+pub(super) const NETWORKS: &str =
+    "SELECT last, days, network FROM login_network WHERE country = ?1 ORDER BY network";
 
 /// The account of this number; empty for everybody else.
 fn name_of(db: &Connection, account: i64) -> Result<String> {
@@ -233,18 +224,9 @@ fn name_of(db: &Connection, account: i64) -> Result<String> {
 
 /// The countries in which this account logged in well since this day, the most logins first.
 pub fn countries_of(db: &Connection, account: i64, since: i64) -> Result<Vec<Logins<String>>> {
-    let mut statement =
-        db.prepare_cached("SELECT country, last, days FROM login_place WHERE account = ?1")?;
-    let mut rows = statement.query([account])?;
     let mut found: Vec<Logins<String>> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let last = row.get(1)?;
-        let n = since_in(last, row.get_ref(2)?.as_blob().unwrap_or_default(), since);
-        if n > 0 {
-            found.push(Logins { who: row.get(0)?, n, last });
-        }
-    }
-    found.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.who.cmp(&b.who)));
+    account_places::of_account(db, account, since, |who, n, last| found.push(Logins { who, n, last }))?;
+    found.sort_by(by_weight);
     Ok(found)
 }
 
@@ -394,7 +376,7 @@ pub fn refused_by(
 ) -> Result<Refused> {
     let meant = Meant::find(db, proposal)?;
     let mut walk = Walk { proposal, meant: &meant, met: Vec::new(), unknown: 0, of_lists: 0, of_seen: 0 };
-    let mut countries = countries(db)?;
+    let mut countries = account_places::countries(db)?;
     match seen {
         Seen::These(few) if few.len() <= FEW => walk.look_up(db, few.iter(), since, &mut countries)?,
         Seen::These(_) => walk.through(db, &countries, since, seen, true)?,
@@ -437,7 +419,7 @@ impl Walk<'_> {
             if !meets_own && !self.is_refused_by_server(country) {
                 continue;
             }
-            visit(db, Table::Accounts, country, since, |account: i64, n, last| {
+            account_places::visit(db, country, since, |account, n, last| {
                 if seen.holds(account) {
                     self.take(Met { account, country: place, n, last }, country, meets_own);
                 }
@@ -507,46 +489,21 @@ fn holds(list: &BTreeSet<Country>, code: &str) -> bool {
     code.parse().is_ok_and(|country: Country| list.contains(&country))
 }
 
-/// The countries that have rows, each found by one step into the key.
-fn countries(db: &Connection) -> Result<Vec<String>> {
-    let mut next = db.prepare_cached(NEXT_COUNTRY)?;
-    let (mut all, mut at) = (Vec::new(), None::<String>);
-    while all.len() < MOST_COUNTRIES {
-        let found: Option<String> =
-            next.query_row([at.as_deref().unwrap_or("")], |row| row.get(0)).optional()?;
-        match found {
-            Some(country) => all.push(at.insert(country).clone()),
-            None => break,
-        }
-    }
-    let without = "SELECT EXISTS (SELECT 1 FROM login_place WHERE country = '')";
-    if db.query_row(without, [], |row| row.get(0))? {
-        all.push(String::new());
-    }
-    Ok(all)
-}
-
-const NEXT_COUNTRY: &str = "SELECT country FROM login_place WHERE country > ?1 ORDER BY country LIMIT 1";
-
 /// Forgets what was not used for as long as days are kept, and the oldest beyond the cap; `piece` rows of each
 /// table at once.
 pub(super) fn prune(t: &Unit, now: Seconds, retention: &Retention, piece: i64) -> Result<()> {
-    for table in [Table::Accounts, Table::Networks] {
-        prune_to(t, table, now / 86_400 - retention.login_days, MOST, piece)?;
-    }
-    Ok(())
+    let oldest = now / 86_400 - retention.login_days;
+    account_places::prune(t, oldest, MOST, piece)?;
+    prune_networks(t, oldest, MOST, piece)
 }
 
-fn prune_to(t: &Unit, table: Table, oldest: i64, most: i64, piece: i64) -> Result<()> {
-    let (name, column) = table.names();
-    let forget = format!(
-        "DELETE FROM {name} WHERE (country, {column}) IN
-         (SELECT country, {column} FROM {name} WHERE last < ?1 ORDER BY last LIMIT ?2)"
-    );
-    t.execute(&forget, [oldest, piece])?;
-    let rows: i64 = t.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0))?;
+fn prune_networks(t: &Unit, oldest: i64, most: i64, piece: i64) -> Result<()> {
+    let forget = "DELETE FROM login_network WHERE (country, network) IN
+         (SELECT country, network FROM login_network WHERE last < ?1 ORDER BY last LIMIT ?2)";
+    t.execute(forget, [oldest, piece])?;
+    let rows: i64 = t.query_row("SELECT count(*) FROM login_network", [], |row| row.get(0))?;
     if rows > most {
-        t.execute(&forget, [i64::MAX, (rows - most).min(piece)])?;
+        t.execute(forget, [i64::MAX, (rows - most).min(piece)])?;
     }
     Ok(())
 }

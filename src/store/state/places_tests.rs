@@ -79,7 +79,8 @@ fn scene(names: &[&str], logins: &[(i64, &str, i64, i64)]) -> Connection {
     }
     let t = Unit::begin(&db).unwrap();
     for (account, country, ago, n) in logins {
-        add(&t, Table::Accounts, (country, account), &[(TODAY - ago, *n)], (TODAY, 35)).unwrap();
+        let news = account_places::News::from([((*country, *account), vec![(TODAY - ago, *n)])]);
+        account_places::add(&t, &news, (TODAY, 35)).unwrap();
     }
     t.commit().unwrap();
     db
@@ -249,7 +250,7 @@ fn a_flood_of_networks_pushes_out_the_oldest_and_never_stays_over_the_cap() {
     let t = Unit::begin(&db).unwrap();
     for n in 0..100i64 {
         let network = format!("10.0.{n}.0/24");
-        add(&t, Table::Networks, ("DE", &network), &[(TODAY - 100 + n, 1)], (TODAY, 35)).unwrap();
+        add_network(&t, ("DE", &network), &[(TODAY - 100 + n, 1)], (TODAY, 35)).unwrap();
     }
     let left = |t: &Unit| -> (i64, i64) {
         let sql = "SELECT count(*), min(last) FROM login_network";
@@ -258,8 +259,31 @@ fn a_flood_of_networks_pushes_out_the_oldest_and_never_stays_over_the_cap() {
     let kept = Retention::from(&Settings::default());
     prune(&t, TODAY * 86_400, &kept, 1000).unwrap();
     assert_eq!(left(&t), (35, TODAY - 35));
-    prune_to(&t, Table::Networks, 0, 20, 10).unwrap();
+    prune_networks(&t, 0, 20, 10).unwrap();
     assert_eq!(left(&t), (25, TODAY - 25));
-    prune_to(&t, Table::Networks, 0, 20, 10).unwrap();
+    prune_networks(&t, 0, 20, 10).unwrap();
     assert_eq!(left(&t), (20, TODAY - 20));
+}
+
+proptest! {
+    #[test]
+    fn the_most_logins_of_a_country_are_those_of_all_when_they_are_sorted(
+        logins in prop::collection::btree_map(0i64..300, 1u64..6, 0..120), limit in 0usize..9, in_order in any::<bool>(),
+    ) {
+        let mut most = Most::of(limit);
+        let mut met: Vec<_> = logins.iter().collect();
+        if !in_order {
+            met.reverse();
+        }
+        for (who, n) in met {
+            if most.takes(*n, in_order) {
+                most.take(Logins { who: *who, n: *n, last: 0 });
+            }
+        }
+        let mut all: Vec<_> = logins.into_iter().map(|(who, n)| (std::cmp::Reverse(n), who)).collect();
+        all.sort_unstable();
+        all.truncate(limit);
+        let found: Vec<_> = most.sorted().into_iter().map(|l| (std::cmp::Reverse(l.n), l.who)).collect();
+        prop_assert_eq!(found, all);
+    }
 }
