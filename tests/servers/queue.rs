@@ -16,7 +16,7 @@ fn outside_is_open(scene: &Scene, is_open: bool) {
 
 fn run_the_queue(scene: &Scene) {
     match scene.pair().mail_server() {
-        MailServer::Exim => scene.exim(&["-qff"]),
+        MailServer::Exim => scene.exim(&["-qf"]),
         MailServer::Postfix => scene.run_as("root", &["/usr/sbin/postqueue", "-f"], ""),
     }
     .succeeded();
