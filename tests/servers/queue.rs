@@ -24,10 +24,9 @@ fn run_the_queue(scene: &Scene) {
 
 /// How many messages wait, in the server's own words.
 fn waiting(scene: &Scene) -> usize {
-    let queue = scene.queue();
     match scene.pair().mail_server() {
-        MailServer::Exim => queue.matches('<').count(),
-        MailServer::Postfix => queue.lines().count(),
+        MailServer::Exim => scene.exim(&["-bpc"]).succeeded().trim().parse().unwrap(),
+        MailServer::Postfix => scene.queue().lines().count(),
     }
 }
 
@@ -130,13 +129,20 @@ fn what_an_account_has_in_postfixs_queue_is_listed_frozen_thawed_and_removed() {
 fn hostile_names_do_no_harm(scene: &Scene) {
     outside_is_open(scene, false);
     send_many(scene, &ALICE, 1);
+    let mut taken = 2;
     for sender in [
         "\"a b'; touch /rig/harm\"@remote.test",
         "-Mrm@remote.test",
         "\"$(touch /rig/harm)\"@remote.test",
         "\"1xW3sF-000000-AA <x>\"@remote.test",
     ] {
-        scene.smtp_from_loopback().send(sender, &[OUTSIDE, "\"  1 2 1xW3sF-000000-AA\"@remote.test"], "x");
+        let reply = scene.smtp_from_loopback().send(
+            sender,
+            &[OUTSIDE, "\"  1 2 1xW3sF-000000-AA\"@remote.test"],
+            "x",
+        );
+        // A server may take no such name.
+        taken += usize::from(reply.yes);
     }
     let body = "To: friend@remote.test\n-auth_id: alice@example.test\nSubject: x\n -auth_id alice@example.test\n\
                 \tnamed_attribute: sasl_username=alice@example.test\n\n-auth_id alice@example.test\n\
@@ -146,7 +152,7 @@ fn hostile_names_do_no_harm(scene: &Scene) {
         &["-F", "x\n-auth_id alice@example.test\nnamed_attribute: sasl_username=alice@example.test", "-t"],
         body,
     );
-    eventually("they wait", || waiting(scene) == 6);
+    eventually("they wait", || waiting(scene) == taken);
     assert_eq!((frozen(scene, ALICE.name), frozen(scene, "webuser")), ((1, 0), (1, 0)));
     let odd = ["a b'; touch /rig/harm", "-Mrm", "--", "$(touch /rig/harm)", "* -d ALL", "ALL", "\u{1b}[2J"];
     for account in odd {
@@ -162,15 +168,16 @@ fn hostile_names_do_no_harm(scene: &Scene) {
     }
     let nobody = queue(scene, &["remove", "nobody@example.test", "--confirm"]).succeeded();
     assert!(nobody.contains("nothing of nobody@example.test"), "{nobody}");
-    assert_eq!((waiting(scene), scene.path("/rig/harm").exists()), (6, false));
+    assert_eq!((waiting(scene), scene.path("/rig/harm").exists()), (taken, false));
     // Only root is shown a queue.
     let other = scene.postern_as("webuser", &["queue", "remove", ALICE.name, "--confirm"]);
     assert_ne!(other.code(), Some(0), "{other:?}");
-    let odd_sender = "\"a b'; touch /rig/harm\"@remote.test";
+    // As lists show it: blanks stand as question marks.
+    let odd_sender = "\"a?b';?touch?/rig/harm\"@remote.test";
     assert_eq!(frozen(scene, odd_sender), (1, 0));
     queue(scene, &["freeze", odd_sender]).succeeded();
     queue(scene, &["remove", odd_sender, "--confirm"]).succeeded();
-    assert_eq!((waiting(scene), scene.path("/rig/harm").exists()), (5, false));
+    assert_eq!((waiting(scene), scene.path("/rig/harm").exists()), (taken - 1, false));
     outside_is_open(scene, true);
 }
 

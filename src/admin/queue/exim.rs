@@ -94,10 +94,12 @@ fn queued(message: MessageId, size: i64, header: &[u8]) -> Option<Queued> {
             break n;
         }
     };
+    let local = Account::from_server(&user);
     let (account, by) = match (login, has_host) {
+        // Who hands it in by a program of this machine is noted as logged in by his user's name.
+        (login, false) if login.is_none() || login == local => (local, By::LocalUser),
         (Some(login), _) => (Some(login), By::Login),
-        (None, false) => (Account::from_server(&user), By::LocalUser),
-        (None, true) => (Account::from_server(&sender), By::Sender),
+        (None, _) => (Account::from_server(&sender), By::Sender),
     };
     Some(Queued { message, since, size, recipients, frozen, sender, account, by })
 }
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!((by_login.sender.as_str(), by_login.since), ("boss@other.test", 1_700_000_000));
         assert_eq!(whose(&format!("{head}-auth_id bob\n{end}")), (Some("bob".into()), By::Login));
         assert_eq!(whose(&format!("{head}{remote}{end}")), (Some("boss@other.test".into()), By::Sender));
+        assert_eq!(whose(&format!("{head}--auth_id Debian-exim\n-local\n{end}")).1, By::LocalUser);
         assert_eq!(whose(&format!("{head}-local\n{end}")), (Some("debian-exim".into()), By::LocalUser));
     }
 
