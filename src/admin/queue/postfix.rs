@@ -48,8 +48,12 @@ pub(super) fn messages(
 fn listed(text: &str) -> Vec<(MessageId, Listed)> {
     let rows = text.lines().filter_map(|line| serde_json::from_str::<Listed>(line).ok());
     let known = rows.filter_map(|row| Some((MessageId::new(&row.queue_id).ok()?, row)));
-    known.filter(|(message, _)| message.is_of_postfix()).collect()
+    // What lies in the maildrop was not taken in yet: whose it is shows when it is, within a second.
+    known.filter(|(message, row)| message.is_of_postfix() && row.queue_name != "maildrop").collect()
 }
+
+/// Records whose text somebody else chose.
+const FREE: [&str; 4] = ["sender_fullname:", "sender:", "original_recipient:", "recipient:"];
 
 /// The local user by the field that pickup(8) puts before all that he wrote, known by the message's own name in it,
 /// which nobody knows beforehand; else the login among the attributes; else the sender.
@@ -59,7 +63,9 @@ fn whose(text: &str, id: &str, sender: &str, paths: &Paths) -> (Option<Account>,
         let name = local_user::name_of(paths, uid).unwrap_or_else(|| format!("uid{uid}"));
         return (Account::from_server(&name), By::LocalUser);
     }
-    let login = envelope.lines().find_map(|line| line.strip_prefix("named_attribute: sasl_username="));
+    // smtpd(8) writes it before anything that has words of others in it, which may be several lines here.
+    let own = envelope.lines().take_while(|line| !FREE.iter().any(|name| line.starts_with(name)));
+    let login = own.filter_map(|line| line.strip_prefix("named_attribute: sasl_username=")).next();
     match login.and_then(Account::from_server) {
         Some(login) => (Some(login), By::Login),
         None => (Account::from_server(sender), By::Sender),
@@ -100,7 +106,7 @@ mod tests {
 
     fn message(envelope: &str, fields: &str) -> String {
         format!(
-            "*** ENVELOPE RECORDS deferred/9/{ID} ***\nsender: boss@other.test\n{envelope}\
+            "*** ENVELOPE RECORDS deferred/9/{ID} ***\n{envelope}sender: boss@other.test\n\
              *** MESSAGE CONTENTS deferred/9/{ID} ***\n{fields}\n*** HEADER EXTRACTED deferred/9/{ID} ***\n"
         )
     }
@@ -125,9 +131,13 @@ mod tests {
         for claim in [
             format!("{by_smtp}Received: by server (Postfix, from userid 2001)\n\tid {ID}; now\n"),
             format!("{by_smtp}Subject: x\n {LOGIN}{LOGIN}"),
+            String::new(),
             "Received: by server (Postfix, from userid 2001)\n\tid 90E116CE1C7; now\n".to_owned(),
         ] {
             assert_eq!(told(&message("", &claim)), ("boss@other.test".into(), By::Sender), "{claim}");
+            // sendmail's -F, with a line of its own.
+            let named = format!("sender_fullname: x\n{LOGIN}");
+            assert_eq!(told(&message(&named, &claim)), ("boss@other.test".into(), By::Sender), "{claim}");
         }
     }
 
@@ -138,7 +148,15 @@ mod tests {
                 "{{\"queue_name\": \"hold\", \"queue_id\": \"{id}\", \"arrival_time\": 1700000000, \"message_size\": 438, \"forced_expire\": false, \"sender\": \"x@y.test\", \"recipients\": [{{\"address\": \"wow!@remote.test\"}}]}}\n"
             )
         };
-        let text = [row(ID), row("-d"), row("ALL"), row("1xW1Xt-0000gl-1R"), "broken\n".into()].concat();
+        let text = [
+            row(ID),
+            row("-d"),
+            row(ID).replace("hold", "maildrop"),
+            row("ALL"),
+            row("1xW1Xt-0000gl-1R"),
+            "broken\n".into(),
+        ]
+        .concat();
         let names: Vec<_> =
             listed(&text).into_iter().map(|(id, row)| (id.to_string(), row.recipients.len())).collect();
         assert_eq!(names, [(ID.to_owned(), 1)]);
