@@ -83,6 +83,33 @@ pub fn hear(
     Ok((status, bytes))
 }
 
+/// Hands these bytes to a program on its standard input: words that no shell sees, a bare environment; what it says is
+/// not heard. None where it did not end within its time and was ended, with what it started itself.
+pub fn hand(
+    program: &Path,
+    words: &[&str],
+    bytes: &[u8],
+    longest: Duration,
+) -> std::io::Result<Option<ExitStatus>> {
+    let mut running = Command::new(program)
+        .args(words)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .process_group(0)
+        // From memory and not through a pipe, which a program that does not read would fill and hold us at.
+        .stdin(in_memory(bytes)?)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let ended = wait(&mut running, longest)?;
+    if ended.is_none() {
+        end_group(&running);
+    }
+    Ok(ended)
+}
+
 /// Ends what the child has started, too.
 fn end_group(child: &Child) {
     // Nobody may be left of it, which is what is wanted.
@@ -107,7 +134,7 @@ fn nameless(flags: libc::c_uint) -> std::io::Result<File> {
 }
 
 /// A file without a name that holds these bytes, to be read from its beginning.
-pub fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
     let mut file = nameless(libc::MFD_CLOEXEC)?;
     file.write_all(bytes)?;
     file.rewind()?;

@@ -1,5 +1,5 @@
-//! Fetching what others publish: HTTPS alone, with the certificates that the system trusts, bounded in time and bytes.
-//! For user `postern`, never root.
+//! Fetching what others publish: HTTPS alone, with the certificates that the system trusts, bounded in time and bytes;
+//! and handing notices to a web server, in the same way. For user `postern`, never root.
 //!
 //! No proxy is asked, whatever the environment says. A redirection leads to another `https` address or nowhere. The
 //! system's certificates are looked for below [`Paths`]'s root, so a test's server is trusted where a test has laid its
@@ -106,25 +106,74 @@ pub(crate) fn authorities(paths: &Paths) -> Result<RootCerts> {
     )))
 }
 
-/// Asks. A failure is the end of a sentence that names the feed; it never holds the address, in which a key may stand.
-pub(crate) fn ask(authorities: &RootCerts, question: &Question) -> std::result::Result<Answer, String> {
+/// For who asks this machine itself, without TLS.
+pub(crate) fn no_authorities() -> RootCerts {
+    RootCerts::Specific(Arc::new(Vec::new()))
+}
+
+/// A client that believes these authorities alone, asks no proxy and has so long for all of it.
+fn client(authorities: &RootCerts, https_only: bool, redirects: u32, limit: Duration) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(authorities.clone())
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
-    let agent: Agent = Agent::config_builder()
+    Agent::config_builder()
         .tls_config(tls)
-        .https_only(true)
+        .https_only(https_only)
         .proxy(None)
         .http_status_as_error(false)
-        .max_redirects(if question.key.is_some() { 0 } else { REDIRECTS })
+        .max_redirects(redirects)
         .max_redirects_will_error(true)
-        .timeout_global(Some(question.limit))
-        .timeout_resolve(Some(TO_CONNECT.min(question.limit)))
-        .timeout_connect(Some(TO_CONNECT.min(question.limit)))
+        .timeout_global(Some(limit))
+        .timeout_resolve(Some(TO_CONNECT.min(limit)))
+        .timeout_connect(Some(TO_CONNECT.min(limit)))
         .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
         .build()
-        .into();
+        .into()
+}
+
+/// What is handed to a web server.
+pub(crate) struct Posted<'a> {
+    /// The address; without TLS only where the caller has seen that it is this machine's own.
+    pub(crate) url: &'a str,
+    /// Headers beside those that say that it is JSON.
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    /// JSON.
+    pub(crate) body: &'a str,
+    /// How long all of it may take.
+    pub(crate) limit: Duration,
+}
+
+/// Longest answer to it, in bytes; nothing in it is of interest.
+const MOST_OF_ANSWER: u64 = 64 * 1024;
+
+/// Hands it over. It is taken where the server answers 2xx, and the whole answer is there in time; no redirection is
+/// followed. A failure is the end of a sentence, without the address: a key may stand in it.
+pub(crate) fn post(authorities: &RootCerts, posted: &Posted) -> std::result::Result<(), String> {
+    let agent = client(authorities, posted.url.starts_with("https://"), 0, posted.limit);
+    let mut request = agent.post(posted.url).header(header::CONTENT_TYPE, "application/json");
+    for (name, value) in posted.headers {
+        request = request.header(*name, *value);
+    }
+    let failed = |error: ureq::Error| match error {
+        ureq::Error::BodyExceedsLimit(_) => format!("its answer is longer than {} KB", MOST_OF_ANSWER >> 10),
+        other => failure(&other, posted.limit),
+    };
+    let mut response = request.send(posted.body).map_err(failed)?;
+    match response.status() {
+        status if status.is_success() => {}
+        status if status.is_redirection() => {
+            return Err(format!("the server answered {status}: it leads elsewhere, which is not followed"));
+        }
+        status => return Err(format!("the server answered {status}")),
+    }
+    response.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_vec().map(drop).map_err(failed)
+}
+
+/// Asks. A failure is the end of a sentence that names the feed; it never holds the address, in which a key may stand.
+pub(crate) fn ask(authorities: &RootCerts, question: &Question) -> std::result::Result<Answer, String> {
+    let redirects = if question.key.is_some() { 0 } else { REDIRECTS };
+    let agent = client(authorities, true, redirects, question.limit);
     let mut request = agent.get(question.url).header(header::ACCEPT, "*/*");
     let conditions =
         [(header::IF_NONE_MATCH, question.etag), (header::IF_MODIFIED_SINCE, question.last_modified)];
@@ -164,7 +213,13 @@ fn why(error: &ureq::Error, question: &Question) -> String {
         ureq::Error::BodyExceedsLimit(_) => {
             format!("its answer is longer than {} MB", question.most >> 20)
         }
-        ureq::Error::Timeout(_) => format!("it was not there within {} seconds", question.limit.as_secs()),
+        other => failure(other, question.limit),
+    }
+}
+
+fn failure(error: &ureq::Error, limit: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(_) => format!("it was not there within {} seconds", limit.as_secs()),
         ureq::Error::HostNotFound => "the name of its server is not found".into(),
         ureq::Error::RequireHttpsOnly(_) => "it leads to an address that is not https".into(),
         ureq::Error::BadUri(_) => "its address, or one that it leads to, is none".into(),

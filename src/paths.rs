@@ -61,6 +61,16 @@ impl Paths {
         self.etc().join("owners")
     }
 
+    /// The web server that takes notices, and the secret by which they are signed; root's.
+    pub fn webhook(&self) -> PathBuf {
+        self.etc().join("webhook.json")
+    }
+
+    /// The program that takes notices, with its words; root's.
+    pub fn notice_command(&self) -> PathBuf {
+        self.etc().join("notice-command")
+    }
+
     /// `/var/lib/postern`: the parent of everything that is kept; root's.
     pub fn lib(&self) -> PathBuf {
         self.root.join("var/lib/postern")
@@ -139,6 +149,11 @@ impl Paths {
     /// The file by which there is one tick at a time; root's.
     pub fn tick_lock(&self) -> PathBuf {
         self.run().join("tick.lock")
+    }
+
+    /// The file by which notices are sent by one at a time; root's.
+    pub fn notices_lock(&self) -> PathBuf {
+        self.run().join("notices.lock")
     }
 
     /// Folder of the trouble marks.

@@ -84,8 +84,8 @@ pub enum Accepts {
     Switch,
     /// A two-letter country code, or nothing.
     CountryOrNothing,
-    /// A mail address or a local user's name.
-    MailAddress,
+    /// A mail address or a local user's name, or nothing.
+    MailAddressOrNothing,
     /// Names of local users, separated by commas.
     UserNames,
     /// Addresses and networks, separated by commas.
@@ -104,7 +104,7 @@ impl Accepts {
             Accepts::Number(low, high) => format!("a whole number from {low} to {high}"),
             Accepts::Switch => "on or off".into(),
             Accepts::CountryOrNothing => "a two-letter country code as DE, or nothing".into(),
-            Accepts::MailAddress => "a mail address, or the name of a local user".into(),
+            Accepts::MailAddressOrNothing => "a mail address, or the name of a local user, or nothing".into(),
             Accepts::UserNames => "names of local users, separated by commas".into(),
             Accepts::FolderOrNothing => {
                 "an absolute path of plain names as /var/spool/postfix/postern, or nothing".into()
@@ -308,9 +308,15 @@ settings! {
     owner_release: bool = false, Accepts::Switch,
         "Owners' release",
         "Whether owners of accounts may release their own accounts when the limiter stopped them; the administrator is told.";
-    administration_email_address: String = "root".into(), Accepts::MailAddress,
+    administration_email_address: String = "root".into(), Accepts::MailAddressOrNothing,
         "Administration Email Address",
-        "Who is told when an account is stopped: a mailbox that somebody reads.";
+        "Who is told when an account is stopped: a mailbox that somebody reads. Empty: nobody, which `postern status` shows as trouble.";
+    notices_an_hour: i64 = 10, Accepts::Number(1, 100),
+        "Notices an hour",
+        "How many notices go out one by one within an hour, by each way; what is beyond is told in one digest when the hour ends.";
+    notify_owners: bool = false, Accepts::Switch,
+        "Notices to owners",
+        "Whether owners of accounts get a short notice when mail of theirs is held back, once an hour at most, where the panel's records have an address of theirs elsewhere.";
 }
 
 fn unknown_key(key: &str) -> Error {
@@ -391,7 +397,8 @@ impl Value for String {
         match accepts {
             Accepts::CountryOrNothing if text.is_empty() => Some(String::new()),
             Accepts::CountryOrNothing => text.parse::<crate::country::Country>().ok().map(|c| c.to_string()),
-            Accepts::MailAddress => mail_address(text),
+            Accepts::MailAddressOrNothing if text.is_empty() => Some(String::new()),
+            Accepts::MailAddressOrNothing => mail_address(text),
             Accepts::FolderOrNothing if text.is_empty() => Some(String::new()),
             Accepts::FolderOrNothing => is_plain_path(text).then(|| text.to_string()),
             Accepts::Files => files(text),
@@ -444,7 +451,7 @@ fn is_user_name(name: &str) -> bool {
 }
 
 /// An address that can stand in a `To:` line and on sendmail's command line without quoting.
-fn mail_address(text: &str) -> Option<String> {
+pub(crate) fn mail_address(text: &str) -> Option<String> {
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-=".contains(&b))
     };
@@ -504,7 +511,6 @@ mod tests {
             ("rate_limit_block", "999999999"),
             ("country_rule", "on"),
             ("default_server_geoip", "Germany!"),
-            ("administration_email_address", ""),
             ("administration_email_address", "-oQ/tmp/x@example.test"),
             ("administration_email_address", "a b@example.test"),
             ("administration_email_address", "a\n@example.test"),

@@ -7,6 +7,7 @@
 
 mod feeds;
 mod fold;
+mod notices;
 pub(crate) mod only_one;
 
 use crate::account::Account;
@@ -20,7 +21,6 @@ use crate::kept::Kept;
 use crate::log::{Line, Severity};
 use crate::logs::follow::{self, Followed};
 use crate::logs::learn::sources_since;
-use crate::notify;
 use crate::on_state::{as_postern_holding, end_after};
 use crate::policy::Policy;
 use crate::recipients;
@@ -29,7 +29,7 @@ use crate::settings::Settings;
 use crate::store::settings::SettingsStore;
 use crate::store::settings::prune::Forgotten;
 use crate::store::state::rollups::{self, Retention};
-use crate::store::state::{self, State, domains, held, notices, senders, sightings};
+use crate::store::state::{self, State, domains, held, senders, sightings};
 use crate::trouble::{self, Trouble};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,8 @@ pub struct Done {
 }
 
 impl Done {
-    fn add(&mut self, part: Result<Done>) {
+    /// Adds what a part did.
+    pub(crate) fn add(&mut self, part: Result<Done>) {
         match part {
             Ok(done) => {
                 self.told.extend(done.told);
@@ -103,6 +104,8 @@ fn only_this(call: &Call) -> Result<Done> {
         }
     }
     drop(lock);
+    let sent = notices::send(call);
+    done.add(Ok(sent));
     tell(call, &done);
     // What became of feeds is logged by them.
     done.add(Ok(feeds::fetch_due(call)));
@@ -223,18 +226,8 @@ pub fn publish_where_needed(call: &Call) -> Result<Done> {
 /// As user `postern`; marks what failed, also of root's part, since root leaves no marks.
 fn work(call: &Call, of_root: Vec<String>, logs: &[Followed]) -> Done {
     end_after(LONGEST);
-    let mut done = parts(
-        call,
-        &[
-            renew_key,
-            fold::fold_tally,
-            note_sources,
-            release_whitelisted,
-            notify::send_waiting,
-            fill_domains,
-            tidy,
-        ],
-    );
+    let mut done =
+        parts(call, &[renew_key, fold::fold_tally, note_sources, release_whitelisted, fill_domains, tidy]);
     if !logs.is_empty() {
         let kept = Kept::for_the_past();
         done.add(read_followed(&Call { kept: Some(&kept), ..call.clone() }, logs));
@@ -293,7 +286,7 @@ fn tidy(call: &Call) -> Result<Done> {
     let mut state = State::open(&call.paths)?;
     let forgotten = state.write(|t| {
         senders::prune(t, call.now, longest_window)?;
-        notices::prune(t, call.now)?;
+        state::notices::prune(t, call.now)?;
         rollups::prune(t, call.now, &retention)?;
         sightings::prune(t, call.now)?;
         held::prune(t, call.now)

@@ -155,7 +155,11 @@ pub const TABLE: &[(Trouble, &str, &str)] = &[
         "logins-fail",
         "Every login failed, also of mailboxes from where they are known: is the server's database of passwords down? Nothing was learned from these failures.",
     ),
-    (Trouble::Notice, "notice", "A notice could not be handed to the local sendmail; it is tried again."),
+    (
+        Trouble::Notice,
+        "notice",
+        "A notice could not be sent; it is tried again. `postern notices list` says by which way, and why.",
+    ),
     (
         Trouble::Tick,
         "tick-failed",

@@ -30,6 +30,7 @@ pub mod limits;
 pub mod lists;
 pub mod manual;
 pub(crate) mod monitoring;
+mod notices;
 pub mod openapi;
 mod own_service;
 mod password;

@@ -2,11 +2,12 @@
 
 use super::arguments::Arguments;
 use super::monitoring::{self, Figures};
-use super::{Admin, Outcome, data, feeds, followed};
+use super::{Admin, Outcome, data, feeds, followed, notices};
 use crate::admin::envelope::envelope;
 use crate::clock::{Seconds, readable};
 use crate::door::{line, policy};
 use crate::error::{Error, Result};
+use crate::notify::standing::{self, Standing};
 use crate::on_state::on_state;
 use crate::panel;
 use crate::paths::EXIM_SOCKET;
@@ -15,7 +16,8 @@ use crate::request::{Door, Service};
 use crate::server_country;
 use crate::settings::{LoginsFrom, Mode, Settings};
 use crate::sources::{self, Told};
-use crate::store::state::{notices, rollups, senders};
+use crate::store::state::notices::Channel;
+use crate::store::state::{rollups, senders};
 use crate::trouble;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
@@ -86,7 +88,7 @@ impl Report {
 }
 
 /// What the state tells about doors, stops and notices.
-type FromState = (Vec<(String, String, Seconds)>, usize, usize);
+type FromState = (Vec<(String, String, Seconds)>, usize, Vec<Standing>);
 
 /// The whole report, in the form that is asked for. For Nagios the exit status tells too, and what cannot be found
 /// out is an answer.
@@ -123,17 +125,17 @@ fn report(admin: &Admin) -> Result<Report> {
     }
     let found: Result<FromState> = on_state(&admin.call.paths, |state| {
         state.read(|db| {
-            Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), notices::waiting(db)?.len()))
+            Ok((rollups::doors(db)?, senders::stops(db, admin.call.now)?.len(), standing::all(db)?))
         })
     });
     match found {
-        Ok((doors, stops, waiting)) => {
+        Ok((doors, stops, channels)) => {
             report.figures.stopped_senders = Some(stops);
-            report.figures.notices_waiting = Some(waiting);
+            let by_mail = channels.iter().find(|standing| standing.channel == Channel::Mail);
+            report.figures.notices_waiting = by_mail.and_then(|mail| usize::try_from(mail.waiting).ok());
             report.figures.doors.clone_from(&doors);
             report.add("state", Level::Good, format!("In use; {stops} senders are stopped."));
-            let level = if waiting == 0 { Level::Good } else { Level::Warning };
-            report.add("notices", level, format!("{waiting} wait to be sent; `postern tick` sends them."));
+            notices::report(admin, &settings, &channels, &mut report);
             covered(admin, &settings, &doors, &mut report);
             if let Err(error) = followed::report(admin, &settings, &doors, &mut report) {
                 report.add("logs", Level::Trouble, error.to_string());

@@ -3,7 +3,8 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
-    explain, feeds, held, init, learn, limits, lists, queue, settings, statistics, status, story, undo,
+    explain, feeds, held, init, learn, limits, lists, notices, queue, settings, statistics, status, story,
+    undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -154,6 +155,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ),
     ("held", "Messages of local programs that are held: list, release, remove"),
     ("queue", "What an account has in the mail server's queue: list, freeze, thaw, remove"),
+    ("notices", "Notices to the administrator: what waits and what fails, a test of every way"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
 ];
@@ -1098,6 +1100,20 @@ pub const FUNCTIONS: &[Function] = &[
         "The minute's work: fold the tally, send notices, prune; run it each minute",
         &[switch("verbose", "say what was done and what failed; else only log and exit status tell")],
         tick,
+    ),
+    reads(
+        "list_notices",
+        &["notices", "list"],
+        "Notices that wait, and how each way stands by which they go",
+        &[LIMIT],
+        notices::list_notices,
+    ),
+    changes(
+        "send_test_notice",
+        &["notices", "test"],
+        "Send a test by mail, webhook and command, and say what became of it",
+        &[],
+        notices::send_test_notice,
     ),
     changes(
         "clear_trouble",

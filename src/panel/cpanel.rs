@@ -1,13 +1,15 @@
 //! cPanel & WHM: `/etc/userdomains` and `/etc/trueuserdomains` (`domain: user`), `/etc/trueuserowners`
 //! (`user: owner`), as cPanel's own tools read and write them. Since version 132 the last one is readable for root
-//! alone.
+//! alone. Where an owner reads mail stands in `/var/cpanel/users/USER` (`CONTACTEMAIL=`).
 
-use super::file::{pairs, read};
-use super::{Owners, Panel, Password, passwords};
+use super::file::{is_name, pairs, read};
+use super::{Owners, Panel, Password, contact_in, passwords};
 use crate::account::Account;
 use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
+use hashbrown::HashSet;
+use std::io::ErrorKind;
 
 /// cPanel & WHM.
 pub struct CPanel;
@@ -50,13 +52,32 @@ impl Panel for CPanel {
             let records = self.records(paths)?;
             let owners = self.owners(&records)?;
             let domain = account.domain().unwrap_or_default();
-            let user = owners.account_of_domain(domain);
-            let user = user.ok_or_else(|| Error::NotFound(format!("no account has the domain {domain}.")))?;
+            let found = owners.owners_of_domains(&HashSet::from_iter([domain.to_owned()]));
+            let user = found
+                .get(domain)
+                .ok_or_else(|| Error::NotFound(format!("no account has the domain {domain}.")))?;
             passwords::in_shadow(paths, user, account, since)
         };
         told().unwrap_or_else(|error: Error| Password::NotKnown(error.to_string()))
     }
+
+    fn contact(&self, paths: &Paths, _: &[String], owner: &str) -> Result<Option<String>> {
+        if owner.starts_with('.') || !is_name(owner) {
+            return Ok(None);
+        }
+        match read(&paths.at(USERS).join(owner)) {
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            text => text.map(|text| contact_of(&text)),
+        }
+    }
 }
+
+fn contact_of(text: &str) -> Option<String> {
+    text.lines().find_map(|line| line.strip_prefix("CONTACTEMAIL=")).and_then(contact_in)
+}
+
+/// A file for each account.
+const USERS: &str = "/var/cpanel/users";
 
 /// Every domain, subdomains, parked and addon domains among them.
 const DOMAINS: &str = "/etc/userdomains";
@@ -98,6 +119,28 @@ mod tests {
             let mut records = records([USERDOMAINS, TRUEUSERDOMAINS, TRUEUSEROWNERS]);
             records[broken].push_str("ann.test ann\n");
             assert_eq!(CPanel.owners(&records).unwrap_err().code(), "data");
+        }
+    }
+
+    #[test]
+    fn an_owners_address_is_one_that_can_be_written_to() {
+        assert_eq!(
+            contact_of("BWLIMIT=1\nCONTACTEMAIL=ann@elsewhere.test\nDNS=ann.test\n").unwrap(),
+            "ann@elsewhere.test"
+        );
+        for bad in [
+            "",
+            "CONTACTEMAIL=\n",
+            "CONTACTEMAIL=ann\n",
+            "CONTACTEMAIL=-x@y.test\n",
+            "XCONTACTEMAIL=a@b.test\n",
+            "CONTACTEMAIL=a b@c.test\n",
+        ] {
+            assert_eq!(contact_of(bad), None, "{bad}");
+        }
+        let here = Paths::below("/nowhere");
+        for odd in ["..", "../ann", "nobody here", ""] {
+            assert_eq!(CPanel.contact(&here, &[], odd).unwrap(), None, "{odd}");
         }
     }
 

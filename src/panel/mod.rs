@@ -22,6 +22,7 @@ use crate::account::Account;
 use crate::clock::Seconds;
 use crate::error::Result;
 use crate::paths::Paths;
+use crate::settings::mail_address;
 
 /// A hosting panel, as far as it knows who owns what.
 pub trait Panel {
@@ -51,6 +52,16 @@ pub trait Panel {
             says("a server without a panel")
         })
     }
+
+    /// Where an owner reads mail, by the panel's records; none where they do not tell.
+    fn contact(&self, _: &Paths, _: &[String], _: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// An address of an owner's: one that can be written to as it is.
+fn contact_in(text: &str) -> Option<String> {
+    Some(text.trim()).filter(|text| text.contains('@')).and_then(mail_address)
 }
 
 /// The panel that runs this server; without one, the administrator's own file.

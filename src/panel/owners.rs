@@ -55,18 +55,37 @@ impl<'a> Owners<'a> {
         names_of(&self.domains, accounts, lower_case)
     }
 
-    /// The account that has this domain (in lower case); none where it is nobody's, or of two.
-    pub fn account_of_domain(&self, domain: &str) -> Option<&str> {
-        let mut all =
-            self.domains.iter().filter(|(name, _)| lower_case(name) == domain).map(|(_, owner)| *owner);
-        let first = all.next().filter(|owner| !NOBODYS.contains(owner))?;
-        all.all(|other| other == first).then_some(first)
+    /// The accounts to which these domains belong, in lower case as they are given. What the records give to two has none.
+    pub fn owners_of_domains(&self, domains: &HashSet<String>) -> HashMap<String, &'a str> {
+        owners_among(&self.domains, domains)
+    }
+
+    /// The accounts for which these local users send, in the same way.
+    pub fn owners_of_users(&self, users: &HashSet<String>) -> HashMap<String, &'a str> {
+        owners_among(&self.users, users)
     }
 
     /// The local users that send for these accounts, in lower case as everywhere in Postern.
     pub fn users_of(&self, accounts: &HashSet<Cow<str>>) -> Names {
         names_of(&self.users, accounts, lower_case)
     }
+}
+
+fn owners_among<'a>(rows: &[(&str, &'a str)], wanted: &HashSet<String>) -> HashMap<String, &'a str> {
+    let mut found: HashMap<String, Option<&str>> = HashMap::new();
+    for (name, owner) in rows {
+        let name = lower_case(name);
+        if !wanted.contains(name.as_ref()) {
+            continue;
+        }
+        let theirs = Some(*owner).filter(|owner| !NOBODYS.contains(owner));
+        match found.entry(name.into_owned()) {
+            Entry::Vacant(new) => drop(new.insert(theirs)),
+            Entry::Occupied(mut there) if *there.get() != theirs => drop(there.insert(None)),
+            Entry::Occupied(_) => {}
+        }
+    }
+    found.into_iter().filter_map(|(name, owner)| owner.map(|owner| (name, owner))).collect()
 }
 
 fn lower_case(name: &str) -> Cow<'_, str> {
@@ -138,6 +157,10 @@ pub(super) mod tests {
         owners.add_user("web", "ben");
         assert_eq!(domains(&owners, "ann"), set(&["a.test"]));
         assert_eq!(owners.domains_of(&HashSet::from(["ann".into(), "ben".into()])), set(&["a.test"]));
+        let all =
+            owners.owners_of_domains(&["a.test", "b.test", "c.test", "d.test"].map(String::from).into());
+        assert_eq!(all, HashMap::from([("a.test".to_string(), "ann")]));
+        assert_eq!(owners.owners_of_users(&["web".to_string()].into()), HashMap::new());
         assert_eq!(
             (domains(&owners, "ben"), users(&owners, "ann"), users(&owners, "ben")),
             Default::default()
@@ -188,7 +211,6 @@ pub(super) mod tests {
                 for account in ["ann", "ben", "cat", "nobody"] {
                     let expected = says == HashSet::from([account]) && account != "nobody";
                     prop_assert_eq!(domains(&owners, account).contains(&domain), expected);
-                    prop_assert_eq!(owners.account_of_domain(&domain) == Some(account), expected);
                 }
             }
         }

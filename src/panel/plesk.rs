@@ -2,7 +2,7 @@
 //!
 //! Plesk keeps no file of this, and its other commands tell it one domain at a time. The answer is a line for each
 //! domain and alias: the domain, its owner's login, the owner's reseller or nothing, the system user or nothing,
-//! with tabs between them. Not seen on a licensed Plesk yet.
+//! with tabs between them. Not seen on a licensed Plesk yet. Where owners read mail is not asked: no file tells it.
 
 use super::file::is_name;
 use super::{Owners, Panel};

@@ -15,8 +15,17 @@ use std::time::{Duration, Instant};
 
 /// Takes the right to tick, waiting for it so long at most; none where another has it then. It ends with the last process that holds the file open.
 pub(super) fn lock(paths: &Paths, wait: Duration) -> Result<Option<File>> {
-    let file = if geteuid().is_root() { of_root(paths)? } else { of_others(paths)? };
-    locked(file, wait, "lock the file by which there is one tick at a time")
+    locked(opened(paths, &paths.tick_lock())?, wait, "lock the file by which there is one tick at a time")
+}
+
+/// The same for sending notices, which the next tick's work does not wait for.
+pub(super) fn notices(paths: &Paths, wait: Duration) -> Result<Option<File>> {
+    let file = opened(paths, &paths.notices_lock())?;
+    locked(file, wait, "lock the file by which notices are sent by one at a time")
+}
+
+fn opened(paths: &Paths, path: &Path) -> Result<File> {
+    if geteuid().is_root() { of_root(paths, path) } else { of_others(paths, path) }
 }
 
 /// The same for reading logs, which `postern learn` does beside the tick: two at once would count the same lines. For
@@ -43,21 +52,20 @@ fn locked(file: File, wait: Duration, what: &'static str) -> Result<Option<File>
 
 /// In a folder of root's own; user `postern` may open it, mail users may not: whoever can open it can keep
 /// every tick away.
-fn of_root(paths: &Paths) -> Result<File> {
+fn of_root(paths: &Paths, path: &Path) -> Result<File> {
     folders::make_run_itself(paths)?;
-    let path = paths.tick_lock();
-    let file = open(OpenOptions::new().read(true).write(true).create(true), &path)?;
+    let file = open(OpenOptions::new().read(true).write(true).create(true), path)?;
     if let Ok((_, group)) = stored_user(paths) {
-        fchown(&file, Some(0), Some(group)).map_err(Error::file("give away", &path))?;
-        file.set_permissions(Permissions::from_mode(0o640)).map_err(Error::file("set the mode of", &path))?;
+        fchown(&file, Some(0), Some(group)).map_err(Error::file("give away", path))?;
+        file.set_permissions(Permissions::from_mode(0o640)).map_err(Error::file("set the mode of", path))?;
     }
     Ok(file)
 }
 
 /// Where root never ticked since the machine was started, `postern`'s own folder has the file.
-fn of_others(paths: &Paths) -> Result<File> {
-    open(OpenOptions::new().read(true), &paths.tick_lock()).or_else(|_| {
-        let path = paths.data().join("tick.lock");
+fn of_others(paths: &Paths, path: &Path) -> Result<File> {
+    open(OpenOptions::new().read(true), path).or_else(|_| {
+        let path = paths.data().join(path.file_name().unwrap_or_default());
         open(OpenOptions::new().read(true).write(true).create(true), &path)
     })
 }

@@ -32,6 +32,7 @@ mod manual;
 mod monitoring;
 mod names;
 mod neighbours;
+mod notices;
 mod own_service;
 mod people;
 mod pins;

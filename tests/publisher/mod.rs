@@ -70,6 +70,7 @@ pub struct Publisher {
 struct Shared {
     replies: Mutex<HashMap<String, Reply>>,
     asked: Mutex<Vec<String>>,
+    posted: Mutex<Vec<(String, String)>>,
 }
 
 impl Publisher {
@@ -106,10 +107,21 @@ impl Publisher {
         self.shared.replies.lock().unwrap().insert(path.into(), reply);
     }
 
+    /// What was posted since the last time: the head in small letters, and the body.
+    pub fn posted(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.shared.posted.lock().unwrap())
+    }
+
     /// The heads of the questions since the last time, in small letters.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.asked.lock().unwrap())
     }
+}
+
+/// The length that a head tells of its body.
+fn length(head: &str) -> Option<usize> {
+    let named = |line: &str| line.strip_prefix("content-length:").map(|value| value.trim().to_owned());
+    head.to_ascii_lowercase().lines().find_map(named)?.parse().ok()
 }
 
 fn identity(certificate: Certificate) -> (ServerConfig, String) {
@@ -150,6 +162,12 @@ fn serve(config: &Arc<ServerConfig>, shared: &Shared, stream: TcpStream) -> std:
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut body = vec![0; length(&head).unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    if head.starts_with("POST ") {
+        let body = String::from_utf8(body).unwrap();
+        shared.posted.lock().unwrap().push((head.to_ascii_lowercase(), body));
+    }
     shared.asked.lock().unwrap().push(head.to_ascii_lowercase());
     let reply = shared.replies.lock().unwrap().get(&path).cloned();
     match reply.unwrap_or(Reply::status(404)) {
