@@ -31,9 +31,26 @@ pub struct Said {
 /// and it has so long; beyond either it is ended, and that is an error, as is what cannot be started. Programs that it
 /// started itself cannot say more either, and end with it.
 pub fn ask(program: &Path, words: &[&str], longest: Duration, most: u64) -> Result<Said> {
+    let (status, bytes) = hear(program, words, longest, most, false)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Said { well: status.success(), text, ended: status.to_string() })
+}
+
+/// The same, byte by byte. `errors_too`: what it writes as errors is part of the answer, where it was written.
+pub fn hear(
+    program: &Path,
+    words: &[&str],
+    longest: Duration,
+    most: u64,
+    errors_too: bool,
+) -> Result<(ExitStatus, Vec<u8>)> {
     let failed = || Error::system(format!("ask {}", program.display()));
     // Into memory and not through a pipe, which somebody would have to read while we watch the time.
     let mut answer = of_fixed_size(most + SLACK).map_err(failed())?;
+    let errors = match errors_too {
+        true => Stdio::from(answer.try_clone().map_err(failed())?),
+        false => Stdio::null(),
+    };
     let mut running = Command::new(program)
         .args(words)
         .env_clear()
@@ -43,7 +60,7 @@ pub fn ask(program: &Path, words: &[&str], longest: Duration, most: u64) -> Resu
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(answer.try_clone().map_err(failed())?)
-        .stderr(Stdio::null())
+        .stderr(errors)
         .spawn()
         .map_err(failed())?;
     // Whoever writes moves the position of all.
@@ -63,8 +80,7 @@ pub fn ask(program: &Path, words: &[&str], longest: Duration, most: u64) -> Resu
     answer.rewind().map_err(failed())?;
     let mut bytes = Vec::new();
     answer.take(written).read_to_end(&mut bytes).map_err(failed())?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Said { well: status.success(), text, ended: status.to_string() })
+    Ok((status, bytes))
 }
 
 /// Hands these bytes to a program on its standard input: words that no shell sees, a bare environment; what it says is
@@ -159,6 +175,10 @@ mod tests {
         let said = ask_a_shell("echo \"${HOME-none} $(pwd)\"; exit 3", 100).unwrap();
         assert_eq!((said.well, said.text.as_str()), (false, "none /\n"));
         assert!(ask_a_shell("printf 12345", 5).unwrap().well);
+        let both = ["-c", "printf a; printf b >&2; printf '\\377'"];
+        let all =
+            |errors| hear(Path::new("/bin/sh"), &both, Duration::from_millis(2000), 100, errors).unwrap().1;
+        assert_eq!((all(true), all(false)), (b"ab\xff".to_vec(), b"a\xff".to_vec()));
         assert!(ask_a_shell("printf 123456", 5).unwrap_err().to_string().contains("more than 5 bytes"));
         let endless = ask_a_shell("while :; do printf 12345678; done", 1000).unwrap_err().to_string();
         assert!(endless.contains("more than 1000 bytes"), "{endless}");

@@ -8,6 +8,19 @@ pub fn name_of(paths: &Paths, uid: u32) -> Option<String> {
     named_in(&std::fs::read(paths.root().join("etc/passwd")).ok()?, uid)
 }
 
+/// Number and home of the user with this name.
+pub fn home_of(paths: &Paths, name: &str) -> Option<(u32, String)> {
+    let users = std::fs::read_to_string(paths.root().join("etc/passwd")).ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next()? != name {
+            return None;
+        }
+        let (uid, home) = (fields.nth(1)?.parse().ok()?, fields.nth(2)?);
+        home.starts_with('/').then(|| (uid, home.to_owned()))
+    })
+}
+
 /// Lines are `name:password:uid:…` (passwd(5)); the first one with the number counts, as for everybody else.
 fn named_in(users: &[u8], uid: u32) -> Option<String> {
     users.split(|b| *b == b'\n').find_map(|line| {

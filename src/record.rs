@@ -419,17 +419,30 @@ fn keep_stop(
         since: call.now,
         until: stop.until,
         reason: decision.reason.key().into(),
-        detail: decision.reason.for_admin(),
+        detail: with_its_past(decision.reason.for_admin(), stop),
         reference: reference.map_or_else(String::new, ToString::to_string),
         refused: 1,
         last: call.now,
         by_limit: stop.limit.clone(),
         quota: stop.quota,
+        times: stop.times,
+        watch_until: stop.watch_until,
     };
     senders::keep_stop(t, &stop)?;
     let told = format!("{} Reference {}.", stop.detail, stop.reference);
     let kind = if stop.quota.is_some() { "slowed" } else { "stopped" };
     notices::queue(t, call.now, kind, &stop.account, &told)
+}
+
+/// The reason, and why the stop is longer than others.
+fn with_its_past(detail: String, stop: &Stopped) -> String {
+    match stop.times {
+        0 => detail,
+        1 => format!("{detail} It was released lately and is watched, so the stop is longer than the first."),
+        n => format!(
+            "{detail} It was released {n} times lately and is watched, so the stop is longer than before."
+        ),
+    }
 }
 
 fn keep_send_event(

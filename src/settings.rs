@@ -262,6 +262,12 @@ settings! {
     rate_limit_block: i64 = 21_600, Accepts::Number(60, 2_592_000),
         "Block duration",
         "How long an account that went over the limit may not send, in seconds.";
+    watch_after_release: i64 = 86_400, Accepts::Number(0, 2_592_000),
+        "Watch after a release",
+        "How long an account that was released is watched, in seconds: stopped again meanwhile, it is stopped for twice as long, the next time four times, up to 7 days. 0: not at all.";
+    release_needs_password_change: bool = false, Accepts::Switch,
+        "Release after a new password",
+        "Whether a mailbox that the limiter stopped is released only when its password was changed since, as far as the panel's files tell (cPanel).";
     local_over_limit: OverLimit = OverLimit::Hold, Accepts::Words(&["hold", "refuse"]),
         "Local messages over the limit",
         "Whether messages of local programs over the limit are held in the queue or refused for good.";

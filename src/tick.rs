@@ -258,7 +258,8 @@ fn release_whitelisted(call: &Call) -> Result<Done> {
     if listed.is_empty() {
         return Ok(Done::default());
     }
-    let n = senders::release_matching(&mut state, &|stop| listed.iter().any(|a| a.name() == stop.account))?;
+    let n =
+        senders::release_matching(&mut state, &|stop| listed.iter().any(|a| a.name() == stop.account), None)?;
     Ok(Done::telling([format!("{n} stops were lifted, since their accounts are on the whitelist.")]))
 }
 

@@ -242,6 +242,18 @@ pub const ADDRESS_BLOCKED: &str = "address_blocked";
 pub const ADDRESS_BLOCKED_WORDS: &str = "The administrator blocked the address.";
 
 impl Reason {
+    /// The stop that this message brought ends then.
+    pub fn ends(&mut self, at: Seconds) {
+        match self {
+            Reason::OverLimit { until, .. } => *until = at,
+            Reason::BeyondLimit(beyond) => match &mut beyond.effect {
+                Effect::Stopped(until) | Effect::Slowed(_, until) => *until = at,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
     /// The stable key; never changes for a kind of reason.
     pub fn key(&self) -> &'static str {
         match self {

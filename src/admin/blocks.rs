@@ -1,6 +1,7 @@
 //! Blocks: senders that the limiter stopped, and what the administrator blocked.
 
 use super::arguments::Arguments;
+use super::password;
 use super::table::Scope;
 use super::{Admin, Outcome, bans, lists, looks_like_network, own_service};
 use crate::account::{Account, Subject};
@@ -11,7 +12,7 @@ use crate::limit::OUTBOUND;
 use crate::neighbours::NAMES;
 use crate::on_state::on_state;
 use crate::store::settings::entries::{self, ListEntry, ListName};
-use crate::store::state::senders;
+use crate::store::state::senders::{self, Watch};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -40,10 +41,15 @@ pub fn list_blocks(admin: &Admin, _: &Arguments) -> Result<Outcome> {
     Ok(Outcome::from(json!(rows)).warn(warning))
 }
 
+/// The limit that made the stop.
+fn by(stop: &senders::Stop) -> &str {
+    if stop.by_limit == OUTBOUND { "Outbound Rate Limiter" } else { stop.by_limit.as_str() }
+}
+
 fn stop_row(stop: &senders::Stop) -> Value {
     json!({
         "value": stop.account,
-        "by": if stop.by_limit == OUTBOUND { "Outbound Rate Limiter" } else { stop.by_limit.as_str() },
+        "by": by(stop),
         "since": stop.since,
         "until": stop.until,
         "reference": stop.reference,
@@ -174,6 +180,11 @@ fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     let list = list_for(value);
     let keys = keys_meant(admin, list, value)?;
     own_service::may_release(admin)?;
+    let watch = watch(admin)?;
+    let mut warning = None;
+    if list == ListName::AccountBlock {
+        warning = password::must_have_changed(admin, &keys, given.is_on("anyway")?)?;
+    }
     // The limiter's stop is lifted within the change: a call that is refused changes nothing.
     let (key, stopped) = admin.change(given, |change| {
         let mut failed = None;
@@ -182,7 +193,9 @@ fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
             let block = block.filter(|entry| entry.holds(admin.call.now));
             own_service::may_lift(admin, block.as_ref())?;
             let stopped = match list {
-                ListName::AccountBlock => release_stops_of(admin, std::slice::from_ref(key)).map(|n| n > 0),
+                ListName::AccountBlock => {
+                    release_stops_of(admin, std::slice::from_ref(key), watch).map(|n| n > 0)
+                }
                 _ => Ok(false),
             };
             if block.is_some() {
@@ -203,8 +216,39 @@ fn release_ours(admin: &Admin, given: &Arguments) -> Result<Outcome> {
     })?;
     let told = own_service::tell(admin, "owner_release", &key, &format!("released {value}: {reason}"));
 
-    let warning = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
-    Ok(Outcome::said(format!("{value} is released.")).warn(warning).warn(told.err().map(|e| e.to_string())))
+    let watched = match (&stopped, watch) {
+        (Ok(true), Some(watch)) => format!(" It is watched until {}.", crate::clock::readable(watch.until)),
+        _ => String::new(),
+    };
+    let failed = stopped.err().map(|e| format!("The limiter's stop could not be lifted: {e}"));
+    let outcome = Outcome::said(format!("{value} is released.{watched}"));
+    Ok(outcome.warn(warning).warn(failed).warn(told.err().map(|e| e.to_string())))
+}
+
+/// For how long whoever is released now is watched.
+fn watch(admin: &Admin) -> Result<Option<Watch>> {
+    let (now, seconds) = (admin.call.now, admin.settings()?.settings()?.watch_after_release);
+    Ok((seconds > 0).then_some(Watch { now, until: now + seconds }))
+}
+
+/// Accounts that were released lately and are watched.
+pub fn list_watched(admin: &Admin, _: &Arguments) -> Result<Outcome> {
+    let watched = on_state(&admin.call.paths, |state| {
+        let mut watched = state.read(|db| senders::watched(db, admin.call.now))?;
+        watched.retain(|stop| admin.may_see(&stop.account));
+        Ok(watched)
+    })?;
+    let row = |stop: &senders::Stop| {
+        json!({
+            "value": stop.account,
+            "until": stop.watch_until,
+            "released": stop.times,
+            "by": by(stop),
+            "stopped": stop.since,
+            "why": stop.detail,
+        })
+    };
+    Ok(json!(watched.iter().map(row).collect::<Vec<_>>()).into())
 }
 
 /// The keys that may be meant by what somebody types to release it, the likeliest first: as lists keep entries, and as
@@ -228,16 +272,27 @@ fn keys_meant(admin: &Admin, list: ListName, value: &str) -> Result<Vec<String>>
 }
 
 /// Lifts the limiter's stops of whom these keys of a list name: accounts, or all of a domain.
-pub fn release_stops_of(admin: &Admin, keys: &[String]) -> Result<usize> {
+pub fn release_stops_of(admin: &Admin, keys: &[String], watch: Option<Watch>) -> Result<usize> {
     if keys.is_empty() {
         return Ok(0);
     }
+    let matches = matcher(keys);
+    on_state(&admin.call.paths, |state| senders::release_matching(state, &matches, watch))
+}
+
+/// Whether a stop is of whom these keys name: accounts, or all of a domain.
+fn matcher(keys: &[String]) -> impl Fn(&senders::Stop) -> bool {
     let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
-    let matches = |stop: &senders::Stop| {
+    move |stop| {
         // A domain that is stopped stands under its key.
         keys.contains(stop.account.as_str())
             || Account::from_server(&stop.account)
                 .is_some_and(|account| Subject::keys_of(&account).any(|k| keys.contains(k.as_str())))
-    };
-    on_state(&admin.call.paths, |state| senders::release_matching(state, &matches))
+    }
+}
+
+/// Leaves the stops of whom these keys name.
+pub(super) fn stops_of(stops: &mut Vec<senders::Stop>, keys: &[String]) {
+    let matches = matcher(keys);
+    stops.retain(|stop| matches(stop));
 }

@@ -9,9 +9,10 @@ use crate::decide::{Fact, Finding, Step};
 use crate::error::Result;
 use crate::feeds::Feeds;
 use crate::flow;
-use crate::on_state::as_postern;
+use crate::on_state::{as_postern, on_state};
 use crate::request::{Door, Login, Service};
 use crate::settings::Mode;
+use crate::store::state::senders;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -29,6 +30,10 @@ pub fn explain(admin: &Admin, given: &Arguments) -> Result<Outcome> {
         door: Door::Explain,
     };
     let mut data = knowing_the_state(admin, || explained(admin, &account, address, &login));
+    let watched = on_state(&admin.call.paths, |state| {
+        state.read(|db| Ok(senders::stop_of(db, account.name())?.and_then(|stop| stop.watch_until)))
+    });
+    data["watched_until"] = json!(watched.ok().flatten().filter(|until| *until > admin.call.now));
     let banned = bans::seen(admin, address);
     let mut warnings = banned.troubles.clone();
     if !banned.bans.is_empty() {

@@ -14,14 +14,15 @@ use crate::store::state::held::{self, Held};
 use nix::unistd::geteuid;
 use serde_json::json;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// The programs by which Exim may be there.
-const EXIM: &[&str] = &["usr/sbin/exim4", "usr/sbin/exim", "usr/exim/bin/exim"];
+pub(super) const EXIM: &[&str] = &["usr/sbin/exim4", "usr/sbin/exim", "usr/exim/bin/exim"];
 
 /// Postfix's programs for its queue.
-const POSTSUPER: &[&str] = &["usr/sbin/postsuper"];
-const POSTQUEUE: &[&str] = &["usr/sbin/postqueue"];
+pub(super) const POSTSUPER: &[&str] = &["usr/sbin/postsuper"];
+pub(super) const POSTQUEUE: &[&str] = &["usr/sbin/postqueue"];
 
 /// A message is noted while Exim still takes it in; for so many seconds it need not be in the queue.
 const ARRIVING: i64 = 600;
@@ -135,7 +136,7 @@ fn not_done(admin: &Admin, message: &MessageId, said: Said) -> Result<Outcome> {
 }
 
 /// Takes messages off the list; gives how many were on it.
-fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
+pub(super) fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
     if messages.is_empty() {
         return Ok(0);
     }
@@ -146,7 +147,7 @@ fn forget(admin: &Admin, messages: &[&str]) -> Result<usize> {
 
 /// What a mail server made of a command about one message.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+pub(super) enum Said {
     Done,
     /// The message is not in the queue.
     Gone,
@@ -157,11 +158,10 @@ enum Said {
 impl Said {
     /// Exim 4.96 and 4.98 end with status 1 and these words where they do not have the message; 4.96 does not
     /// know the longer names of 4.97, so it cannot have such a message either.
-    fn of_exim(message: &str, output: &Output) -> Said {
-        if output.status.success() {
+    pub(super) fn of_exim(message: &str, well: bool, text: &str) -> Said {
+        if well {
             return Said::Done;
         }
-        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         let gone = [
             format!("Spool data file for {message} does not exist"),
             format!("malformed message id {message}"),
@@ -173,12 +173,12 @@ impl Said {
     }
 
     /// Postfix 3.7 and 3.10 end with status 0 whether they have the message or not, and say what they did.
-    fn of_postfix(message: &str, output: &Output) -> Said {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let did = [": released from hold", ": removed"].map(|what| format!("postsuper: {message}{what}"));
+    pub(super) fn of_postfix(message: &str, well: bool, text: &str) -> Said {
+        let did = [": released from hold", ": placed on hold", ": removed"]
+            .map(|what| format!("postsuper: {message}{what}"));
         match text.lines().any(|line| did.contains(&line.trim().to_owned())) {
             true => Said::Done,
-            false if output.status.success() => Said::Gone,
+            false if well => Said::Gone,
             false => Said::Other(text.trim().chars().take(300).collect()),
         }
     }
@@ -194,14 +194,17 @@ impl Said {
 
 fn exim(admin: &Admin, what: &str, message: &MessageId) -> Result<Said> {
     let name = message.to_string();
-    run(admin, "Exim", EXIM, &[what, &name]).map(|output| Said::of_exim(&name, &output))
+    run(admin, "Exim", EXIM, &[what, &name]).map(|output| {
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        Said::of_exim(&name, output.status.success(), &text)
+    })
 }
 
 /// Of the hold queue alone: a message that was let go meanwhile is on its way.
 fn postsuper(admin: &Admin, what: &str, message: &MessageId) -> Result<Said> {
     let name = message.to_string();
     let output = run(admin, "Postfix", POSTSUPER, &[what, &name, "hold"])?;
-    Ok(Said::of_postfix(&name, &output))
+    Ok(Said::of_postfix(&name, output.status.success(), &String::from_utf8_lossy(&output.stderr)))
 }
 
 /// The names of every message in the queues of the servers that these rows speak of.
@@ -237,9 +240,13 @@ fn held_in(listing: &str) -> HashSet<String> {
     first_words.filter_map(|word| word.strip_suffix('!')).map(str::to_owned).collect()
 }
 
+/// The first of these programs that is there.
+pub(super) fn program(admin: &Admin, programs: &[&str]) -> Option<PathBuf> {
+    programs.iter().map(|p| admin.call.paths.root().join(p)).find(|p| p.exists())
+}
+
 fn run(admin: &Admin, server: &str, programs: &[&str], arguments: &[&str]) -> Result<Output> {
-    let found = programs.iter().map(|p| admin.call.paths.root().join(p)).find(|p| p.exists());
-    let program = found.ok_or_else(|| {
+    let program = program(admin, programs).ok_or_else(|| {
         let places: Vec<String> = programs.iter().map(|p| format!("/{p}")).collect();
         Error::NotFound(format!("{server} was not found (looked for {}).", places.join(", ")))
     })?;
@@ -250,29 +257,23 @@ fn run(admin: &Admin, server: &str, programs: &[&str], arguments: &[&str]) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
 
     fn said(message: &str, code: i32, out: &str, err: &str) -> Said {
-        let (stdout, stderr) = (out.as_bytes().to_vec(), err.as_bytes().to_vec());
-        Said::of_exim(message, &Output { status: ExitStatus::from_raw(code << 8), stdout, stderr })
+        Said::of_exim(message, code == 0, &format!("{out}{err}"))
     }
 
     /// As Postfix 3.7 and 3.10 were seen to answer.
     #[test]
     fn postfixs_words_for_a_message_that_it_has_or_has_not() {
-        let said = |code: i32, err: &str| {
-            let output = Output {
-                status: ExitStatus::from_raw(code << 8),
-                stdout: Vec::new(),
-                stderr: err.as_bytes().to_vec(),
-            };
-            Said::of_postfix("90E116CE1C6", &output)
-        };
+        let said = |code: i32, err: &str| Said::of_postfix("90E116CE1C6", code == 0, err);
         let released =
             "postsuper: 90E116CE1C6: released from hold\npostsuper: Released from hold: 1 message\n";
         assert_eq!(said(0, released), Said::Done);
         assert_eq!(said(0, "postsuper: 90E116CE1C6: removed\npostsuper: Deleted: 1 message\n"), Said::Done);
+        assert_eq!(
+            said(0, "postsuper: 90E116CE1C6: placed on hold\npostsuper: Placed on hold: 1 message\n"),
+            Said::Done
+        );
         assert_eq!(said(0, ""), Said::Gone);
         assert_eq!(said(0, "postsuper: 90E116CE1C7: removed\n"), Said::Gone, "another one");
         let denied = "postsuper: fatal: use of this command is reserved for the superuser\n";

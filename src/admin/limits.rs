@@ -127,7 +127,7 @@ fn must_be_meant(given: &Arguments, what: &str) -> Result<()> {
 /// written; the stops bind nobody all the same.
 fn release_stops_by(admin: &Admin, name: &str) -> Option<String> {
     let by_it = |stop: &senders::Stop| stop.by_limit == name;
-    let released = on_state(&admin.call.paths, |state| senders::release_matching(state, &by_it));
+    let released = on_state(&admin.call.paths, |state| senders::release_matching(state, &by_it, None));
     released.err().map(|e| format!("Stops by the limit {name} are still listed; they bind nobody. {e}"))
 }
 

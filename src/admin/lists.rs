@@ -49,7 +49,7 @@ pub(super) fn release_stops(admin: &Admin, list: ListName, values: &[String]) ->
     if list != ListName::Whitelist {
         return None;
     }
-    let released = blocks::release_stops_of(admin, values).err()?;
+    let released = blocks::release_stops_of(admin, values, None).err()?;
     let whose = if let [one] = values { one.clone() } else { "some of them".into() };
     Some(format!(
         "The stop of {whose} could not be lifted now ({released}); `postern tick` does it as soon as it can."

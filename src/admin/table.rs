@@ -3,7 +3,8 @@
 use super::arguments::{Arguments, Kind};
 use super::{
     Admin, Outcome, activity, allowances, attacks, backup, bans, blocks, clouds, config, countries, effect,
-    explain, feeds, held, init, learn, limits, lists, notices, settings, statistics, status, story, undo,
+    explain, feeds, held, init, learn, limits, lists, notices, queue, settings, statistics, status, story,
+    undo,
 };
 use crate::admin::data;
 use crate::error::{Error, Result};
@@ -153,6 +154,7 @@ pub const GROUPS: &[(&str, &str)] = &[
         "Feeds, lists of attacking networks that others publish: list, switch on and off, define, fetch",
     ),
     ("held", "Messages of local programs that are held: list, release, remove"),
+    ("queue", "What an account has in the mail server's queue: list, freeze, thaw, remove"),
     ("notices", "Notices to the administrator: what waits and what fails, a test of every way"),
     ("trouble", "Trouble of Postern's own: forget what is mended (`postern status` shows it)"),
     ("data", "Network data: countries and networks of addresses"),
@@ -247,6 +249,9 @@ const PRODUCTS: Argument = option(
     Kind::Text,
     "fail2ban, csf, cphulk, separated by commas; all that are installed if not given",
 );
+const QUEUE_OF: Argument = needed("account", Kind::Account, "the mailbox or local user");
+const QUEUED: Argument = option("message", Kind::Text, "only this message, as the mail server names it");
+const QUEUE_REASON: Argument = option("reason", Kind::Note, "why, for the trail of changes");
 const BROUGHT: Argument = switch("all", "what Postern brings as well");
 
 const FEED: Argument = needed("feed", Kind::Text, "the feed's name as `postern feeds list` shows it");
@@ -395,8 +400,17 @@ pub const FUNCTIONS: &[Function] = &[
             BLOCK_VALUE,
             option("reason", Kind::Note, "why, for the trail of changes: \"password changed\""),
             switch("lift", "lift what other products ban of the address, too"),
+            switch("anyway", "although it is not known that the password was changed, where release_needs_password_change is on"),
         ],
         blocks::release,
+    )
+    .for_owners(),
+    reads(
+        "list_watched",
+        &["blocks", "watched"],
+        "Accounts that were released lately and are watched: stopped again, they are stopped for longer",
+        &[],
+        blocks::list_watched,
     )
     .for_owners(),
     changes(
@@ -583,6 +597,39 @@ pub const FUNCTIONS: &[Function] = &[
         held::remove_held,
     )
     .for_resellers(),
+    reads(
+        "list_queue",
+        &["queue", "list"],
+        "What an account has in Exim's or Postfix's queue, by its login or local user, else by the sender",
+        &[QUEUE_OF],
+        queue::list_queue,
+    ),
+    changes(
+        "freeze_queue",
+        &["queue", "freeze"],
+        "Keep what an account has in the queue from being delivered",
+        &[QUEUE_OF, QUEUED, QUEUE_REASON],
+        queue::freeze_queue,
+    ),
+    changes(
+        "thaw_queue",
+        &["queue", "thaw"],
+        "Let what an account has frozen in the queue be delivered; not what Postern holds",
+        &[QUEUE_OF, QUEUED, QUEUE_REASON],
+        queue::thaw_queue,
+    ),
+    changes(
+        "remove_from_queue",
+        &["queue", "remove"],
+        "Delete what an account has in the queue, for good",
+        &[
+            QUEUE_OF,
+            QUEUED,
+            QUEUE_REASON,
+            switch("confirm", "do it; without this, only say how many messages it would be"),
+        ],
+        queue::remove_from_queue,
+    ),
     reads(
         "list_countries",
         &["countries", "list"],

@@ -75,8 +75,20 @@ impl SendPolicy {
     }
 }
 
-/// A stop that is in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Longest stop of an account that is watched after a release, in seconds; one that is longer anyway stays so.
+pub const LONGEST_AGAIN: i64 = 7 * 86_400;
+
+/// How long a stop lasts that would last so long, where the account was released so many times: twice as long for each.
+pub fn lengthened(duration: i64, times: i64) -> i64 {
+    let factor = 1 << times.clamp(0, MOST_TIMES);
+    duration.saturating_mul(factor).min(LONGEST_AGAIN.max(duration))
+}
+
+/// How many releases are counted.
+pub const MOST_TIMES: i64 = 8;
+
+/// A stop that is in force, or is over and remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
     /// When it ends.
     pub until: Seconds,
@@ -86,6 +98,10 @@ pub struct Stopped {
     pub quota: Option<i64>,
     /// Who is stopped, where it is not the account alone: `@example.org`.
     pub key: Option<String>,
+    /// How many times it was released while it was watched.
+    pub times: i64,
+    /// Until when it is watched after a release.
+    pub watch_until: Option<Seconds>,
 }
 
 /// What the shared state knows of the sender.
@@ -199,13 +215,28 @@ pub fn decide_without_state(send: &Send, policy: &Fact<SendPolicy>) -> Option<Se
     is_off.then(|| plainly(Verdict::Allow, Reason::RuleOff))
 }
 
-/// Rules 3, 4 and 5: a stopped account stays stopped, and the message over a limit stops it.
+/// Rules 3, 4 and 5: a stopped account stays stopped, and the message over a limit stops it; for longer, where it was
+/// released lately.
 pub fn decide_with_state(
     send: &Send,
     policy: &SendPolicy,
     state: &Fact<SenderState>,
     now: Seconds,
 ) -> SendDecision {
+    let mut decision = judge(send, policy, state, now);
+    if let (Record::Stop { stop, .. }, Fact::Known(state)) = (&mut decision.record, state) {
+        let watched = |old: &&Stopped| old.key == stop.key && old.watch_until.is_some_and(|end| now < end);
+        if let Some(old) = state.stops.iter().find(watched) {
+            stop.times = old.times;
+            stop.watch_until = old.watch_until;
+            stop.until = now + lengthened(stop.until - now, old.times);
+            decision.reason.ends(stop.until);
+        }
+    }
+    decision
+}
+
+fn judge(send: &Send, policy: &SendPolicy, state: &Fact<SenderState>, now: Seconds) -> SendDecision {
     let state = match state {
         Fact::Known(state) => state,
         Fact::Missing(what) => return plainly(Verdict::Allow, Reason::FactMissing(*what)),
@@ -220,7 +251,7 @@ pub fn decide_with_state(
     if let Some(stop) = stop {
         // A stop never outlasts its duration, whatever the clock did since; so that it does end then, what
         // is left of it is recorded.
-        let until = stop.until.min(now + policy.duration_of(&stop.limit));
+        let until = stop.until.min(now + lengthened(policy.duration_of(&stop.limit), stop.times));
         let again = |reason| {
             let record = Record::RefusedAgain { until, window: window.clone(), key: stop.key.clone() };
             SendDecision::new(no, reason, record)
@@ -245,9 +276,11 @@ pub fn decide_with_state(
         // Held, it could never be released either.
         Some(Answer::Never(reason)) => (Verdict::Refuse, reason, Record::NotNow),
         Some(Answer::Wait(reason)) => (no, reason, Record::NotNow),
-        Some(Answer::Stop { reason, until, limit, quota, key }) => {
-            (no, reason, Record::Stop { stop: Stopped { until, limit, quota, key }, window })
-        }
+        Some(Answer::Stop { reason, until, limit, quota, key }) => (
+            no,
+            reason,
+            Record::Stop { stop: Stopped { until, limit, quota, key, ..Stopped::default() }, window },
+        ),
     };
     if let Some((mut meter, an_hour)) = quota.filter(|_| verdict == Verdict::Allow) {
         meter.add(now, QUOTA_WINDOW, 1);
@@ -281,7 +314,7 @@ fn judge_outbound(
     let (until, length) = (now + settings.rate_limit_block, settings.rate_limit_window);
     if binds && settings.rate_limiter == Mode::Enforce {
         let reason = Reason::OverLimit { limit, window: length, until };
-        let stop = Stopped { until, limit: OUTBOUND.into(), quota: None, key: None };
+        let stop = Stopped { until, limit: OUTBOUND.into(), ..Stopped::default() };
         return SendDecision::new(no, reason, Record::Stop { stop, window });
     }
     window.add(now, 1);

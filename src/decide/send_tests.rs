@@ -13,7 +13,7 @@ const SIX_HOURS: i64 = 6 * 3600;
 
 /// A stop by the Outbound Rate Limiter.
 fn until(until: Seconds) -> Stopped {
-    Stopped { until, limit: OUTBOUND.into(), quota: None, key: None }
+    Stopped { until, limit: OUTBOUND.into(), ..Stopped::default() }
 }
 
 /// Somebody who sends, with what is known of him.

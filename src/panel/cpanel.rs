@@ -3,9 +3,12 @@
 //! alone. Where an owner reads mail stands in `/var/cpanel/users/USER` (`CONTACTEMAIL=`).
 
 use super::file::{is_name, pairs, read};
-use super::{Owners, Panel, contact_in};
+use super::{Owners, Panel, Password, contact_in, passwords};
+use crate::account::Account;
+use crate::clock::Seconds;
 use crate::error::{Error, Result};
 use crate::paths::Paths;
+use hashbrown::HashSet;
 use std::io::ErrorKind;
 
 /// cPanel & WHM.
@@ -42,6 +45,20 @@ impl Panel for CPanel {
             }
         }
         Ok(owners)
+    }
+
+    fn password_since(&self, paths: &Paths, account: &Account, since: Seconds) -> Password {
+        let told = || {
+            let records = self.records(paths)?;
+            let owners = self.owners(&records)?;
+            let domain = account.domain().unwrap_or_default();
+            let found = owners.owners_of_domains(&HashSet::from_iter([domain.to_owned()]));
+            let user = found
+                .get(domain)
+                .ok_or_else(|| Error::NotFound(format!("no account has the domain {domain}.")))?;
+            passwords::in_shadow(paths, user, account, since)
+        };
+        told().unwrap_or_else(|error: Error| Password::NotKnown(error.to_string()))
     }
 
     fn contact(&self, paths: &Paths, _: &[String], owner: &str) -> Result<Option<String>> {

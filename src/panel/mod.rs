@@ -7,15 +7,19 @@ mod cpanel;
 mod file;
 mod names;
 mod owners;
+mod passwords;
 mod plain;
 mod plesk;
 
 pub use cpanel::CPanel;
 pub use names::Names;
 pub use owners::Owners;
+pub use passwords::Password;
 pub use plain::Plain;
 pub use plesk::Plesk;
 
+use crate::account::Account;
+use crate::clock::Seconds;
 use crate::error::Result;
 use crate::paths::Paths;
 use crate::settings::mail_address;
@@ -38,6 +42,16 @@ pub trait Panel {
 
     /// What its records say. Fails where one is not in the form that is documented for it: then nobody owns anything.
     fn owners<'a>(&self, records: &'a [String]) -> Result<Owners<'a>>;
+
+    /// Whether the mailbox's password was changed since, in epoch seconds, as far as files tell that root may read.
+    fn password_since(&self, _: &Paths, _: &Account, _: Seconds) -> Password {
+        let says = |panel: &str| format!("{panel} has no file that tells.");
+        Password::NotKnown(if self.is_a_panel() {
+            says(self.name())
+        } else {
+            says("a server without a panel")
+        })
+    }
 
     /// Where an owner reads mail, by the panel's records; none where they do not tell.
     fn contact(&self, _: &Paths, _: &[String], _: &str) -> Result<Option<String>> {

@@ -39,6 +39,7 @@ mod pins;
 mod policy;
 mod postfix;
 mod postlogin;
+mod release;
 mod scopes;
 mod seams;
 mod secrets;

@@ -136,6 +136,7 @@ const OPEN: &[Calls] = &[
     calls("dry_run", &["countries=FR", "for=ann.test", "format=csv"], "alice@ann.test,DE", &[]),
     calls("tell_story", &["reference=REFERENCE"], "The same would be answered now.", &[]),
     calls("list_blocks", &[], "stopped@ann.test", &[]),
+    calls("list_watched", &[], "[", &[]),
     calls("list_held", &[], STOPPED[0], &[&["account=otto"], &["account=alice@otto.test"]]),
     calls("list_countries", &[], "set-countries@ann.test", &[]),
     calls("known_countries", &[], "Germany", &[]),

@@ -33,6 +33,7 @@ mod postfix;
 mod postfix_local;
 #[path = "../publisher/mod.rs"]
 mod publisher;
+mod queue;
 mod rig;
 mod rig_itself;
 mod sending;

@@ -81,6 +81,7 @@ pub const SCHEMA: &[&str] = &[
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
     include_str!("schema-9.sql"),
+    include_str!("schema-10.sql"),
 ];
 
 /// The open state, with the right to work on it.

@@ -5,7 +5,7 @@ use crate::account::Account;
 use crate::clock::Seconds;
 use crate::decide::limits::Counted;
 use crate::decide::meters::Meters;
-use crate::decide::send::{SenderState, Stopped};
+use crate::decide::send::{MOST_TIMES, SenderState, Stopped};
 use crate::decide::window::Window;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, params};
@@ -13,6 +13,9 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 /// Most senders that are kept. Names come from logins that succeeded or from local users, so outsiders
 /// cannot fill this; the cap is against our own mistakes.
 pub const MOST_SENDERS: i64 = 1_000_000;
+
+/// Longest time for which an account can be watched, in seconds, and a day for a clock that is set back.
+const LONGEST_WATCH: Seconds = 31 * 86_400;
 
 /// A sender that is stopped.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -37,6 +40,10 @@ pub struct Stop {
     pub by_limit: String,
     /// Messages an hour that leave all the same; none: none.
     pub quota: Option<i64>,
+    /// How many times it was released while it was watched.
+    pub times: i64,
+    /// Until when it is watched after a release.
+    pub watch_until: Option<Seconds>,
 }
 
 impl Stop {
@@ -52,6 +59,8 @@ impl Stop {
             last: row.get("last")?,
             by_limit: row.get("by_limit")?,
             quota: row.get("quota")?,
+            times: row.get("times")?,
+            watch_until: row.get("watch_until")?,
         })
     }
 }
@@ -84,6 +93,8 @@ pub fn gather(
         limit: stop.by_limit.clone(),
         quota: stop.quota,
         key: (stop.account != name).then(|| stop.account.clone()),
+        times: stop.times,
+        watch_until: stop.watch_until,
     };
     let state = SenderState {
         stops: stops.iter().map(stopped).collect(),
@@ -169,8 +180,8 @@ pub fn keep_told(t: &Unit, account: &Account, told_until: Seconds) -> Result<()>
 /// Stops the account.
 pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
     t.execute(
-        "INSERT OR REPLACE INTO stop(account, since, until, reason, detail, reference, refused, last, by_limit, quota)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT OR REPLACE INTO stop(account, since, until, reason, detail, reference, refused, last, by_limit, quota,
+         times, watch_until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             stop.account,
             stop.since,
@@ -181,7 +192,9 @@ pub fn keep_stop(t: &Unit, stop: &Stop) -> Result<()> {
             stop.refused,
             stop.last,
             stop.by_limit,
-            stop.quota
+            stop.quota,
+            stop.times,
+            stop.watch_until
         ],
     )?;
     Ok(())
@@ -198,23 +211,50 @@ pub fn count_refused(t: &Unit, key: &str, until: Seconds, now: Seconds) -> Resul
 }
 
 /// Lifts the stop and forgets what was sent, so that the account can send its whole limit again at once.
-/// Tells whether there was a stop.
-pub fn release(t: &Unit, key: &str) -> Result<bool> {
+/// Tells whether there was a stop. Of one that is watched afterwards the row stays, as one that is over.
+pub fn release(t: &Unit, key: &str, watch: Option<Watch>) -> Result<bool> {
     let forget = "UPDATE sender SET window = x'', meters = x'', told_until = NULL WHERE account = ?1";
     t.execute(forget, [key])?;
-    Ok(t.execute("DELETE FROM stop WHERE account = ?1", [key])? > 0)
+    let released = match watch {
+        // No time at all: whatever the clock does, it does not bind again.
+        Some(Watch { now, until }) => t.execute(
+            "UPDATE stop SET until = 0, watch_until = ?3,
+             times = CASE WHEN until > ?2 OR watch_until > ?2 THEN min(times + 1, ?4) ELSE 1 END
+             WHERE account = ?1 AND until > 0",
+            params![key, now, until, MOST_TIMES],
+        )?,
+        None => t.execute("DELETE FROM stop WHERE account = ?1", [key])?,
+    };
+    Ok(released > 0)
+}
+
+/// For how long an account is watched that is released now.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Now.
+    pub now: Seconds,
+    /// Until then.
+    pub until: Seconds,
+}
+
+/// Who is watched after a release and not stopped, the latest first.
+pub fn watched(db: &Connection, now: Seconds) -> Result<Vec<Stop>> {
+    db.prepare("SELECT * FROM stop WHERE watch_until > ?1 AND until <= ?1 ORDER BY watch_until DESC")?
+        .query_map([now], Stop::read)?
+        .collect()
 }
 
 /// Lifts the stops that match; gives how many.
 pub fn release_matching(
     state: &mut super::State,
     matches: &dyn Fn(&Stop) -> bool,
+    watch: Option<Watch>,
 ) -> crate::error::Result<usize> {
     state.write(|t| {
         let stops = stops(t, 0)?;
         let mut n = 0;
         for stop in stops.iter().filter(|stop| matches(stop)) {
-            n += usize::from(release(t, &stop.account)?);
+            n += usize::from(release(t, &stop.account, watch)?);
         }
         Ok(n)
     })
@@ -229,7 +269,10 @@ pub fn prune(t: &Unit, now: Seconds, longest_window: i64) -> Result<()> {
 fn prune_to(t: &Unit, now: Seconds, longest_window: i64, most: i64) -> Result<()> {
     let quiet_since = now - longest_window.max(2 * 86_400);
     t.execute("DELETE FROM sender WHERE last < ?1 AND coalesce(told_until, 0) < ?2", [quiet_since, now])?;
-    t.execute("DELETE FROM stop WHERE until < ?1", [now - 30 * 86_400])?;
+    t.execute(
+        "DELETE FROM stop WHERE until < ?1 AND NOT (coalesce(watch_until, 0) BETWEEN ?2 AND ?3)",
+        [now - 30 * 86_400, now, now + LONGEST_WATCH],
+    )?;
     let over: i64 = t.query_row("SELECT count(*) - ?1 FROM sender", [most], |row| row.get(0))?;
     if over > 0 {
         t.execute(
@@ -265,6 +308,8 @@ mod tests {
             last: NOON,
             by_limit: "outbound".into(),
             quota: None,
+            times: 0,
+            watch_until: None,
         }
     }
 
@@ -331,13 +376,44 @@ mod tests {
             keep_told(&t, &account, NOON + 600).unwrap();
             keep_stop(&t, &stop(account.name(), NOON + 600)).unwrap();
         }
-        assert!(release(&t, ALICE).unwrap());
-        assert!(!release(&t, ALICE).unwrap());
+        assert!(release(&t, ALICE, None).unwrap());
+        assert!(!release(&t, ALICE, None).unwrap());
         let (sender, none) = gather(&t, &alice(), &[], true).unwrap();
         assert!(none.is_empty());
         assert_eq!((sender.stops.len(), sender.window.count(), sender.told_until), (0, 0, None));
         let stopped: Vec<_> = stops(&t, NOON).unwrap().into_iter().map(|s| s.account).collect();
         assert_eq!(stopped, ["bob@example.test"]);
+    }
+
+    #[test]
+    fn who_is_released_and_watched_is_not_stopped_and_its_releases_are_counted() {
+        let db = in_memory();
+        let t = Unit::begin(&db).unwrap();
+        let watch = |now| Some(Watch { now, until: now + 86_400 });
+        let found = |now| watched(&t, now).unwrap().into_iter().map(|s| s.times).collect::<Vec<_>>();
+        keep_stop(&t, &stop(ALICE, NOON + 600)).unwrap();
+        assert!(release(&t, ALICE, watch(NOON)).unwrap());
+        assert!(!release(&t, ALICE, watch(NOON)).unwrap(), "there is none any more");
+        assert!(stops(&t, 0).unwrap().is_empty());
+        assert_eq!((found(NOON), found(NOON + 86_399), found(NOON + 86_400)), (vec![1], vec![1], vec![]));
+        let (state, _) = gather(&t, &alice(), &[], true).unwrap();
+        assert_eq!(
+            (state.stops[0].until, state.stops[0].times, state.stops[0].watch_until),
+            (0, 1, Some(NOON + 86_400))
+        );
+        // Stopped again within the watch, then long after it.
+        keep_stop(&t, &Stop { times: 1, watch_until: Some(NOON + 86_400), ..stop(ALICE, NOON + 1200) })
+            .unwrap();
+        assert!(found(NOON).is_empty());
+        release(&t, ALICE, watch(NOON + 900)).unwrap();
+        assert_eq!(found(NOON + 900), [2]);
+        prune(&t, NOON + 900, 3600).unwrap();
+        assert_eq!(found(NOON + 900), [2], "a watch is not forgotten");
+        keep_stop(&t, &stop(ALICE, NOON + 999_000)).unwrap();
+        release(&t, ALICE, watch(NOON + 990_000)).unwrap();
+        assert_eq!(found(NOON + 990_000), [1]);
+        prune(&t, NOON + 990_000 + 86_401, 3600).unwrap();
+        assert!(found(0).is_empty());
     }
 
     #[test]
@@ -394,14 +470,16 @@ mod tests {
             "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 'text', 'never', x'00', 'text')",
             "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', zeroblob(99999), 0, NULL, zeroblob(9999))",
             "INSERT OR REPLACE INTO sender VALUES ('alice@example.test', 17, 1e300, 9223372036854775807, x'ffffffff')",
-            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', 'x', 'y', 1, 2, 3, 'z', x'', 1, 'x')",
-            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0, '', -1)",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', 'x', 'y', 1, 2, 3, 'z', x'', 1, 'x', 'y', 'z')",
+            "INSERT OR REPLACE INTO stop VALUES ('alice@example.test', -1, 9223372036854775807, '', '', '', 9223372036854775807, 0, '', -1, 9223372036854775807, 9223372036854775807)",
         ] {
             db.execute(forged, []).unwrap();
             let t = Unit::begin(&db).unwrap();
             let _ = gather(&t, &alice(), &["@example.test"], true);
             let _ = count_refused(&t, ALICE, NOON, NOON);
             let _ = stops(&t, NOON);
+            let _ = watched(&t, NOON);
+            let _ = release(&t, ALICE, Some(Watch { now: NOON, until: NOON + 9 }));
             let _ = prune(&t, NOON, 86_400);
         }
     }
