@@ -10,7 +10,7 @@ use crate::clock::Seconds;
 use crate::country::Country;
 use crate::error::{Error, Result};
 use crate::idn;
-use crate::limit::Override;
+use crate::limit::{Limit, Override};
 use crate::policy::{Allowance, Entry, FORM, Head, OF_SUBJECTS, SERVER, kind, network_key};
 use crate::settings::{Mode, Settings};
 use fs2::FileExt;
@@ -123,7 +123,8 @@ impl SettingsStore {
                 .limits()?
                 .into_iter()
                 .filter(|limit| limit.mode != Mode::Off)
-                .map(Arc::new)
+                // Hooks need not know who made it and why.
+                .map(|limit| Arc::new(Limit { note: String::new(), who: String::new(), at: 0, ..limit }))
                 .collect(),
             overrides: writer.overrides(self.overrides()?, now)?,
             nothing_of: BTreeSet::new(),

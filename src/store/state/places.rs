@@ -1,4 +1,4 @@
-//! Where logins succeed: accounts by country ([`account_places`]), networks by country, with how often on each of the
+//! Where logins succeed: accounts by country (table `account_place`), networks by country, with how often on each of the
 //! last days.
 //!
 //! "Who logged in from there within so many days" is answered by reading the rows of one country, which hold all days,
