@@ -29,6 +29,7 @@ mod log_lines;
 mod logins;
 mod logs;
 mod manual;
+mod memory_on_musl;
 mod monitoring;
 mod names;
 mod neighbours;
