@@ -18,6 +18,7 @@ use crate::wayout::{self, WayOut};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use rusqlite::ffi;
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -108,8 +109,30 @@ impl<'a> CommandLine<'a> {
     /// The same for a program that answers once and ends. What it opens it opens once, and nothing is closed:
     /// the system does that faster, all at once, than we piece by piece.
     pub fn call_once(&self, program: &'static str) -> Call<'static> {
+        give_sqlite_memory();
         let kept = Box::leak(Box::new(Kept::new(Arc::default())));
         Call { kept: Some(kept), ..self.call(program) }
+    }
+}
+
+/// Gives SQLite one piece of address space to divide (sqlite.org/malloc.html, "memsys5"): with its schema it asks for a
+/// thousand little pieces, for which the C library would ask the system a hundred times. What is not used costs nothing.
+/// Where it cannot be had (no room, another SQLite, too late), SQLite asks the C library as ever.
+fn give_sqlite_memory() {
+    // More than the most that the state may take.
+    const BYTES: usize = 128 << 20;
+    const SMALLEST: c_int = 64;
+    // SAFETY: new memory at no particular place, which stays for the life of the program; SQLite takes it before its first use
+    // or not at all.
+    unsafe {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        );
+        let memory = libc::mmap(std::ptr::null_mut(), BYTES, access, kind, -1, 0);
+        if memory != libc::MAP_FAILED {
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_HEAP, memory, BYTES as c_int, SMALLEST);
+        }
     }
 }
 
