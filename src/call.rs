@@ -68,12 +68,7 @@ impl<'a> Call<'a> {
     pub fn with_state<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.kept {
             Some(kept) => kept.with_state(&self.paths, work),
-            None => {
-                let mut state = State::open(&self.paths)?;
-                let done = work(&mut state);
-                state.shorten_wal();
-                done
-            }
+            None => work(&mut State::open(&self.paths)?),
         }
     }
 }

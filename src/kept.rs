@@ -240,9 +240,6 @@ impl KeptState {
         // Out of its place meanwhile: a panic costs it.
         let mut open = self.take(paths, &mut slot)?;
         let done = work(&mut open.state);
-        if !self.for_long {
-            open.state.shorten_wal();
-        }
         *slot = Some(open);
         done
     }

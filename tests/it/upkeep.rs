@@ -255,23 +255,3 @@ fn an_exim_that_does_not_answer_takes_nothing_off_the_list() {
     sandbox.postern(&["tick"]);
     assert!(held(&sandbox).is_empty());
 }
-
-#[test]
-fn hooks_that_are_alone_keep_the_wal_short_and_lose_no_count_where_somebody_reads_meanwhile() {
-    let sandbox = Sandbox::new().setting("rate_limit_messages", "400");
-    let wal = sandbox.state().with_extension("db-wal");
-    let pages = || fs::metadata(&wal).map_or(0, |file| file.len() / 4096);
-    sandbox.sends_freely(ALICE, 150);
-    assert!(pages() < 150, "{} pages", pages());
-
-    // A backup, say: what it reads stays as it is, so the WAL cannot be emptied.
-    let reader = rusqlite::Connection::open(sandbox.state()).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM sender;").unwrap();
-    sandbox.sends_freely(ALICE, 150);
-    assert!(pages() > 150, "{} pages", pages());
-    drop(reader);
-
-    sandbox.sends_freely(ALICE, 100);
-    assert!(pages() < 150, "{} pages", pages());
-    assert_ne!(sandbox.send(ALICE), "allow\n");
-}

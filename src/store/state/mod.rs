@@ -69,10 +69,6 @@ const CACHE: u32 = 12 * 1024;
 /// sqlite.org/walformat.html), beyond which looking up a page takes longer.
 const OFTEN: u32 = 4_000;
 
-/// Up to this length, in bytes, the WAL is left to the next program: a hundred pages, some seventy messages. Reading it takes
-/// a third of a millisecond then; to write it back takes two fsyncs.
-const SHORT_WAL: u64 = 100 * (4096 + 24);
-
 /// Statements that a standing program has ready: more than it uses at once.
 const STATEMENTS: usize = 64;
 
@@ -203,24 +199,6 @@ impl State {
     /// Does work that reads.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         work(&self.connection).map_err(self.failed("read"))
-    }
-
-    /// Where the WAL has grown: writes it back and empties it, unless others are at work with the state. For programs
-    /// that do one thing and end. One that is alone with the state reads the whole WAL first; SQLite itself would
-    /// write it back when it has grown ten times as long, and would then do so for each of them, since only a
-    /// second transaction of the same program begins the WAL anew.
-    pub fn shorten_wal(&self) {
-        let mut wal = self.path.as_os_str().to_os_string();
-        wal.push("-wal");
-        let long = |file: std::fs::Metadata| file.len() > SHORT_WAL;
-        if std::fs::symlink_metadata(&wal).is_ok_and(long) {
-            // Nobody waits for it, and another comes.
-            let _ = self
-                .connection
-                .busy_timeout(Duration::ZERO)
-                .map_err(self.failed("prepare"))
-                .and_then(|()| self.checkpoint());
-        }
     }
 
     /// Writes the WAL back into the file as far as nobody reads it.
