@@ -410,6 +410,18 @@ fn settings_that_nobody_could_have_typed_in_are_refused() {
         ("INSERT INTO country VALUES ('*', 'Germany')", "Germany"),
         ("UPDATE allowance SET source = 'somewhere'", "somewhere"),
         ("UPDATE meta SET value = 'many' WHERE key = 'generation'", "settings.db"),
+        ("INSERT INTO sending_limit VALUES ('mine', 'many')", "many"),
+        (
+            "UPDATE sending_limit SET value = json_set(value, '$.window', 1) WHERE name = 'recipients-hour'",
+            "window of the limit",
+        ),
+        ("UPDATE sending_limit SET value = json_set(value, '$.id', 7)", "number of its own"),
+        ("INSERT INTO limit_override VALUES ('a@b.test', 'outbound', '[{}]')", "other numbers"),
+        (
+            "INSERT INTO limit_override VALUES ('a@b.test', 'none', '[{\"limit\":\"none\",\"most\":5}]')",
+            "limit that there is",
+        ),
+        ("INSERT INTO limit_override VALUES ('A@b.test', 'outbound', '[]')", "should stand as"),
         ("PRAGMA user_version = 99", "newer Postern"),
         ("PRAGMA user_version = 0", "empty"),
         ("DROP TABLE country", "tables are not"),

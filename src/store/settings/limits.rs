@@ -2,6 +2,7 @@
 
 use super::SettingsStore;
 use super::changes::{self, Audit, Change};
+use super::restore::{check_key, pairs};
 use crate::account::Subject;
 use crate::error::{Error, Result};
 use crate::limit::{HIGHEST_ID, Limit, MOST_LIMITS, OUTBOUND, Override};
@@ -60,6 +61,49 @@ pub fn overrides(db: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<Overr
         all.entry(row.get(0)?).or_default().extend(more);
     }
     Ok(all)
+}
+
+/// Holds everything that is stored against what could be typed in, for settings out of a backup.
+pub(super) fn check_stored(db: &Connection, failed: impl Fn(rusqlite::Error) -> Error) -> Result<()> {
+    let mut limits: BTreeMap<String, Limit> = BTreeMap::new();
+    for (name, text) in pairs(db, "SELECT name, value FROM sending_limit").map_err(&failed)? {
+        let limit: Limit = typed(&text, "a limit as `postern limits list --json` shows it")?;
+        limit.check()?;
+        let is_taken = limits.values().any(|other| other.id == limit.id);
+        if limit.name != name || !(1..=HIGHEST_ID).contains(&limit.id) || is_taken {
+            return Err(Error::bad_value("The limit", &name, "one with a name and a number of its own"));
+        }
+        limits.insert(name, limit);
+    }
+    if limits.len() > MOST_LIMITS {
+        return Err(Error::Data(format!("There are {} limits; at most {MOST_LIMITS} can be.", limits.len())));
+    }
+    let keyed = "SELECT subject || ' ' || limit_name, value FROM limit_override";
+    for (key, text) in pairs(db, keyed).map_err(&failed)? {
+        let (subject, name) = parts(&key);
+        check_key(subject)?;
+        let others: Vec<Override> = typed(&text, "a list of other numbers")?;
+        for other in &others {
+            other.check()?;
+            let limit = limits.get(name);
+            if other.limit != name || (name != OUTBOUND && limit.is_none()) || others.len() > MOST_OVERRIDES {
+                return Err(Error::bad_value(
+                    "Another number for the limit",
+                    &key,
+                    "one of a limit that there is",
+                ));
+            }
+            if let Some(limit) = limit {
+                let is_domain = matches!(Subject::typed(subject).parse()?, Subject::Domain(_));
+                other.fits(limit, is_domain)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn typed<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|_| Error::bad_value("The limit", text, what))
 }
 
 fn no_limit(name: &str) -> Error {

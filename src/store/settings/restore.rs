@@ -5,7 +5,7 @@
 //! generation of its own.
 
 use super::entries::{self, ListName};
-use super::{Change, Host, SCHEMA, SettingsStore};
+use super::{Change, Host, SCHEMA, SettingsStore, limits};
 use crate::account::Subject;
 use crate::address::Network;
 use crate::country::Country;
@@ -104,6 +104,7 @@ fn check_values(db: &Connection, path: &Path) -> Result<Vec<String>> {
             grant.source.parse::<Network>()?;
         }
     }
+    limits::check_stored(db, |error| Error::database("read", path)(error))?;
     // Read as they will be read, so that a value of another type is found.
     for list in ListName::ALL {
         entries::all(db, list).map_err(failed())?;
@@ -111,7 +112,7 @@ fn check_values(db: &Connection, path: &Path) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-fn pairs(db: &Connection, sql: &str) -> rusqlite::Result<Vec<(String, String)>> {
+pub(super) fn pairs(db: &Connection, sql: &str) -> rusqlite::Result<Vec<(String, String)>> {
     db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
@@ -119,7 +120,12 @@ fn check_scope(scope: &str) -> Result<()> {
     if scope == SERVER {
         return Ok(());
     }
-    stands_as(scope, &Subject::typed(scope).parse::<Subject>()?.key())
+    check_key(scope)
+}
+
+/// The key of a mailbox, a local user or a domain, as lists keep it.
+pub(super) fn check_key(key: &str) -> Result<()> {
+    stands_as(key, &Subject::typed(key).parse::<Subject>()?.key())
 }
 
 /// A value stands in the one form in which lists keep it, or no look-up finds it.
